@@ -1,0 +1,35 @@
+// One HTTP exchange with a deadline. Redirects are never followed.
+#pragma once
+
+#include <map>
+#include <stop_token>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace firedrill {
+
+struct HttpRequest {
+  std::string method = "GET";
+  std::string url;
+  std::map<std::string, std::string> headers;
+  std::string body;
+  // The whole exchange, from resolving the name to the last byte.
+  absl::Duration deadline = absl::Seconds(2);
+  // A longer answer is an error.
+  size_t max_body = 8 << 20;
+};
+
+struct HttpResponse {
+  int status = 0;
+  std::string body;
+  std::map<std::string, std::string> headers;  // Names in lower case.
+  absl::Duration took;
+};
+
+// Blocks until the answer, the deadline (DEADLINE_EXCEEDED) or the stop (CANCELLED); UNAVAILABLE where no
+// connection could be made. Any status code is an answer, not an error. Any thread.
+absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request, std::stop_token stop = {});
+
+}  // namespace firedrill

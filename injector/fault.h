@@ -1,0 +1,95 @@
+// What every fault is. A fault is one file in faults/<family>/ that ends in its own registration.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "firedrill/v1/fault.pb.h"
+#include "firedrill/v1/run.pb.h"
+#include "firedrill/v1/site.pb.h"
+#include "injector/undo.h"
+
+namespace firedrill {
+
+// The node as faults, remedies and loads see it: its own file, and nothing of any controller.
+class Node {
+ public:
+  virtual ~Node() = default;
+  virtual const v1::NodeSpec& spec() const = 0;
+  // NOT_FOUND names what there is.
+  virtual absl::StatusOr<v1::Profile> FindProfile(absl::string_view name) const = 0;
+  virtual absl::StatusOr<v1::Program> FindProgram(absl::string_view name) const = 0;
+  virtual absl::StatusOr<v1::ValueFile> FindValues(absl::string_view name) const = 0;
+};
+
+// One fault of one run, for the length of a call.
+struct Context {
+  const Clock& clock;
+  std::string run;
+  std::string fault;
+  // Boot time by which the call must have returned.
+  absl::Duration deadline;
+  // Asks the call to return early; what it did so far is reverted by Release() and the undo.
+  std::stop_token stop;
+  // Boot time at which the fault ends at the latest, whatever happens. For server-side second nets.
+  absl::Duration ends_at;
+
+  // "firedrill:<run>:<fault>", stamped on everything that is touched.
+  std::string Stamp() const { return "firedrill:" + run + ":" + fault; }
+};
+
+// The only door to a lasting change: journals `undo`, syncs, then calls `change`. When journalling fails
+// nothing is changed. When `change` fails the undo stays journalled and is tried at revert.
+class Changes {
+ public:
+  virtual ~Changes() = default;
+  virtual absl::Status Make(const Undo& undo, absl::FunctionRef<absl::Status()> change) = 0;
+};
+
+// All calls come from one thread, one after the other, except the constructor and Validate().
+class Fault {
+ public:
+  virtual ~Fault() = default;
+  // Refuses what this node cannot apply, or could not undo. Touches nothing; may look.
+  virtual absl::Status Validate(const Node& node) const = 0;
+  // Disturbs the subject. Makes every lasting change through `changes`. May return before a ramp is over.
+  virtual absl::Status Apply(const Context& context, Node& node, Changes& changes) = 0;
+  // Measures the disturbance itself, not whether Apply() was called.
+  virtual absl::StatusOr<v1::Observation> Observe(const Context& context, const Node& node) const = 0;
+  // Lets go of what dies with the process. Idempotent, and legal before Apply().
+  virtual void Release() = 0;
+  // After Release() and the undo: OK when an independent look finds nothing of this fault any more.
+  virtual absl::Status ReadBack(const Context& context, const Node& node) const = 0;
+};
+
+// An optional ability: ramp, refill, renewal. Tick() is called about every `pace`, between observations.
+class Sustains {
+ public:
+  virtual ~Sustains() = default;
+  virtual absl::Duration pace() const = 0;
+  virtual absl::Status Tick(const Context& context, Node& node) = 0;
+};
+
+using FaultMaker = std::function<std::unique_ptr<Fault>(const v1::Fault&)>;
+
+// `static const FaultRegistration kHold(v1::Fault::kHoldConnections, MakeHoldConnections);`
+class FaultRegistration {
+ public:
+  FaultRegistration(v1::Fault::KindCase kind, FaultMaker maker);
+};
+
+// UNIMPLEMENTED for a kind that this injector does not know.
+absl::StatusOr<std::unique_ptr<Fault>> MakeFault(const v1::Fault& fault);
+// Every registered kind.
+std::vector<v1::Fault::KindCase> RegisteredFaults();
+
+// The kind as it is written in a definition: "holdConnections"; empty where none is set.
+std::string KindName(const v1::Fault& fault);
+
+}  // namespace firedrill
