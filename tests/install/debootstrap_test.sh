@@ -86,21 +86,26 @@ make_base() {
   chmod 755 "$root/sbin/runlevel"
 }
 
-# Everything that starts with the machine, and what an installation might leave behind.
+# Everything that starts with the machine, except in early boot, where no server starts.
 links_of() {
   {
-    find "$1/etc/systemd/system" -type l -printf '%P\n'
-    find "$1"/etc/rc[S2345].d -name 'S*' -printf '%P\n'
+    find "$1/etc/systemd/system" -type l ! -path '*/sysinit.target.wants/*' -printf '%P\n'
+    find "$1"/etc/rc[2345].d -name 'S*' -printf '%P\n'
   } | sort
+}
+
+pids_in() {
+  local pid
+  for pid in /proc/[0-9]*; do
+    if [[ $(readlink "$pid/root" 2>/dev/null) == "$1" ]]; then echo "${pid#/proc/}"; fi
+  done
 }
 
 # Prints what is wrong with a root, one finding a line; nothing when all is well.
 look() {
   local root=$1 pid
-  for pid in /proc/[0-9]*; do
-    if [[ $(readlink "$pid/root" 2>/dev/null) == "$root" ]]; then
-      echo "running: ${pid#/proc/} $(tr '\0' ' ' <"$pid/cmdline" | cut -c 1-120)"
-    fi
+  for pid in $(pids_in "$root"); do
+    echo "running: $pid $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c 1-120)"
   done
   links_of "$root" | comm -13 "$work/links" - | sed 's/^/enabled: /'
   find "$root/etc/postgresql" -mindepth 2 -maxdepth 2 -printf 'cluster: %P\n' 2>/dev/null || true
@@ -167,6 +172,7 @@ expect_found "$twin" "^running: .*$server" "a plain apt-get install"
 expect_found "$twin" "^enabled: .*\.wants/$server" "a plain apt-get install"
 expect_found "$twin" "^enabled: S.*postgresql" "a plain apt-get install"
 expect_found "$twin" "^cluster: 15/main" "a plain apt-get install"
+for pid in $(pids_in "$twin"); do kill -KILL "$pid"; done
 
 # ---- interruptions -------------------------------------------------------------------------------
 
@@ -174,8 +180,10 @@ root=$work/root
 cp -a "$work/base" "$root"
 mount_in "$root"
 git -c safe.directory='*' clone -q --no-hardlinks "$repo" "$root/root/firedrill"
-# A policy of the machine's own, which allows everything, must be there again afterwards.
-printf '#!/bin/sh\n# of this machine\nexit 104\n' >"$root/usr/sbin/policy-rc.d"
+# A policy of the machine's own, which allows what is enabled, must be there again afterwards.
+# shellcheck disable=SC2016  # for the shell in the root
+printf '#!/bin/sh\n# of this machine; (start) means that it is disabled\n%s\n' \
+  'case $2 in \(*) exit 101 ;; *) exit 104 ;; esac' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
 cp -a "$root/usr/sbin/policy-rc.d" "$work/policy-before"
 same_policy() {
@@ -216,12 +224,11 @@ expect_clean "$root" "./dev $*"
 same_policy "./dev $*"
 
 # What was disabled stays so when a package is configured again, as an upgrade does.
-in_root "$root" dpkg-query -W "$server" >/dev/null 2>&1 &&
+if in_root "$root" dpkg-query -W "$server" >/dev/null 2>&1; then
   in_root "$root" env DEBIAN_FRONTEND=noninteractive apt-get -qy install --reinstall "$server" \
-    >"$work/again.log" 2>&1
-if links_of "$root" | comm -13 "$work/links" - | grep "wants/$server.service"; then
-  fail "reinstalling $server enabled it again"
+    >"$work/again.log" 2>&1 || fail "reinstalling $server: $(tail -n 3 "$work/again.log")"
 fi
+expect_clean "$root" "reinstalling a server"
 
 # A second time there is nothing to install, so apt-get is not run at all.
 before=$(stat -c %Y "$root/var/log/firedrill-packages.log")
