@@ -5,6 +5,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
@@ -74,6 +75,15 @@ class Sustains {
   virtual ~Sustains() = default;
   virtual absl::Duration pace() const = 0;
   virtual absl::Status Tick(const Context& context, Node& node) = 0;
+};
+
+// An optional ability: opens, when the run begins, what the fault will need to act and to look
+// later, such as a control connection that could not be made any more once a server is full.
+// Disturbs nothing. Apply() works without it too.
+class Prepares {
+ public:
+  virtual ~Prepares() = default;
+  virtual absl::Status Prepare(const Context& context, Node& node) = 0;
 };
 
 using FaultMaker = std::function<std::unique_ptr<Fault>(const v1::Fault&)>;
