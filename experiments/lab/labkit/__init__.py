@@ -1,0 +1,1 @@
+"""The parts of the rehearsal stack; ../lab is its command."""

@@ -1,0 +1,149 @@
+"""The lab's servers: their files in the lab's directory, and the command that runs each."""
+
+import os
+import secrets
+import shutil
+import signal
+
+from labkit import configuration
+from labkit.accounts import DATABASE_ACCOUNT, SERVER_ACCOUNT, Account, LabError, postgresql_program, program
+from labkit.prepared_data import ROLES, copy_data, email
+
+EMAILS_IN_FILE = 5000
+
+
+class Server:
+    """How one server is started and stopped."""
+
+    def __init__(self, name, account, command, environment=None, stop_signal=signal.SIGTERM,
+                 orphan_signal=signal.SIGKILL):
+        self.name = name
+        self.account = account
+        self.command = command
+        self.environment = environment or {}
+        self.stop_signal = stop_signal
+        # What the kernel sends when the supervisor dies without stopping its servers.
+        self.orphan_signal = orphan_signal
+
+
+class Stack:
+    """Writes what the servers of one lab need, and knows their commands."""
+
+    def __init__(self, lab, ports, options, say):
+        self.lab = lab
+        self.ports = ports
+        self.options = options
+        self.say = say
+        self.database_account = Account(DATABASE_ACCOUNT)
+        self.server_account = Account(SERVER_ACCOUNT)
+        self.passwords = {role: secrets.token_urlsafe(18) for role in ROLES + ("postgres",)}
+        self.token = secrets.token_urlsafe(24)
+        if options.rows < EMAILS_IN_FILE:
+            raise LabError(f"--rows {options.rows} is too small: at least {EMAILS_IN_FILE}")
+
+    def write(self, text, *path, mode=0o644, account=None):
+        """Secrets (0600) are never readable by others, not even between creation and chmod."""
+        name = self.lab.path(*path)
+        with os.fdopen(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as opened:
+            opened.write(text)
+        os.chmod(name, mode)
+        if account:
+            account.own(name)
+        return name
+
+    def folder(self, *path, account=None):
+        name = self.lab.path(*path)
+        os.makedirs(name, mode=0o755)
+        if account:
+            account.own(name)
+        return name
+
+    def write_files(self):
+        lab, ports, options, servers = self.lab, self.ports, self.options, self.server_account
+        for name in ("prometheus", "prometheus/rules", "alertmanager", "shop", "exporter", "postgresql"):
+            self.folder(name)
+        self.folder("prometheus", "data", account=servers)
+        self.folder("alertmanager", "data", account=servers)
+        for name, text in configuration.rule_texts(options.interval, options.defects).items():
+            self.write(text, "prometheus", "rules", name)
+        self.write(configuration.prometheus_text(ports, options.interval), "prometheus", "prometheus.yml")
+
+        # Two copies: one for Alertmanager's account, one for whoever runs Firedrill.
+        token_file = self.write(self.token, "alertmanager", "webhook.token", mode=0o600, account=servers)
+        self.write(configuration.alertmanager_text(ports, options.interval, options.defects, token_file),
+                   "alertmanager", "alertmanager.yml")
+        self.write(self.token, "webhook.token", mode=0o600)
+        self.write(self.passwords["reports"], "leaker.password", mode=0o600)
+        self.write(self.passwords["firedrill_dba"], "dba.password", mode=0o600)
+        self.write(self.passwords["postgres"], "postgres.password", mode=0o600)
+
+        known = "wrong" if "exporter-blind" in options.defects else self.passwords["exporter"]
+        self.write(known, "exporter", "password", mode=0o600, account=servers)
+        self.write(f"postgresql+psycopg2://shop:{self.passwords['shop']}@127.0.0.1:{ports['postgresql']}/shop",
+                   "shop", "database.url", mode=0o600, account=servers)
+        # A copy, for the source tree may be where the servers' account cannot read.
+        for name in ("shop.py", "gunicorn.conf.py"):
+            shutil.copy(os.path.join(configuration.SOURCE_DIR, "shop", name), lab.path("shop", name))
+        step = options.rows // EMAILS_IN_FILE
+        self.write("".join(email(1 + step * index) + "\n" for index in range(EMAILS_IN_FILE)), "emails.txt")
+
+    def copy_database(self):
+        capped = "leaker-capped" in self.options.defects
+        copy_data(self.lab.path("postgresql", "data"), self.database_account, self.options.rows, self.passwords,
+                  ["ALTER ROLE reports CONNECTION LIMIT 5"] if capped else [], self.say)
+        # The socket is made beside the data, hence the folder is the server's own.
+        self.database_account.own(self.lab.path("postgresql"))
+        self.write(configuration.HBA_TEXT, "postgresql", "pg_hba.conf")
+        self.write(configuration.postgresql_text(self.lab, self.ports), "postgresql", "postgresql.conf")
+
+    def postgresql(self):
+        return Server(
+            "postgresql", self.database_account,
+            [postgresql_program("postgres"), "-D", self.lab.path("postgresql", "data"),
+             "-c", f"config_file={self.lab.path('postgresql', 'postgresql.conf')}"],
+            # Fast shutdown does not wait for clients. On SIGQUIT the server ends its own children, also one
+            # in the middle of a query, and gives its shared memory back; after SIGKILL it could not.
+            stop_signal=signal.SIGINT, orphan_signal=signal.SIGQUIT)
+
+    def shop(self):
+        environment = {"SHOP_BIND": f"127.0.0.1:{self.ports['shop']}",
+                       "SHOP_DATABASE_URL_FILE": self.lab.path("shop", "database.url"),
+                       "PYTHONDONTWRITEBYTECODE": "1"}
+        if "cached-logins" in self.options.defects:
+            environment["SHOP_LOGIN_CACHE"] = self.lab.path("emails.txt")
+        if "shop-never-reconnects" in self.options.defects:
+            environment["SHOP_NEVER_RECONNECTS"] = "1"
+        return Server("shop", self.server_account,
+                      ["/usr/bin/python3", program("gunicorn", "gunicorn"), "--chdir", self.lab.path("shop"),
+                       "--config", self.lab.path("shop", "gunicorn.conf.py"), "shop:app"], environment)
+
+    def postgres_exporter(self):
+        return Server("postgres_exporter", self.server_account,
+                      [program("prometheus-postgres-exporter", "prometheus-postgres-exporter"),
+                       f"--web.listen-address=127.0.0.1:{self.ports['postgres_exporter']}", "--log.level=warn"],
+                      {"DATA_SOURCE_URI": f"127.0.0.1:{self.ports['postgresql']}/shop?sslmode=disable",
+                       "DATA_SOURCE_USER": "exporter",
+                       "DATA_SOURCE_PASS_FILE": self.lab.path("exporter", "password")})
+
+    def node_exporter(self):
+        return Server("node_exporter", self.server_account,
+                      [program("prometheus-node-exporter", "prometheus-node-exporter"),
+                       f"--web.listen-address=127.0.0.1:{self.ports['node_exporter']}", "--log.level=warn",
+                       "--collector.disable-defaults", "--collector.meminfo", "--collector.cpu",
+                       "--collector.loadavg", "--collector.netstat", "--collector.netdev"])
+
+    def prometheus(self):
+        return Server("prometheus", self.server_account,
+                      [program("prometheus", "prometheus"),
+                       f"--config.file={self.lab.path('prometheus', 'prometheus.yml')}",
+                       f"--storage.tsdb.path={self.lab.path('prometheus', 'data')}",
+                       "--storage.tsdb.retention.time=1d",
+                       f"--web.listen-address=127.0.0.1:{self.ports['prometheus']}", "--log.level=warn"])
+
+    def alertmanager(self):
+        return Server("alertmanager", self.server_account,
+                      [program("prometheus-alertmanager", "prometheus-alertmanager"),
+                       f"--config.file={self.lab.path('alertmanager', 'alertmanager.yml')}",
+                       f"--storage.path={self.lab.path('alertmanager', 'data')}",
+                       f"--web.listen-address=127.0.0.1:{self.ports['alertmanager']}",
+                       "--cluster.listen-address=", "--log.level=warn"])

@@ -1,0 +1,219 @@
+# A small shop as people run it: Flask, SQLAlchemy's connection pool with its usual settings, and
+# prometheus_client. Users log in and look at or upload images; everything but /health needs the database.
+#
+# Environment: SHOP_DATABASE_URL_FILE; two planted defects, each off when unset: SHOP_LOGIN_CACHE (a file of
+# e-mails that log in without the database) and SHOP_NEVER_RECONNECTS (one database error, and it gives up).
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+
+import flask
+import prometheus_client
+import sqlalchemy
+from prometheus_client.core import GaugeMetricFamily
+from sqlalchemy import exc, text
+
+POOL_SIZE = 20
+POOL_TIMEOUT_S = 2
+ROUTES = ("/login", "/api/images", "/admin")
+DB_ERROR_CODES = ("acquire_timeout", "53300", "57014", "57P01", "57P03", "connection", "other")
+
+app = flask.Flask(__name__)
+
+with open(os.environ["SHOP_DATABASE_URL_FILE"]) as url_file:
+    engine = sqlalchemy.create_engine(
+        url_file.read().strip(), pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_TIMEOUT_S,
+        connect_args={"connect_timeout": 2, "application_name": "shop"})
+
+started = prometheus_client.Counter("http_requests_started_total", "Requests that arrived.")
+finished = prometheus_client.Counter("http_requests_total", "Requests that were answered.",
+                                     ["route", "code"])
+in_flight = prometheus_client.Gauge("http_requests_in_flight", "Requests being worked on.")
+duration = prometheus_client.Histogram(
+    "http_request_duration_seconds", "Time to answer a request.", ["route"],
+    buckets=(.005, .01, .025, .05, .1, .25, .5, 1, 2, 2.5, 5, 10))
+query_duration = prometheus_client.Histogram(
+    "db_query_duration_seconds", "Time of a query, without waiting for a connection.",
+    buckets=(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5))
+acquire_timeouts = prometheus_client.Counter(
+    "db_pool_acquire_timeouts_total", "Requests that gave up waiting for a connection of the pool.")
+db_errors = prometheus_client.Counter("db_errors_total", "Failed uses of the database.", ["code"])
+
+# A series that appears only with the first error has no rate for that error, and until then a rule about it
+# cannot be told from one with a typing mistake.
+for route in ROUTES:
+    for status in ("200", "503", "504"):
+        finished.labels(route, status)
+for error_code in DB_ERROR_CODES:
+    db_errors.labels(error_code)
+
+
+class PoolMetrics:
+    """Reads the pool at scrape time, so that the numbers cannot drift from it."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._acquiring = 0
+
+    @contextmanager
+    def acquiring(self):
+        with self._lock:
+            self._acquiring += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._acquiring -= 1
+
+    def collect(self):
+        in_use = engine.pool.checkedout()
+        idle = engine.pool.checkedin()
+        connections = GaugeMetricFamily("db_pool_connections", "Connections of the pool.",
+                                        labels=["state"])
+        connections.add_metric(["total"], in_use + idle)
+        connections.add_metric(["idle"], idle)
+        connections.add_metric(["in_use"], in_use)
+        yield connections
+        yield GaugeMetricFamily("db_pool_max", "Size of the pool.", value=POOL_SIZE)
+        waiting = self._acquiring if in_use >= POOL_SIZE else 0
+        yield GaugeMetricFamily("db_pool_waiting", "Requests waiting for a connection.", value=waiting)
+
+
+pool_metrics = PoolMetrics()
+prometheus_client.REGISTRY.register(pool_metrics)
+
+
+class DatabaseFailed(Exception):
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
+
+
+def error_code_of(error):
+    if isinstance(error, exc.TimeoutError):
+        return "acquire_timeout"
+    original = getattr(error, "orig", None)
+    if getattr(original, "pgcode", None):
+        return original.pgcode if original.pgcode in DB_ERROR_CODES else "other"
+    # psycopg2 gives no SQLSTATE for a refused connection, only the server's words (lc_messages is C).
+    words = str(original)
+    if "remaining connection slots" in words or "too many c" in words:
+        return "53300"
+    if "is starting up" in words or "is shutting down" in words:
+        return "57P03"
+    return "connection"
+
+
+class GaveUp:
+    """The planted defect of a client that never reconnects: the first error is remembered for ever."""
+
+    enabled = bool(os.environ.get("SHOP_NEVER_RECONNECTS"))
+    code = None
+
+
+@contextmanager
+def database():
+    if GaveUp.code:
+        raise DatabaseFailed(GaveUp.code)
+    try:
+        with pool_metrics.acquiring():
+            connection = engine.connect()
+        with connection:
+            begin = time.monotonic()
+            try:
+                yield connection
+            finally:
+                query_duration.observe(time.monotonic() - begin)
+    except exc.SQLAlchemyError as error:
+        code = error_code_of(error)
+        db_errors.labels(code).inc()
+        if code == "acquire_timeout":
+            acquire_timeouts.inc()
+        if GaveUp.enabled:
+            GaveUp.code = code
+        raise DatabaseFailed(code) from error
+
+
+def login_cache():
+    path = os.environ.get("SHOP_LOGIN_CACHE")
+    if not path:
+        return frozenset()
+    with open(path) as emails:
+        return frozenset(emails.read().split())
+
+
+CACHED_LOGINS = login_cache()
+
+
+@app.before_request
+def request_starts():
+    if flask.request.path not in ("/health", "/metrics"):
+        flask.g.begin = time.monotonic()
+        started.inc()
+        in_flight.inc()
+
+
+@app.after_request
+def request_ends(response):
+    if "begin" in flask.g:
+        rule = flask.request.url_rule
+        route_label = rule.rule if rule else "other"
+        duration.labels(route_label).observe(time.monotonic() - flask.g.begin)
+        finished.labels(route_label, str(response.status_code)).inc()
+        in_flight.dec()
+    return response
+
+
+@app.errorhandler(DatabaseFailed)
+def database_failed(error):
+    return {"error": error.code}, 504 if error.code == "57014" else 503
+
+
+@app.get("/login")
+def login():
+    email = flask.request.args.get("email", "")
+    if email in CACHED_LOGINS:
+        return {"user": email}
+    with database() as connection:
+        row = connection.execute(
+            text("SELECT id, password_hash FROM users WHERE email = :email"), {"email": email}).first()
+    if row is None:
+        return {"error": "no such user"}, 401
+    return {"user": row.id}
+
+
+@app.get("/api/images")
+def list_images():
+    with database() as connection:
+        rows = connection.execute(text("SELECT id, name FROM images ORDER BY id DESC LIMIT 20")).all()
+    return {"images": [{"id": row.id, "name": row.name} for row in rows]}
+
+
+@app.post("/api/images")
+def upload_image():
+    name = flask.request.args.get("name", "upload")[:200]
+    with database() as connection:
+        with connection.begin():
+            row = connection.execute(
+                text("INSERT INTO images (user_id, name) VALUES (1, :name) RETURNING id"), {"name": name}).first()
+    return {"id": row.id}
+
+
+@app.get("/admin")
+def admin():
+    with database() as connection:
+        row = connection.execute(text("SELECT count(*) AS images, max(created_at) AS newest FROM images")).first()
+    return {"images": row.images, "newest": row.newest.isoformat() if row.newest else None}
+
+
+@app.get("/health")
+def health():
+    return {"alive": True}
+
+
+@app.get("/metrics")
+def metrics():
+    return flask.Response(prometheus_client.generate_latest(),
+                          mimetype=prometheus_client.CONTENT_TYPE_LATEST)
