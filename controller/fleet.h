@@ -1,0 +1,112 @@
+// The injectors that have dialled in: who they are, what they were told, what they have reported.
+// Commands are kept and sent again after a reconnect until the run lets go of them; reports are taken once.
+// Everything runs on the executor.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/executor.h"
+#include "base/link.h"
+#include "firedrill/v1/injector.pb.h"
+#include "firedrill/v1/run.pb.h"
+
+namespace firedrill {
+
+// What a run hears of its nodes.
+struct FleetListener {
+  // A report of this run. False where it could not be kept: the injector will send it again.
+  std::function<bool(v1::Event)> report;
+  // A node connected, or went silent.
+  std::function<void(const v1::NodeReport&)> node;
+};
+
+class Fleet {
+ public:
+  struct Options {
+    // Names the controller group in command ids; epochs are compared within it.
+    std::string group = "local";
+    uint64_t epoch = 1;
+    // How often every injector is pinged; a ping renews its leases.
+    absl::Duration ping_every = absl::Seconds(1);
+    // An injector that says nothing for so long is taken for gone.
+    absl::Duration silent_after = absl::Seconds(4);
+  };
+
+  using Down = Link<v1::ConnectResponse>;
+  using UpEvents = LinkEvents<v1::ConnectRequest>;
+
+  Fleet(Executor& executor, Options options);
+  ~Fleet();
+
+  // Takes a new link; the events are to be called on the executor.
+  UpEvents Accept(std::shared_ptr<Down> link);
+
+  // Nodes that are connected now.
+  std::vector<v1::Registration> Connected() const;
+  // Every node seen, connected or not.
+  std::vector<v1::InjectorSummary> Seen() const;
+
+  void Subscribe(const std::string& run, FleetListener listener);
+  // Also forgets the run's commands: from here on nothing of it is sent again.
+  void Unsubscribe(const std::string& run);
+
+  // Sends, now or when the node is there. The id must be complete. A revert takes back an apply of the same
+  // fault that was not sent yet. `at` of the absolute end does not move when a command is sent again.
+  void Send(const v1::Command& command);
+
+  const Options& options() const { return options_; }
+
+ private:
+  struct Kept {
+    v1::Command command;
+    absl::Duration issued;  // Boot time.
+  };
+  struct NodeEntry {
+    v1::Registration registration;
+    std::shared_ptr<Down> link;  // Null while it is away.
+    uint64_t link_id = 0;
+    absl::Duration heard;  // Boot time of its last message.
+    absl::Time seen;
+    uint64_t reports_taken = 0;
+    bool fresh = true;  // No report of this instance was taken yet.
+    absl::Duration offset;
+    absl::Duration error = absl::InfiniteDuration();
+    std::vector<Kept> kept;
+  };
+  struct Pending {
+    std::shared_ptr<Down> link;
+    std::string node;  // Empty until it has registered.
+  };
+
+  void OnMessage(uint64_t link_id, const v1::ConnectRequest& message);
+  void OnClosed(uint64_t link_id, const absl::Status& why);
+  void Register(uint64_t link_id, Pending& pending, const v1::Registration& registration);
+  void Refuse(uint64_t link_id, const std::string& reason, const std::string& next);
+  void TakeReport(NodeEntry& node, const v1::Report& report);
+  void TakePong(NodeEntry& node, const v1::Pong& pong);
+  void Ping();
+  void Transmit(NodeEntry& node, const Kept& kept);
+  void Tell(const std::string& node, bool connected, const std::string& reason);
+
+  Executor& executor_;
+  const Options options_;
+  uint64_t next_link_ = 1;
+  std::map<uint64_t, Pending> links_;
+  std::map<std::string, NodeEntry> nodes_;
+  std::map<std::string, FleetListener> listeners_;
+  uint64_t pings_ = 0;
+  // Number → when it was sent: boot and wall time.
+  std::map<uint64_t, std::pair<absl::Duration, absl::Time>> ping_sent_;
+  Executor::TimerId ping_timer_ = 0;
+  // Callbacks that were posted before the end find that it is over.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace firedrill

@@ -1,0 +1,343 @@
+// Both services over gRPC.
+#include "controller/rpc/service.h"
+
+#include <deque>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/text.h"
+#include "base/time_proto.h"
+#include "controller/judge.h"
+#include "controller/rpc/stream.h"
+
+namespace firedrill {
+namespace {
+
+constexpr absl::Duration kDefaultOwnerLease = absl::Seconds(5);
+constexpr absl::Duration kLookForBeatsEvery = absl::Milliseconds(100);
+constexpr uint32_t kMostRunsListed = 1000;
+
+// A run and the client that owns it: the client's beats keep it going. On the executor.
+class Ownership : public std::enable_shared_from_this<Ownership> {
+ public:
+  Ownership(Executor& executor, Runs& runs, std::shared_ptr<Link<v1::OwnRunResponse>> link,
+            std::function<void(int)> changed)
+      : executor_(executor), runs_(runs), link_(std::move(link)), changed_(std::move(changed)) {
+    changed_(+1);
+  }
+
+  LinkEvents<v1::OwnRunRequest> Events() {
+    return {.message = [self = shared_from_this()](
+                           const v1::OwnRunRequest& message) { self->OnMessage(message); },
+            .closed = [self = shared_from_this()](absl::Status why) { self->OnClosed(why); }};
+  }
+
+ private:
+  void OnMessage(const v1::OwnRunRequest& message) {
+    last_beat_ = executor_.clock().Boot();
+    if (message.has_start()) Start(message.start());
+    if (message.has_stop()) {
+      wanted_stop_ = message.stop();
+      if (!run_.empty()) (void)runs_.Stop(run_, message.stop());
+    }
+    if (message.has_beat()) {
+      v1::OwnRunResponse response;
+      *response.mutable_beat() = message.beat();
+      link_->Send(response);
+    }
+  }
+
+  void Start(const v1::StartRun& start) {
+    if (std::exchange(started_, true)) {
+      return link_->Close(absl::FailedPreconditionError("one stream owns one run"));
+    }
+    detached_ = start.detach();
+    if (start.has_lease()) lease_ = FromProto(start.lease());
+    Look();
+    Runs::Watcher watcher;
+    watcher.event = [link = link_](const v1::Event& event) {
+      v1::OwnRunResponse response;
+      *response.mutable_event() = event;
+      link->Send(response);
+    };
+    watcher.judged = [self = shared_from_this()](const v1::Judgement& judgement) {
+      v1::OwnRunResponse response;
+      *response.mutable_judgement() = judgement;
+      self->link_->Send(response);
+      self->over_ = true;
+      self->link_->Close(absl::OkStatus());
+    };
+    runs_.Start(start, std::move(watcher),
+                [self = shared_from_this()](absl::StatusOr<std::string> run) {
+                  if (!run.ok()) {
+                    self->over_ = true;
+                    return self->link_->Close(run.status());
+                  }
+                  self->run_ = *run;
+                  // A stop that came while the plan was made.
+                  self->executor_.Post([self] {
+                    if (self->wanted_stop_.has_value()) {
+                      (void)self->runs_.Stop(self->run_, *self->wanted_stop_);
+                    }
+                  });
+                });
+  }
+
+  // Looks for beats until the run is over.
+  void Look() {
+    if (over_ || closed_) return;
+    const absl::Duration silence = executor_.clock().Boot() - last_beat_;
+    if (silence > lease_ && !detached_) {
+      Lose(absl::StrCat("the client that owns the run was silent for ", FormatDuration(silence)));
+      return;
+    }
+    executor_.After(kLookForBeatsEvery, [self = shared_from_this()] { self->Look(); });
+  }
+
+  void Lose(const std::string& why) {
+    v1::StopRequested stop;
+    stop.set_cause(v1::StopRequested::CAUSE_OWNER_LOST);
+    stop.set_by("controller");
+    stop.set_reason(why);
+    wanted_stop_ = stop;
+    if (!run_.empty()) (void)runs_.Stop(run_, stop);
+  }
+
+  void OnClosed(const absl::Status& why) {
+    if (std::exchange(closed_, true)) return;
+    if (!over_ && !detached_) Lose("the client that owns the run is gone");
+    changed_(-1);
+  }
+
+  Executor& executor_;
+  Runs& runs_;
+  const std::shared_ptr<Link<v1::OwnRunResponse>> link_;
+  const std::function<void(int)> changed_;
+  std::string run_;
+  bool started_ = false;
+  bool detached_ = false;
+  bool over_ = false;
+  bool closed_ = false;
+  absl::Duration lease_ = kDefaultOwnerLease;
+  absl::Duration last_beat_;
+  std::optional<v1::StopRequested> wanted_stop_;
+};
+
+// Sends a history that is there already, then what comes, until the run has ended.
+class WatchStream final : public grpc::ServerWriteReactor<v1::WatchRunResponse> {
+ public:
+  // Events that a slow reader may lag behind.
+  static constexpr size_t kMostQueued = 100000;
+
+  // Shared with whoever adds events; the reactor deletes itself.
+  struct Feed {
+    Mutex mutex;
+    WatchStream* stream GUARDED_BY(mutex) = nullptr;
+    std::deque<v1::WatchRunResponse> queue GUARDED_BY(mutex);
+    bool writing GUARDED_BY(mutex) = false;
+    bool ended GUARDED_BY(mutex) = false;
+    bool finishing GUARDED_BY(mutex) = false;
+    absl::Status why GUARDED_BY(mutex);
+  };
+
+  WatchStream() : feed_(std::make_shared<Feed>()) {
+    MutexLock lock(feed_->mutex);
+    feed_->stream = this;
+  }
+  std::shared_ptr<Feed> feed() const { return feed_; }
+
+  static void Add(Feed& feed, const v1::Event& event) {
+    {
+      MutexLock lock(feed.mutex);
+      if (feed.stream == nullptr || feed.ended) return;
+      if (feed.queue.size() >= kMostQueued) {
+        feed.ended = true;
+        feed.why = absl::ResourceExhaustedError("the watcher does not read");
+      } else {
+        *feed.queue.emplace_back().mutable_event() = event;
+      }
+    }
+    Pump(feed);
+  }
+  static void End(Feed& feed, absl::Status why) {
+    {
+      MutexLock lock(feed.mutex);
+      feed.ended = true;
+      feed.why = std::move(why);
+    }
+    Pump(feed);
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      MutexLock lock(feed_->mutex);
+      feed_->writing = false;
+      feed_->queue.pop_front();
+      if (!ok) {
+        feed_->queue.clear();
+        feed_->ended = true;
+      }
+    }
+    Pump(*feed_);
+  }
+  void OnCancel() override { End(*feed_, absl::CancelledError("the watcher has gone")); }
+  void OnDone() override {
+    {
+      MutexLock lock(feed_->mutex);
+      feed_->stream = nullptr;
+    }
+    delete this;
+  }
+
+ private:
+  static void Pump(Feed& feed) {
+    WatchStream* stream = nullptr;
+    const v1::WatchRunResponse* next = nullptr;
+    absl::Status why;
+    {
+      MutexLock lock(feed.mutex);
+      if (feed.stream == nullptr || feed.writing || feed.finishing) return;
+      if (!feed.queue.empty()) {
+        feed.writing = true;
+        next = &feed.queue.front();
+      } else if (feed.ended) {
+        feed.finishing = true;
+        why = feed.why;
+      } else {
+        return;
+      }
+      stream = feed.stream;
+    }
+    if (next != nullptr) {
+      stream->StartWrite(next);
+    } else {
+      stream->Finish(ToGrpc(why));
+    }
+  }
+
+  const std::shared_ptr<Feed> feed_;
+};
+
+}  // namespace
+
+grpc::ServerBidiReactor<v1::ConnectRequest, v1::ConnectResponse>* InjectorServiceImpl::Connect(
+    grpc::CallbackServerContext* context) {
+  return new ServerStream<v1::ConnectRequest, v1::ConnectResponse>(
+      executor_, [this](std::shared_ptr<Link<v1::ConnectResponse>> link) {
+        return fleet_.Accept(std::move(link));
+      });
+}
+
+grpc::ServerBidiReactor<v1::OwnRunRequest, v1::OwnRunResponse>* ControllerServiceImpl::OwnRun(
+    grpc::CallbackServerContext* context) {
+  return new ServerStream<v1::OwnRunRequest, v1::OwnRunResponse>(
+      executor_, [this](std::shared_ptr<Link<v1::OwnRunResponse>> link) {
+        return std::make_shared<Ownership>(executor_, runs_, std::move(link), owner_changed_)
+            ->Events();
+      });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::OnExecutor(grpc::CallbackServerContext* context,
+                                                            std::function<absl::Status()> answer) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  executor_.Post([reactor, answer = std::move(answer)] { reactor->Finish(ToGrpc(answer())); });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::PlanRun(grpc::CallbackServerContext* context,
+                                                         const v1::PlanRunRequest* request,
+                                                         v1::PlanRunResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  executor_.Post([this, reactor, request, response] {
+    runs_.Plan(request->experiment(), request->seed(),
+               [reactor, response](absl::StatusOr<v1::Plan> plan) {
+                 if (plan.ok()) *response->mutable_plan() = *std::move(plan);
+                 reactor->Finish(ToGrpc(plan.status()));
+               });
+  });
+  return reactor;
+}
+
+grpc::ServerWriteReactor<v1::WatchRunResponse>* ControllerServiceImpl::WatchRun(
+    grpc::CallbackServerContext* context, const v1::WatchRunRequest* request) {
+  auto* stream = new WatchStream;
+  executor_.Post([this, feed = stream->feed(), run = request->run(), from = request->from_seq(),
+                  follow = request->follow()] {
+    const absl::StatusOr<std::vector<v1::Event>> events = store_.Read(run, from);
+    if (!events.ok()) return WatchStream::End(*feed, events.status());
+    for (const v1::Event& event : *events) WatchStream::Add(*feed, event);
+    Runs::Watcher watcher;
+    watcher.event = [feed](const v1::Event& event) { WatchStream::Add(*feed, event); };
+    watcher.judged = [feed](const v1::Judgement&) { WatchStream::End(*feed, absl::OkStatus()); };
+    if (!follow || !runs_.Watch(run, std::move(watcher))) WatchStream::End(*feed, absl::OkStatus());
+  });
+  return stream;
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::ListRuns(grpc::CallbackServerContext* context,
+                                                          const v1::ListRunsRequest* request,
+                                                          v1::ListRunsResponse* response) {
+  return OnExecutor(context, [this, request, response]() -> absl::Status {
+    const uint32_t asked = request->at_most() == 0 ? kMostRunsListed : request->at_most();
+    const absl::StatusOr<std::vector<v1::RunSummary>> runs =
+        store_.List(std::min(asked, kMostRunsListed));
+    if (!runs.ok()) return runs.status();
+    for (const v1::RunSummary& run : *runs) *response->add_runs() = run;
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::JudgeRun(grpc::CallbackServerContext* context,
+                                                          const v1::JudgeRunRequest* request,
+                                                          v1::JudgeRunResponse* response) {
+  return OnExecutor(context, [this, request, response]() -> absl::Status {
+    const absl::StatusOr<std::vector<v1::Event>> history = store_.Read(request->run(), 1);
+    if (!history.ok()) return history.status();
+    *response->mutable_judgement() = Judge(*history);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::StopRun(grpc::CallbackServerContext* context,
+                                                         const v1::StopRunRequest* request,
+                                                         v1::StopRunResponse* response) {
+  return OnExecutor(context, [this, request] {
+    v1::StopRequested stop;
+    stop.set_cause(v1::StopRequested::CAUSE_OPERATOR);
+    stop.set_by(request->by());
+    stop.set_reason(request->reason());
+    return runs_.Stop(request->run(), stop);
+  });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::StopAll(grpc::CallbackServerContext* context,
+                                                         const v1::StopAllRequest* request,
+                                                         v1::StopAllResponse* response) {
+  return OnExecutor(context, [this, request, response] {
+    v1::StopRequested stop;
+    stop.set_cause(v1::StopRequested::CAUSE_LEVER);
+    stop.set_by(request->by());
+    stop.set_reason(request->reason());
+    // The faults first: a lever that cannot be written must not keep them on.
+    response->set_runs_stopped(static_cast<uint32_t>(runs_.StopEvery(stop)));
+    return runs_.lever().Pull(request->by(), request->reason());
+  });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::Unlock(grpc::CallbackServerContext* context,
+                                                        const v1::UnlockRequest* request,
+                                                        v1::UnlockResponse* response) {
+  return OnExecutor(context, [this] { return runs_.lever().Release(); });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::ListInjectors(
+    grpc::CallbackServerContext* context, const v1::ListInjectorsRequest* request,
+    v1::ListInjectorsResponse* response) {
+  return OnExecutor(context, [this, response] {
+    for (const v1::InjectorSummary& seen : fleet_.Seen()) *response->add_injectors() = seen;
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace firedrill

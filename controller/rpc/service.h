@@ -1,0 +1,76 @@
+// Both services over gRPC: every call is handed to the executor, and answered from there.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "base/executor.h"
+#include "controller/fleet.h"
+#include "controller/runs.h"
+#include "controller/store.h"
+#include "firedrill/v1/controller.grpc.pb.h"
+#include "firedrill/v1/injector.grpc.pb.h"
+
+namespace firedrill {
+
+class InjectorServiceImpl final : public v1::InjectorService::CallbackService {
+ public:
+  InjectorServiceImpl(Executor& executor, Fleet& fleet) : executor_(executor), fleet_(fleet) {}
+  grpc::ServerBidiReactor<v1::ConnectRequest, v1::ConnectResponse>* Connect(
+      grpc::CallbackServerContext* context) override;
+
+ private:
+  Executor& executor_;
+  Fleet& fleet_;
+};
+
+class ControllerServiceImpl final : public v1::ControllerService::CallbackService {
+ public:
+  // `owner_changed` is called on the executor whenever an owner's stream has begun or ended.
+  ControllerServiceImpl(Executor& executor, Runs& runs, Fleet& fleet, const Store& store,
+                        std::function<void(int)> owner_changed)
+      : executor_(executor),
+        runs_(runs),
+        fleet_(fleet),
+        store_(store),
+        owner_changed_(std::move(owner_changed)) {}
+
+  grpc::ServerBidiReactor<v1::OwnRunRequest, v1::OwnRunResponse>* OwnRun(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* PlanRun(grpc::CallbackServerContext* context,
+                                    const v1::PlanRunRequest* request,
+                                    v1::PlanRunResponse* response) override;
+  grpc::ServerWriteReactor<v1::WatchRunResponse>* WatchRun(
+      grpc::CallbackServerContext* context, const v1::WatchRunRequest* request) override;
+  grpc::ServerUnaryReactor* ListRuns(grpc::CallbackServerContext* context,
+                                     const v1::ListRunsRequest* request,
+                                     v1::ListRunsResponse* response) override;
+  grpc::ServerUnaryReactor* JudgeRun(grpc::CallbackServerContext* context,
+                                     const v1::JudgeRunRequest* request,
+                                     v1::JudgeRunResponse* response) override;
+  grpc::ServerUnaryReactor* StopRun(grpc::CallbackServerContext* context,
+                                    const v1::StopRunRequest* request,
+                                    v1::StopRunResponse* response) override;
+  grpc::ServerUnaryReactor* StopAll(grpc::CallbackServerContext* context,
+                                    const v1::StopAllRequest* request,
+                                    v1::StopAllResponse* response) override;
+  grpc::ServerUnaryReactor* Unlock(grpc::CallbackServerContext* context,
+                                   const v1::UnlockRequest* request,
+                                   v1::UnlockResponse* response) override;
+  grpc::ServerUnaryReactor* ListInjectors(grpc::CallbackServerContext* context,
+                                          const v1::ListInjectorsRequest* request,
+                                          v1::ListInjectorsResponse* response) override;
+
+ private:
+  // Answers from the executor with what `answer` returns.
+  grpc::ServerUnaryReactor* OnExecutor(grpc::CallbackServerContext* context,
+                                       std::function<absl::Status()> answer);
+
+  Executor& executor_;
+  Runs& runs_;
+  Fleet& fleet_;
+  const Store& store_;
+  const std::function<void(int)> owner_changed_;
+};
+
+}  // namespace firedrill

@@ -1,0 +1,188 @@
+// Every run of this controller.
+#include "controller/runs.h"
+
+#include <utility>
+
+#include "absl/random/random.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "base/time_proto.h"
+#include "base/version.h"
+#include "controller/judge.h"
+
+namespace firedrill {
+namespace {
+
+constexpr absl::Duration kLookForNodesEvery = absl::Milliseconds(20);
+// Going on at the same time.
+constexpr size_t kMostRuns = 64;
+
+}  // namespace
+
+std::string NewRunId() {
+  constexpr char kLetters[] = "abcdefghjkmnpqrstuvwxyz23456789";
+  absl::BitGen random;
+  std::string id;
+  for (int i = 0; i < 8; ++i) id += kLetters[absl::Uniform<size_t>(random, 0, sizeof(kLetters) - 1)];
+  return id;
+}
+
+Runs::Runs(Executor& executor, Store& store, Fleet& fleet, Lever lever, Options options,
+           MakeSurroundings make_surroundings, GatherFacts gather_facts)
+    : executor_(executor),
+      store_(store),
+      fleet_(fleet),
+      lever_(std::move(lever)),
+      options_(std::move(options)),
+      make_surroundings_(std::move(make_surroundings)),
+      gather_facts_(std::move(gather_facts)) {}
+
+Runs::~Runs() { *alive_ = false; }
+
+void Runs::AwaitNodes(absl::Duration give_up, std::function<void()> then) {
+  std::set<std::string> missing = options_.awaited;
+  for (const v1::Registration& node : fleet_.Connected()) missing.erase(node.node());
+  if (missing.empty() || executor_.clock().Boot() >= give_up) return then();
+  executor_.After(kLookForNodesEvery, [this, alive = alive_, give_up, then = std::move(then)] {
+    if (*alive) AwaitNodes(give_up, then);
+  });
+}
+
+void Runs::Plan(const v1::Experiment& experiment, uint64_t seed,
+                std::function<void(absl::StatusOr<v1::Plan>)> done) {
+  const absl::Duration give_up = executor_.clock().Boot() + options_.await_nodes;
+  AwaitNodes(give_up, [this, experiment, seed, done = std::move(done)] {
+    auto facts = std::make_shared<AlertingFacts>();
+    executor_.Block(
+        [gather = gather_facts_, facts, experiment] { *facts = gather(experiment); },
+        [this, alive = alive_, facts, experiment, seed, done] {
+          if (!*alive) return;
+          PlanInput input;
+          input.experiment = experiment;
+          input.site = options_.site.spec();
+          input.nodes = fleet_.Connected();
+          absl::BitGen random;
+          input.seed = seed != 0 ? seed : absl::Uniform<uint64_t>(random, 1, 1u << 31);
+          input.run = NewRunId();
+          input.alerting = std::move(*facts);
+          done(MakePlan(input));
+        });
+  });
+}
+
+void Runs::Start(const v1::StartRun& start, Watcher watcher,
+                 std::function<void(absl::StatusOr<std::string>)> started) {
+  if (const std::optional<std::string> pulled = lever_.Pulled()) {
+    return started(absl::FailedPreconditionError(
+        absl::StrCat("starting a run: the emergency lever is pulled (", *pulled,
+                     "); release it with: firedrill unlock --reason …, or remove ", lever_.path())));
+  }
+  if (runs_.size() >= kMostRuns) {
+    return started(absl::ResourceExhaustedError(
+        absl::StrCat("starting a run: ", runs_.size(), " are going on; wait for one to end")));
+  }
+  Plan(start.experiment(), start.seed(),
+       [this, start, watcher = std::move(watcher),
+        started = std::move(started)](absl::StatusOr<v1::Plan> plan) mutable {
+         if (!plan.ok()) return started(plan.status());
+         Begin(start, *std::move(plan), std::move(watcher), std::move(started));
+       });
+}
+
+void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
+                 std::function<void(absl::StatusOr<std::string>)> started) {
+  const std::string run = plan.run();
+  absl::StatusOr<std::unique_ptr<Surroundings>> surroundings = make_surroundings_();
+  if (!surroundings.ok()) return started(surroundings.status());
+  v1::RunCreated created;
+  *created.mutable_experiment() = start.experiment();
+  *created.mutable_site() = options_.site;
+  // The nodes' own files stay with the nodes.
+  created.mutable_site()->mutable_spec()->clear_injectors();
+  *created.mutable_plan() = std::move(plan);
+  created.set_file(start.file());
+  *created.mutable_positions() = start.positions();
+  created.set_owner(start.owner());
+  created.set_inject_anyway(start.inject_anyway());
+  created.set_detached(start.detach());
+  created.set_version(kVersion);
+
+  Running& running = runs_[run];
+  running.watchers.push_back(std::move(watcher));
+  running.conductor = std::make_unique<Conductor>(
+      executor_, store_, fleet_, *std::move(surroundings),
+      Conductor::Watchers{
+          .event =
+              [this, run](const v1::Event& event) {
+                Running& self = runs_[run];
+                self.history.push_back(event);
+                for (const Watcher& each : self.watchers) {
+                  if (each.event) each.event(event);
+                }
+              },
+          // The conductor is further up the stack: it is let go in a task of its own.
+          .finished = [this, run] {
+            executor_.Post([this, alive = alive_, run] {
+              if (*alive) Ended(run);
+            });
+          }});
+  started(run);
+  const absl::Status begun = running.conductor->Begin(std::move(created));
+  if (begun.ok()) return;
+  v1::Judgement judgement;
+  judgement.set_run(run);
+  judgement.set_outcome(v1::OUTCOME_NOT_STARTED);
+  judgement.set_verdict(v1::VERDICT_INCONCLUSIVE);
+  judgement.set_undo_confirmed(true);
+  judgement.set_exit_code(3);
+  judgement.set_reason(std::string(begun.message()));
+  for (const Watcher& each : running.watchers) {
+    if (each.judged) each.judged(judgement);
+  }
+  executor_.Post([this, alive = alive_, run] {
+    if (!*alive) return;
+    runs_.erase(run);
+    if (ended_) ended_();
+  });
+}
+
+void Runs::Ended(const std::string& run) {
+  auto found = runs_.find(run);
+  if (found == runs_.end()) return;
+  v1::Judgement judgement = Judge(found->second.history);
+  const absl::Status& kept = found->second.conductor->store_status();
+  if (!kept.ok()) judgement.set_reason(absl::StrCat(judgement.reason(), "; ", kept.message()));
+  const std::vector<Watcher> watchers = found->second.watchers;
+  for (const Watcher& each : watchers) {
+    if (each.judged) each.judged(judgement);
+  }
+  runs_.erase(run);
+  if (ended_) ended_();
+}
+
+absl::Status Runs::Stop(const std::string& run, v1::StopRequested stop) {
+  auto found = runs_.find(run);
+  if (found == runs_.end()) {
+    return absl::NotFoundError(absl::StrCat("stopping run ", run, ": it is not going on here"));
+  }
+  found->second.conductor->Stop(std::move(stop));
+  return absl::OkStatus();
+}
+
+size_t Runs::StopEvery(const v1::StopRequested& stop) {
+  std::vector<std::string> names;
+  for (const auto& [run, running] : runs_) names.push_back(run);
+  for (const std::string& run : names) (void)Stop(run, stop);
+  return names.size();
+}
+
+bool Runs::Watch(const std::string& run, Watcher watcher) {
+  auto found = runs_.find(run);
+  if (found == runs_.end()) return false;
+  found->second.watchers.push_back(std::move(watcher));
+  return true;
+}
+
+}  // namespace firedrill

@@ -1,0 +1,90 @@
+// Every run of this controller: plans them, starts their conductors, stops them, lets people watch.
+// Everything runs on the executor.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "base/executor.h"
+#include "controller/conductor.h"
+#include "controller/fleet.h"
+#include "controller/lever.h"
+#include "controller/plan.h"
+#include "controller/store.h"
+#include "firedrill/v1/controller.pb.h"
+#include "firedrill/v1/site.pb.h"
+
+namespace firedrill {
+
+class Runs {
+ public:
+  struct Options {
+    v1::Site site;
+    // Nodes that a plan waits for; those of the site, for private runs.
+    std::set<std::string> awaited;
+    absl::Duration await_nodes = absl::Seconds(10);
+  };
+  // Makes what a run needs besides its injectors. An error says why a run cannot start now.
+  using MakeSurroundings = std::function<absl::StatusOr<std::unique_ptr<Surroundings>>()>;
+  // Blocking: asks the monitoring what a plan needs to know.
+  using GatherFacts = std::function<AlertingFacts(const v1::Experiment&)>;
+
+  Runs(Executor& executor, Store& store, Fleet& fleet, Lever lever, Options options,
+       MakeSurroundings make_surroundings, GatherFacts gather_facts);
+  ~Runs();
+
+  // Plans with the nodes that are connected, waiting for the awaited ones. `done` may come later.
+  void Plan(const v1::Experiment& experiment, uint64_t seed,
+            std::function<void(absl::StatusOr<v1::Plan>)> done);
+
+  struct Watcher {
+    std::function<void(const v1::Event&)> event;
+    std::function<void(const v1::Judgement&)> judged;
+  };
+  // Starts a run and lets `watcher` see it from its first event. `started` gets the run's id.
+  void Start(const v1::StartRun& start, Watcher watcher,
+             std::function<void(absl::StatusOr<std::string>)> started);
+  absl::Status Stop(const std::string& run, v1::StopRequested stop);
+  // Stops every run; returns how many there were.
+  size_t StopEvery(const v1::StopRequested& stop);
+  // Adds a watcher of events that come from now on. False for a run that is not going on.
+  bool Watch(const std::string& run, Watcher watcher);
+  bool Going(const std::string& run) const { return runs_.count(run) > 0; }
+  size_t going() const { return runs_.size(); }
+  // Called whenever a run has ended.
+  void OnEnded(std::function<void()> ended) { ended_ = std::move(ended); }
+
+  const Lever& lever() const { return lever_; }
+
+ private:
+  struct Running {
+    std::unique_ptr<Conductor> conductor;
+    std::vector<Watcher> watchers;
+    std::vector<v1::Event> history;
+  };
+
+  void AwaitNodes(absl::Duration give_up, std::function<void()> then);
+  void Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
+             std::function<void(absl::StatusOr<std::string>)> started);
+  void Ended(const std::string& run);
+
+  Executor& executor_;
+  Store& store_;
+  Fleet& fleet_;
+  const Lever lever_;
+  const Options options_;
+  const MakeSurroundings make_surroundings_;
+  const GatherFacts gather_facts_;
+  std::map<std::string, Running> runs_;
+  std::function<void()> ended_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+// A new run's id: 8 characters, lower case letters and digits without those that look alike.
+std::string NewRunId();
+
+}  // namespace firedrill

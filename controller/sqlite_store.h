@@ -1,0 +1,40 @@
+// The store in one SQLite file: WAL, STRICT tables, a history that triggers keep append-only.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/mutex.h"
+#include "controller/store.h"
+
+namespace SQLite {
+class Database;
+}
+
+namespace firedrill {
+
+// Any thread; calls are serialised. Blocks on the disk.
+class SqliteStore final : public Store {
+ public:
+  // Opens or creates `path` (or ":memory:").
+  static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(const std::string& path);
+  ~SqliteStore() override;
+
+  absl::StatusOr<uint64_t> TakeEpoch() override;
+  absl::Status Append(const std::string& run, uint64_t expected_seq, uint64_t epoch,
+                      const std::vector<v1::Event>& events) override;
+  absl::StatusOr<std::vector<v1::Event>> Read(const std::string& run,
+                                              uint64_t from_seq) const override;
+  absl::StatusOr<std::vector<v1::RunSummary>> List(uint32_t at_most) const override;
+  absl::StatusOr<bool> Deliver(const std::string& receiver, const std::string& fingerprint,
+                               absl::Time starts_at, const std::string& status) override;
+
+ private:
+  SqliteStore(std::string path, std::unique_ptr<SQLite::Database> database);
+
+  const std::string path_;
+  mutable Mutex mutex_;
+  std::unique_ptr<SQLite::Database> database_ GUARDED_BY(mutex_);
+};
+
+}  // namespace firedrill
