@@ -41,42 +41,91 @@ struct Announce {
   std::string what;
   std::string detail;
 };
+// To be written as StopRequested; folding that event is what undoes everything.
+struct Stop {
+  v1::StopRequested stop;
+};
 // Nothing follows: to be written as RunFinished.
 struct Finish {
   v1::RunFinished finished;
 };
 
 using Action = std::variant<StartPreflight, StartProbes, StopProbes, SetTimer, CancelTimer, Issue,
-                            EnterPhase, Announce, Finish>;
+                            EnterPhase, Announce, Stop, Finish>;
+
+// How long a silent node may take to come back before the run is stopped for it.
+inline constexpr absl::Duration kReconnectGrace = absl::Seconds(2);
+// How long after its lease a silent injector's fault is given up as expired.
+inline constexpr absl::Duration kLeaseMargin = absl::Seconds(1);
+// A revert that is not answered for so long is sent again, at most so many times in all.
+inline constexpr absl::Duration kRevertPatience = absl::Seconds(10);
+inline constexpr uint32_t kMostRevertAttempts = 5;
+// A one-shot fault has no duration; it must have acted within this time.
+inline constexpr absl::Duration kOneShotBound = absl::Seconds(30);
+// How long the run goes on after the last expectation is due, for late answers and deliveries.
+inline constexpr absl::Duration kLateAnswers = absl::Seconds(2);
 
 // One fault on one node, as the run knows it.
 struct FaultProgress {
   v1::PlannedFault planned;
   v1::FaultState state = v1::FAULT_STATE_UNSPECIFIED;
+  bool prepared = false;
   bool apply_issued = false;
   bool revert_issued = false;
   std::optional<absl::Time> started;
   std::optional<absl::Time> reached;
   std::optional<absl::Time> ended;
+  // How often its revert was sent.
   uint32_t attempts = 0;
+};
+
+// May this fault be on? From the decision to apply it until it has ended, in whatever way.
+bool IsLive(const FaultProgress& fault);
+// "leak@db-1": the key in RunState::faults and the end of its timers' names.
+std::string FaultKey(const v1::PlannedFault& planned);
+
+// One condition of the gate or of a guardrail.
+struct CheckProgress {
+  // Not set where the condition cannot be read.
+  std::optional<TruthTracker> tracker;
+  // The unbroken stretch in which it was true, as far as its last true answer.
+  std::optional<absl::Time> holding_since;
+  std::optional<absl::Time> holding_until;
+  // Since when it is false; unknown answers neither end nor begin that.
+  std::optional<absl::Time> broken_since;
+  // The last answer that was true or false.
+  std::optional<absl::Time> known;
+  std::string observed = "nothing yet";
 };
 
 struct RunState {
   v1::Phase phase = v1::PHASE_UNSPECIFIED;
-  // By "fault@node".
+  // By FaultKey().
   std::map<std::string, FaultProgress> faults;
+  // By "remedy@node"; those not started are absent.
   std::map<std::string, v1::RemedyState> remedies;
-  std::set<std::string> loads_running;
+  std::map<std::string, absl::Time> remedies_done;
   std::optional<absl::Time> gate_passed;
+  // A stop was decided or asked for: nothing is applied any more.
+  bool stopping = false;
+  // It is in the history, and everything is being undone.
   std::optional<v1::StopRequested> stop;
+  // The time for faults is over: nothing new begins.
+  bool time_is_up = false;
+  bool limit_set = false;
+  bool end_set = false;
+  bool everything_stopped = false;
   bool inject_anyway = false;
   uint32_t defects = 0;
   uint32_t circumstances = 0;
-  // Gate: since when each check holds. Guardrails: since when each is broken.
-  std::map<std::string, absl::Time> holding_since;
-  std::map<std::string, absl::Time> broken_since;
-  std::map<std::string, TruthTracker> trackers;
+  std::string first_defect;
+  std::string first_circumstance;
+  // By name.
+  std::map<std::string, CheckProgress> gate;
+  std::map<std::string, CheckProgress> guardrails;
   std::set<std::string> silent_nodes;
+  // The end was decided; only its event is awaited.
+  bool finishing = false;
   std::optional<v1::RunFinished> finished;
 };
 
@@ -85,7 +134,9 @@ struct Step {
   std::vector<Action> actions;
 };
 
-// Pure, total, and bounded: at most kMostActions(plan) actions an event. Events after the end change nothing.
+// Pure, total, and bounded: at most MostActions(plan) actions an event. Events after the end change nothing.
+// What is decided is in the state at once; the events that record a decision (PhaseEntered, CommandIssued)
+// change nothing when they are folded, except StopRequested, which undoes, and RunFinished, which ends.
 Step Advance(const v1::Plan& plan, RunState state, const v1::Event& event);
 
 // The state after a whole history (the first event holds the plan).
