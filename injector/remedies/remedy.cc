@@ -1,0 +1,74 @@
+// The registry of remedies: filled before main() by the other files of this folder.
+#include "injector/remedies/remedy.h"
+
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/time_proto.h"
+
+namespace firedrill {
+namespace {
+
+std::map<v1::Remedy::KindCase, RemedyMaker>& Makers() {
+  static auto* const makers = new std::map<v1::Remedy::KindCase, RemedyMaker>;
+  return *makers;
+}
+
+v1::RemedyReport RunOrRefuse(const v1::Remedy& message, const Node& node, std::stop_token stop) {
+  v1::RemedyReport refused;
+  refused.set_state(v1::REMEDY_STATE_FAILED);
+  refused.set_exit_code(-1);
+  const auto remedy = MakeRemedy(message);
+  if (!remedy.ok()) {
+    refused.set_output(std::string(remedy.status().message()));
+    return refused;
+  }
+  if (const absl::Status status = (*remedy)->Validate(node); !status.ok()) {
+    refused.set_output(std::string(status.message()));
+    return refused;
+  }
+  v1::RemedyReport report = (*remedy)->Run(node, std::move(stop));
+  if (const auto leaves = (*remedy)->Leaves(node); leaves.ok()) report.set_leaves(*leaves);
+  return report;
+}
+
+}  // namespace
+
+RemedyRegistration::RemedyRegistration(v1::Remedy::KindCase kind, RemedyMaker maker) {
+  Makers().emplace(kind, std::move(maker));
+}
+
+absl::StatusOr<std::unique_ptr<Remedy>> MakeRemedy(const v1::Remedy& remedy) {
+  const auto found = Makers().find(remedy.kind_case());
+  if (found == Makers().end()) {
+    return absl::UnimplementedError(
+        absl::StrCat("this injector does not know the remedy ", KindName(remedy),
+                     "; it is older than the controller: install the same version on both"));
+  }
+  return found->second(remedy);
+}
+
+std::vector<v1::Remedy::KindCase> RegisteredRemedies() {
+  std::vector<v1::Remedy::KindCase> kinds;
+  for (const auto& [kind, maker] : Makers()) kinds.push_back(kind);
+  return kinds;
+}
+
+v1::RemedyReport RunRemedyBlocking(const v1::PlannedRemedy& remedy, const Node& node,
+                                   std::stop_token stop) {
+  const absl::Duration begin = RealClock().Boot();
+  v1::RemedyReport report = RunOrRefuse(remedy.remedy(), node, std::move(stop));
+  report.set_remedy(remedy.name());
+  report.set_node(remedy.node());
+  *report.mutable_took() = ToProto(RealClock().Boot() - begin);
+  return report;
+}
+
+std::string KindName(const v1::Remedy& remedy) {
+  const auto* field = v1::Remedy::descriptor()->FindFieldByNumber(remedy.kind_case());
+  return field == nullptr ? "" : field->json_name();
+}
+
+}  // namespace firedrill
