@@ -80,6 +80,15 @@ def firing_alerts(prometheus):
     return sorted({one["labels"]["alertname"] for one in alerts if one["state"] == "firing"})
 
 
+def active_alerts(prometheus):
+    """A complaint while an alert that the start itself caused is still pending or firing."""
+    status, text = fetch(f"{prometheus}/api/v1/alerts")
+    if status != 200:
+        return f"Prometheus answers {status or text}"
+    active = sorted({one["labels"]["alertname"] for one in json.loads(text)["data"]["alerts"]})
+    return f"alerts are active: {', '.join(active)}" if active else None
+
+
 def alert_fires(prometheus, alert):
     return None if alert in firing_alerts(prometheus) else f"{alert} does not fire yet"
 

@@ -55,11 +55,13 @@ class Lab:
     def lock(self):
         """Takes the lab; the returned file must stay open as long as the lab lives."""
         lock_file = open(self.path("lab.lock"), "w")
-        try:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(f"a lab is running in {self.dir}: stop it with `lab down --dir {self.dir}`")
-        return lock_file
+        for _ in range(50):  # somebody who looks whether we live holds it for a moment
+            try:
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock_file
+            except BlockingIOError:
+                time.sleep(0.01)
+        raise LabError(f"a lab is running in {self.dir}: stop it with `lab down --dir {self.dir}`")
 
     def alive(self):
         try:
@@ -87,22 +89,43 @@ class Lab:
             raise LabError(f"the lab in {self.dir} ended while asked to '{request['do']}'")
         return json.loads(answer)
 
-    def wait_gone(self, timeout):
-        limit = time.monotonic() + timeout
-        while self.alive():
-            if time.monotonic() > limit:
-                return False
-            time.sleep(0.02)
-        return True
-
     def remove(self):
-        """Deletes what a lab made, and nothing else: a directory without our lock file is not ours."""
+        """Deletes what a lab made, and nothing else: a directory without our lock file is not ours.
+
+        The lock file goes last, so that a removal that was cut short can be taken up again.
+        """
+        forget(self)
         if os.path.exists(self.path("lab.lock")):
             site = (self.describe() or {}).get("site")
             if site and os.path.dirname(site) != self.dir and os.path.exists(site):
                 os.unlink(site)
+            for entry in os.scandir(self.dir):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                elif entry.name != "lab.lock":
+                    os.unlink(entry.path)
             shutil.rmtree(self.dir, ignore_errors=True)
-        forget(self)
+
+
+class Departure:
+    """Waits until a supervisor has gone: by its lock, which it drops after everything else."""
+
+    def __init__(self, lab):
+        self._lock_file = open(lab.path("lab.lock"))
+
+    def wait(self, timeout):
+        limit = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(self._lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > limit:
+                    return False
+                time.sleep(0.02)
+
+    def close(self):
+        self._lock_file.close()
 
 
 def new_lab(directory):

@@ -138,7 +138,9 @@ class Stack:
                        f"--config.file={self.lab.path('prometheus', 'prometheus.yml')}",
                        f"--storage.tsdb.path={self.lab.path('prometheus', 'data')}",
                        "--storage.tsdb.retention.time=1d",
-                       f"--web.listen-address=127.0.0.1:{self.ports['prometheus']}", "--log.level=warn"])
+                       f"--web.listen-address=127.0.0.1:{self.ports['prometheus']}",
+                       # Links in alerts would otherwise carry the machine's name, which may not resolve.
+                       f"--web.external-url={configuration.url(self.ports, 'prometheus')}", "--log.level=warn"])
 
     def alertmanager(self):
         return Server("alertmanager", self.server_account,
@@ -146,4 +148,5 @@ class Stack:
                        f"--config.file={self.lab.path('alertmanager', 'alertmanager.yml')}",
                        f"--storage.path={self.lab.path('alertmanager', 'data')}",
                        f"--web.listen-address=127.0.0.1:{self.ports['alertmanager']}",
+                       f"--web.external-url={configuration.url(self.ports, 'alertmanager')}",
                        "--cluster.listen-address=", "--log.level=warn"])

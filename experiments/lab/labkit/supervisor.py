@@ -138,6 +138,8 @@ class Supervisor:
         self.wait_for(lambda: health.rules_evaluated(prometheus))
         if "already-firing" in defects:
             self.wait_for(lambda: health.alert_fires(prometheus, planted.SLOTS_ALERT))
+        elif "exporter-blind" not in defects:
+            self.wait_for(lambda: health.active_alerts(prometheus))
         self.listen()
         with open(self.options.site, "w") as site:
             site.write(configuration.site_text(self.lab, self.ports))
