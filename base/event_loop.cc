@@ -60,7 +60,7 @@ void EventLoop::Stop() {
 
 void EventLoop::Run(Task task) {
   Mutex mutex;
-  Condition finished;
+  CondVar finished;
   bool done = false;
   Post([&] {
     task();

@@ -17,13 +17,13 @@ class EventLoop final : public Executor {
   ~EventLoop() override;
 
   const Clock& clock() const override { return RealClock(); }
-  void Post(Task task) override EXCLUDES(mutex_);
-  TimerId After(absl::Duration delay, Task task) override EXCLUDES(mutex_);
-  void Cancel(TimerId id) override EXCLUDES(mutex_);
-  void Block(Task work, Task done) override EXCLUDES(mutex_);
+  void Post(Task task) override FD_EXCLUDES(mutex_);
+  TimerId After(absl::Duration delay, Task task) override FD_EXCLUDES(mutex_);
+  void Cancel(TimerId id) override FD_EXCLUDES(mutex_);
+  void Block(Task work, Task done) override FD_EXCLUDES(mutex_);
 
   // Ends the loop and waits for it, and for blocking work. Not from the loop's own thread. Idempotent.
-  void Stop() EXCLUDES(mutex_);
+  void Stop() FD_EXCLUDES(mutex_);
   // Runs `task` on the loop and waits until it is done. Not from the loop's own thread.
   void Run(Task task);
 
@@ -32,12 +32,12 @@ class EventLoop final : public Executor {
   void Loop();
 
   Mutex mutex_;
-  Condition changed_;
-  bool stopping_ GUARDED_BY(mutex_) = false;
-  TimerId next_ GUARDED_BY(mutex_) = 1;
-  std::map<Due, Task> due_ GUARDED_BY(mutex_);
-  std::map<TimerId, absl::Duration> times_ GUARDED_BY(mutex_);
-  int blocked_ GUARDED_BY(mutex_) = 0;
+  CondVar changed_;
+  bool stopping_ FD_GUARDED_BY(mutex_) = false;
+  TimerId next_ FD_GUARDED_BY(mutex_) = 1;
+  std::map<Due, Task> due_ FD_GUARDED_BY(mutex_);
+  std::map<TimerId, absl::Duration> times_ FD_GUARDED_BY(mutex_);
+  int blocked_ FD_GUARDED_BY(mutex_) = 0;
   std::thread thread_;
 };
 

@@ -14,10 +14,10 @@
 #define FD_ATTRIBUTE(x)
 #endif
 
-#define GUARDED_BY(x) FD_ATTRIBUTE(guarded_by(x))
-#define REQUIRES(...) FD_ATTRIBUTE(requires_capability(__VA_ARGS__))
-#define EXCLUDES(...) FD_ATTRIBUTE(locks_excluded(__VA_ARGS__))
-#define NO_THREAD_SAFETY_ANALYSIS FD_ATTRIBUTE(no_thread_safety_analysis)
+#define FD_GUARDED_BY(x) FD_ATTRIBUTE(guarded_by(x))
+#define FD_REQUIRES(...) FD_ATTRIBUTE(requires_capability(__VA_ARGS__))
+#define FD_EXCLUDES(...) FD_ATTRIBUTE(locks_excluded(__VA_ARGS__))
+#define FD_NO_THREAD_SAFETY_ANALYSIS FD_ATTRIBUTE(no_thread_safety_analysis)
 
 namespace firedrill {
 
@@ -27,7 +27,7 @@ class FD_ATTRIBUTE(capability("mutex")) Mutex {
   void Unlock() FD_ATTRIBUTE(release_capability()) { mutex_.unlock(); }
 
  private:
-  friend class Condition;
+  friend class CondVar;
   std::mutex mutex_;
 };
 
@@ -45,15 +45,15 @@ class FD_ATTRIBUTE(scoped_lockable) MutexLock {
 };
 
 // A condition variable for Mutex. Spurious wake-ups happen: wait in a loop.
-class Condition {
+class CondVar {
  public:
-  void Wait(Mutex& mutex) REQUIRES(mutex) NO_THREAD_SAFETY_ANALYSIS {
+  void Wait(Mutex& mutex) FD_REQUIRES(mutex) FD_NO_THREAD_SAFETY_ANALYSIS {
     std::unique_lock lock(mutex.mutex_, std::adopt_lock);
     condition_.wait(lock);
     lock.release();
   }
   // At most `timeout` (monotonic).
-  void WaitFor(Mutex& mutex, absl::Duration timeout) REQUIRES(mutex) NO_THREAD_SAFETY_ANALYSIS {
+  void WaitFor(Mutex& mutex, absl::Duration timeout) FD_REQUIRES(mutex) FD_NO_THREAD_SAFETY_ANALYSIS {
     std::unique_lock lock(mutex.mutex_, std::adopt_lock);
     condition_.wait_until(lock, std::chrono::steady_clock::now() +
                                     absl::ToChronoNanoseconds(timeout));

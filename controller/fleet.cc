@@ -228,7 +228,7 @@ void Fleet::Ping() {
   for (const auto& [name, link_id] : silent) {
     const std::shared_ptr<Down> link = nodes_[name].link;
     const std::string why =
-        absl::StrCat("nothing was heard from it for ", FormatDuration(options_.silent_after));
+        absl::StrCat("nothing was heard from it for ", firedrill::FormatDuration(options_.silent_after));
     OnClosed(link_id, absl::DeadlineExceededError(why));
     link->Close(absl::DeadlineExceededError(why));
   }

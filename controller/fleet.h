@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "base/executor.h"
 #include "base/link.h"
+#include "firedrill/v1/controller.pb.h"
 #include "firedrill/v1/injector.pb.h"
 #include "firedrill/v1/run.pb.h"
 

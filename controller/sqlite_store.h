@@ -34,7 +34,7 @@ class SqliteStore final : public Store {
 
   const std::string path_;
   mutable Mutex mutex_;
-  std::unique_ptr<SQLite::Database> database_ GUARDED_BY(mutex_);
+  std::unique_ptr<SQLite::Database> database_ FD_GUARDED_BY(mutex_);
 };
 
 }  // namespace firedrill

@@ -89,7 +89,7 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
     if (over_ || closed_) return;
     const absl::Duration silence = executor_.clock().Boot() - last_beat_;
     if (silence > lease_ && !detached_) {
-      Lose(absl::StrCat("the client that owns the run was silent for ", FormatDuration(silence)));
+      Lose(absl::StrCat("the client that owns the run was silent for ", firedrill::FormatDuration(silence)));
       return;
     }
     executor_.After(kLookForBeatsEvery, [self = shared_from_this()] { self->Look(); });
@@ -133,12 +133,12 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchRunResponse> 
   // Shared with whoever adds events; the reactor deletes itself.
   struct Feed {
     Mutex mutex;
-    WatchStream* stream GUARDED_BY(mutex) = nullptr;
-    std::deque<v1::WatchRunResponse> queue GUARDED_BY(mutex);
-    bool writing GUARDED_BY(mutex) = false;
-    bool ended GUARDED_BY(mutex) = false;
-    bool finishing GUARDED_BY(mutex) = false;
-    absl::Status why GUARDED_BY(mutex);
+    WatchStream* stream FD_GUARDED_BY(mutex) = nullptr;
+    std::deque<v1::WatchRunResponse> queue FD_GUARDED_BY(mutex);
+    bool writing FD_GUARDED_BY(mutex) = false;
+    bool ended FD_GUARDED_BY(mutex) = false;
+    bool finishing FD_GUARDED_BY(mutex) = false;
+    absl::Status why FD_GUARDED_BY(mutex);
   };
 
   WatchStream() : feed_(std::make_shared<Feed>()) {

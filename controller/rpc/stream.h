@@ -106,14 +106,14 @@ class ServerStream final : public grpc::ServerBidiReactor<Request, Response> {
     }
 
     Mutex mutex_;
-    ServerStream* reactor_ GUARDED_BY(mutex_) = nullptr;
-    std::deque<Response> queue_ GUARDED_BY(mutex_);
-    bool writing_ GUARDED_BY(mutex_) = false;
-    bool closing_ GUARDED_BY(mutex_) = false;
-    bool broken_ GUARDED_BY(mutex_) = false;
-    bool finishing_ GUARDED_BY(mutex_) = false;
-    bool reads_ended_ GUARDED_BY(mutex_) = false;
-    absl::Status why_ GUARDED_BY(mutex_);
+    ServerStream* reactor_ FD_GUARDED_BY(mutex_) = nullptr;
+    std::deque<Response> queue_ FD_GUARDED_BY(mutex_);
+    bool writing_ FD_GUARDED_BY(mutex_) = false;
+    bool closing_ FD_GUARDED_BY(mutex_) = false;
+    bool broken_ FD_GUARDED_BY(mutex_) = false;
+    bool finishing_ FD_GUARDED_BY(mutex_) = false;
+    bool reads_ended_ FD_GUARDED_BY(mutex_) = false;
+    absl::Status why_ FD_GUARDED_BY(mutex_);
   };
 
   // `accept` is called on the executor with the sending end, and says what to do with messages.

@@ -1,0 +1,183 @@
+// Starts one run at a controller, owns it, shows it.
+#include "cli/own_run.h"
+
+#include <grpcpp/grpcpp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <deque>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/mutex.h"
+#include "base/text.h"
+#include "base/unique_fd.h"
+#include "firedrill/v1/controller.grpc.pb.h"
+
+namespace firedrill {
+namespace {
+
+constexpr absl::Duration kBeatEvery = absl::Seconds(1);
+constexpr absl::Duration kTick = absl::Milliseconds(200);
+// No answer to a beat for so long: the controller hangs.
+constexpr absl::Duration kControllerSilence = absl::Seconds(6);
+constexpr absl::Duration kPlanWithin = absl::Seconds(60);
+
+sigset_t Signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
+  return set;
+}
+
+std::unique_ptr<v1::ControllerService::Stub> Dial(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(64 << 20);
+  // A Unix socket's 0700 folder is its authority.
+  return v1::ControllerService::NewStub(
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+}
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+// What the reading thread has received, and a descriptor that says so.
+class Inbox {
+ public:
+  Inbox() : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  void Add(v1::OwnRunResponse response) {
+    MutexLock lock(mutex_);
+    received_.push_back(std::move(response));
+    Wake();
+  }
+  void End() {
+    MutexLock lock(mutex_);
+    ended_ = true;
+    Wake();
+  }
+  // Everything received so far; `ended` once nothing more will come.
+  std::deque<v1::OwnRunResponse> Take(bool* ended) {
+    uint64_t count = 0;
+    (void)!read(wake_.get(), &count, sizeof(count));
+    MutexLock lock(mutex_);
+    *ended = ended_;
+    return std::exchange(received_, {});
+  }
+  int fd() const { return wake_.get(); }
+
+ private:
+  void Wake() {
+    const uint64_t one = 1;
+    (void)!write(wake_.get(), &one, sizeof(one));
+  }
+  UniqueFd wake_;
+  Mutex mutex_;
+  std::deque<v1::OwnRunResponse> received_ FD_GUARDED_BY(mutex_);
+  bool ended_ FD_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace
+
+void BlockSignals() {
+  const sigset_t set = Signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const OwnerDuties& duties) {
+  OwnedRun owned;
+  const sigset_t set = Signals();
+  const UniqueFd signals(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  const auto stub = Dial(address);
+  grpc::ClientContext context;
+  const auto stream = stub->OwnRun(&context);
+  v1::OwnRunRequest request;
+  *request.mutable_start() = start;
+  bool writable = stream->Write(request);
+
+  Inbox inbox;
+  std::thread reader([&stream, &inbox] {
+    v1::OwnRunResponse response;
+    while (stream->Read(&response)) inbox.Add(std::move(response));
+    inbox.End();
+  });
+
+  absl::Time heard = absl::Now(), beat = absl::Now(), tick = absl::Now();
+  uint64_t beats = 0;
+  int interrupts = 0;
+  bool ended = false, hung = false;
+  while (!ended) {
+    pollfd polled[] = {{signals.get(), POLLIN, 0}, {inbox.fd(), POLLIN, 0}};
+    poll(polled, 2, static_cast<int>(absl::ToInt64Milliseconds(kTick)));
+    for (v1::OwnRunResponse& response : inbox.Take(&ended)) {
+      heard = absl::Now();
+      if (response.has_event()) {
+        if (duties.event) duties.event(response.event());
+        owned.history.push_back(std::move(*response.mutable_event()));
+      } else if (response.has_judgement()) {
+        owned.judgement = std::move(*response.mutable_judgement());
+      }
+    }
+    signalfd_siginfo info{};
+    while (read(signals.get(), &info, sizeof(info)) == sizeof(info)) {
+      ++interrupts;
+      owned.interrupted = true;
+      if (interrupts == 1) {
+        duties.say("interrupted: every fault is being undone; wait for the end");
+        request.Clear();
+        request.mutable_stop()->set_cause(v1::StopRequested::CAUSE_INTERRUPT);
+        request.mutable_stop()->set_by(start.owner());
+        request.mutable_stop()->set_reason(info.ssi_signo == SIGINT ? "Ctrl-C" : "asked to end by a signal");
+        writable = writable && stream->Write(request);
+      } else if (interrupts == 2) {
+        duties.say("still undoing; once more to leave without waiting (the undoing goes on without you)");
+      } else {
+        owned.left = true;
+        context.TryCancel();
+      }
+    }
+    if (absl::Now() - beat >= kBeatEvery && writable) {
+      beat = absl::Now();
+      request.Clear();
+      request.mutable_beat()->set_number(++beats);
+      writable = stream->Write(request);
+    }
+    if (absl::Now() - tick >= kTick) {
+      tick = absl::Now();
+      if (duties.tick) duties.tick();
+    }
+    if (!hung && absl::Now() - heard > kControllerSilence) {
+      hung = true;
+      duties.say(absl::StrCat("the controller has not answered for ", firedrill::FormatDuration(kControllerSilence),
+                              "; its injectors undo everything by themselves"));
+      if (duties.controller_hangs) duties.controller_hangs();
+      context.TryCancel();
+    }
+  }
+  reader.join();
+  owned.status = FromGrpc(stream->Finish());
+  if (owned.judgement.has_value()) owned.status = absl::OkStatus();
+  return owned;
+}
+
+absl::StatusOr<v1::Plan> AskPlan(const std::string& address, const v1::Experiment& experiment,
+                                 const std::string& file, uint64_t seed) {
+  const auto stub = Dial(address);
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kPlanWithin));
+  v1::PlanRunRequest request;
+  *request.mutable_experiment() = experiment;
+  request.set_file(file);
+  request.set_seed(seed);
+  v1::PlanRunResponse response;
+  const grpc::Status status = stub->PlanRun(&context, request, &response);
+  if (!status.ok()) return FromGrpc(status);
+  return std::move(*response.mutable_plan());
+}
+
+}  // namespace firedrill

@@ -1,0 +1,153 @@
+// "Nothing else running": a controller and the site's injectors for one run.
+#include "cli/private_run.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+
+namespace firedrill {
+namespace {
+
+constexpr char kFolderPrefix[] = "firedrill-";
+constexpr absl::Duration kStartWithin = absl::Seconds(10);
+constexpr int kMostStarts = 3;
+
+// The binaries stand beside this one.
+std::string Sibling(const std::string& name) {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  return (self.parent_path() / name).string();
+}
+
+std::string TemporaryFolder() {
+  const char* tmp = std::getenv("TMPDIR");
+  // A socket's path has at most 107 bytes.
+  return tmp != nullptr && tmp[0] == '/' && std::strlen(tmp) < 60 ? tmp : "/tmp";
+}
+
+}  // namespace
+
+void RemoveStaleFolders() {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(TemporaryFolder(), error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.rfind(kFolderPrefix, 0) != 0) continue;
+    const std::vector<std::string> parts = absl::StrSplit(name, '-');
+    int pid = 0;
+    struct stat info{};
+    if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &pid) || pid <= 0) continue;
+    if (lstat(entry.path().c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) continue;
+    if (info.st_uid != geteuid() || kill(pid, 0) == 0 || errno != ESRCH) continue;
+    std::filesystem::remove_all(entry.path(), error);
+  }
+}
+
+absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
+  std::string folder =
+      absl::StrCat(TemporaryFolder(), "/", kFolderPrefix, getpid(), "-XXXXXX");
+  if (mkdtemp(folder.data()) == nullptr) {
+    return absl::UnavailableError(absl::StrCat("making a folder for sockets in ", TemporaryFolder(),
+                                               ": ", std::strerror(errno)));
+  }
+  const std::string socket = absl::StrCat(folder, "/c");
+  const std::string log = absl::StrCat(folder, "/controller.log");
+  absl::StatusOr<Child> controller = Child::Start(
+      {Sibling("firedrill-controller"), "--private", "--listen", absl::StrCat("unix:", socket),
+       "--site", options.site_file, "--state-dir", options.state_dir},
+      log);
+  if (!controller.ok()) {
+    std::filesystem::remove_all(folder);
+    return controller.status();
+  }
+  PrivateRun self(options, folder, absl::StrCat("unix:", socket), *std::move(controller));
+  const absl::Time until = absl::Now() + kStartWithin;
+  while (access(socket.c_str(), F_OK) != 0) {
+    if (self.controller_.Wait(absl::Milliseconds(10)) || absl::Now() > until) {
+      const std::string words = self.LastWords("controller");
+      self.KillController();
+      self.Finish(absl::Seconds(1));
+      return absl::UnavailableError(
+          words.empty() ? "the private controller did not start" : words);
+    }
+  }
+  if (!options.with_injectors) return self;
+  for (const v1::NodeSpec& node : options.site.spec().injectors()) {
+    absl::StatusOr<Child> child = self.StartInjector(node.name());
+    if (!child.ok()) {
+      self.KillController();
+      self.Finish(absl::Seconds(5));
+      return child.status();
+    }
+    self.injectors_.push_back({node.name(), *std::move(child)});
+  }
+  return self;
+}
+
+absl::StatusOr<Child> PrivateRun::StartInjector(const std::string& node) const {
+  return Child::Start({Sibling("firedrill-injector"), "--private", "--controller", address_,
+                       "--site", options_.site_file, "--node", node, "--state-dir",
+                       options_.state_dir},
+                      absl::StrCat(folder_, "/", node, ".log"));
+}
+
+std::vector<std::string> PrivateRun::Revive() {
+  std::vector<std::string> revived;
+  for (Injector& injector : injectors_) {
+    if (!injector.child.Wait(absl::ZeroDuration())) continue;
+    if (injector.starts >= kMostStarts || controller_.Ended()) continue;
+    absl::StatusOr<Child> child = StartInjector(injector.node);
+    if (!child.ok()) continue;
+    ++injector.starts;
+    injector.child = *std::move(child);
+    revived.push_back(injector.node);
+  }
+  return revived;
+}
+
+void PrivateRun::KillController() { controller_.Signal(SIGKILL); }
+
+PrivateRun::End PrivateRun::Finish(absl::Duration at_most) {
+  End end;
+  const absl::Time until = absl::Now() + at_most;
+  if (!controller_.Wait(until - absl::Now())) {
+    controller_.Signal(SIGKILL);
+    end.killed.push_back("controller");
+    controller_.Wait(absl::Seconds(2));
+  }
+  for (Injector& injector : injectors_) {
+    if (!injector.child.Wait(std::max(until - absl::Now(), absl::Milliseconds(200)))) {
+      injector.child.Signal(SIGKILL);
+      end.killed.push_back(injector.node);
+      injector.child.Wait(absl::Seconds(2));
+    }
+    if (injector.child.exit_code() != 0) end.unsure.push_back(injector.node);
+  }
+  std::error_code error;
+  std::filesystem::remove_all(folder_, error);
+  return end;
+}
+
+std::string PrivateRun::LastWords(const std::string& who) const {
+  std::ifstream file(absl::StrCat(folder_, "/", who, ".log"));
+  std::stringstream text;
+  text << file.rdbuf();
+  std::string words = text.str();
+  constexpr size_t kMost = 4096;
+  if (words.size() > kMost) words = words.substr(words.size() - kMost);
+  while (!words.empty() && words.back() == '\n') words.pop_back();
+  return words;
+}
+
+}  // namespace firedrill

@@ -1,0 +1,72 @@
+// "Nothing else running": starts a controller and the site's injectors for one run, on Unix sockets in a
+// folder of their own, and sees them end. They are the same binaries as everywhere.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "cli/child.h"
+#include "firedrill/v1/site.pb.h"
+
+namespace firedrill {
+
+class PrivateRun {
+ public:
+  struct Options {
+    std::string site_file;
+    v1::Site site;
+    std::string state_dir;
+    // The controller alone: nothing will be broken (plan).
+    bool with_injectors = true;
+  };
+  // Blocks until the controller's socket is there, or says why it is not (with its last words).
+  static absl::StatusOr<PrivateRun> Start(const Options& options);
+  PrivateRun(PrivateRun&&) = default;
+  PrivateRun& operator=(PrivateRun&&) = default;
+
+  // "unix:/tmp/…", for gRPC.
+  const std::string& address() const { return address_; }
+  // Starts injectors again that ended by themselves, at most a few times each: a new one replays the
+  // journal, and can look whether anything is left. Names those that were started again.
+  std::vector<std::string> Revive();
+  // Ends a controller that does not answer any more: the injectors undo everything by themselves.
+  void KillController();
+  // True where the controller is still there.
+  bool ControllerLives() const { return !controller_.Ended(); }
+
+  // Waits until every process has ended, and removes the folder. What did not end is killed and named.
+  // Nodes whose injector did not say that everything is undone are in `unsure`.
+  struct End {
+    std::vector<std::string> killed;
+    std::vector<std::string> unsure;
+  };
+  End Finish(absl::Duration at_most);
+  // What the processes wrote last, for messages.
+  std::string LastWords(const std::string& who) const;
+
+ private:
+  struct Injector {
+    std::string node;
+    Child child;
+    int starts = 1;
+  };
+  PrivateRun(Options options, std::string folder, std::string address, Child controller)
+      : options_(std::move(options)),
+        folder_(std::move(folder)),
+        address_(std::move(address)),
+        controller_(std::move(controller)) {}
+  absl::StatusOr<Child> StartInjector(const std::string& node) const;
+
+  Options options_;
+  std::string folder_;
+  std::string address_;
+  Child controller_;
+  std::vector<Injector> injectors_;
+};
+
+// Removes socket folders of private runs whose processes are gone.
+void RemoveStaleFolders();
+
+}  // namespace firedrill

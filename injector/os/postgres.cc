@@ -1,0 +1,456 @@
+// The door to PostgreSQL, over libpq's asynchronous calls.
+#include "injector/os/postgres.h"
+
+#include <netdb.h>
+#include <poll.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/clock.h"
+#include "base/secret.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+
+namespace firedrill {
+namespace {
+
+constexpr char kSqlStatePayload[] = "firedrill/sqlstate";
+constexpr char kNobodyPayload[] = "firedrill/nobody-listens";
+// How long a blocking call goes on before it looks at the stop token again.
+constexpr absl::Duration kLook = absl::Milliseconds(20);
+// A host's addresses beyond these are not tried.
+constexpr size_t kMostAddresses = 4;
+// Sessions need idle_session_timeout and client_connection_check_interval, without which a hung
+// injector would hold them for ever.
+constexpr int kOldestServer = 140000;
+
+absl::StatusCode CodeOf(absl::string_view sql_state) {
+  if (sql_state == kTooManyConnections) return absl::StatusCode::kResourceExhausted;
+  if (absl::StartsWith(sql_state, "28") || sql_state == "42501") {
+    return absl::StatusCode::kPermissionDenied;
+  }
+  if (sql_state == "3D000") return absl::StatusCode::kNotFound;
+  if (absl::StartsWith(sql_state, "57P") || absl::StartsWith(sql_state, "08")) {
+    return absl::StatusCode::kUnavailable;
+  }
+  return sql_state.empty() ? absl::StatusCode::kUnavailable : absl::StatusCode::kInternal;
+}
+
+absl::Status ServerError(absl::string_view sql_state, absl::string_view message) {
+  absl::Status status(CodeOf(sql_state), absl::StrCat(message, " (SQLSTATE ", sql_state, ")"));
+  status.SetPayload(kSqlStatePayload, absl::Cord(sql_state));
+  return status;
+}
+
+absl::Status ErrorOf(const PGresult* result) {
+  const char* state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  if (state == nullptr || message == nullptr) {
+    return absl::UnavailableError(absl::StripAsciiWhitespace(PQresultErrorMessage(result)));
+  }
+  return ServerError(state, message);
+}
+
+// Like Annotate(), keeping what SqlState() and NobodyListens() need.
+absl::Status InContext(const absl::Status& status, absl::string_view before,
+                       absl::string_view after) {
+  absl::Status longer(status.code(), absl::StrCat(before, ": ", status.message(), after));
+  status.ForEachPayload(
+      [&](absl::string_view type, const absl::Cord& payload) { longer.SetPayload(type, payload); });
+  return longer;
+}
+
+// Says what a person can do about a session that could not be opened.
+std::string Advice(const absl::Status& status) {
+  const std::string state = SqlState(status);
+  if (NobodyListens(status)) return "; check that the server runs and the profile's host and port";
+  if (state == kTooManyConnections) {
+    return "; the server was full before this fault began, or the role's own limit is reached";
+  }
+  if (absl::StartsWith(state, "28")) {
+    return "; check the profile's user and password, and the server's pg_hba.conf";
+  }
+  if (state == "3D000") return "; check the profile's database";
+  if (status.code() == absl::StatusCode::kDeadlineExceeded) {
+    return "; the server accepts connections but does not answer: check that it is not hung";
+  }
+  return "; check the profile and the server's log";
+}
+
+int CountOf(absl::string_view text, absl::string_view word) {
+  int count = 0;
+  for (size_t at = text.find(word); at != absl::string_view::npos; at = text.find(word, at + 1)) {
+    ++count;
+  }
+  return count;
+}
+
+// libpq gives the SQLSTATE of a refused connection only inside its verbose text:
+// `... failed: FATAL:  28P01: password authentication failed ...\nLOCATION:  auth_failed, ...`.
+absl::Status ParseConnectionError(absl::string_view text) {
+  std::vector<absl::string_view> lines;
+  for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipWhitespace())) {
+    if (!absl::StartsWith(line, "LOCATION:")) lines.push_back(absl::StripAsciiWhitespace(line));
+  }
+  const std::string message = absl::StrJoin(lines, "; ");
+  for (size_t at = message.find(":  "); at != std::string::npos; at = message.find(":  ", at + 1)) {
+    const absl::string_view rest = absl::string_view(message).substr(at + 3);
+    if (rest.size() < 7 || rest.substr(5, 2) != ": ") continue;
+    const absl::string_view state = rest.substr(0, 5);
+    const bool code = std::all_of(state.begin(), state.end(), [](char c) {
+      return absl::ascii_isdigit(c) || absl::ascii_isupper(c);
+    });
+    if (code) return ServerError(state, rest.substr(7));
+  }
+  absl::Status status = absl::UnavailableError(message);
+  // A name with several addresses is down only when none of them answers.
+  const int tried = CountOf(message, " failed: ");
+  const int nobody = CountOf(message, std::strerror(ECONNREFUSED)) +
+                     CountOf(message, std::strerror(ENOENT));
+  if (tried > 0 && tried == nobody) status.SetPayload(kNobodyPayload, absl::Cord("1"));
+  return status;
+}
+
+// libpq would resolve the name while connecting, and block beyond any deadline.
+absl::StatusOr<std::vector<std::string>> Resolve(const std::string& host,
+                                                 const Patience& patience) {
+  struct Question {
+    std::string host;
+    addrinfo hints{};
+    gaicb request{};
+  };
+  auto question = std::make_unique<Question>();
+  question->host = host;
+  question->hints.ai_socktype = SOCK_STREAM;
+  question->request.ar_name = question->host.c_str();
+  question->request.ar_request = &question->hints;
+  gaicb* list[] = {&question->request};
+  int error = getaddrinfo_a(GAI_NOWAIT, list, 1, nullptr);
+  if (error != 0) return absl::UnavailableError(gai_strerror(error));
+  while ((error = gai_error(&question->request)) == EAI_INPROGRESS) {
+    const absl::Status status = patience.Check();
+    if (!status.ok()) {
+      // A request that cannot be cancelled any more still writes into its question.
+      if (gai_cancel(&question->request) == EAI_NOTCANCELED) (void)question.release();
+      return InContext(status, absl::StrCat("resolving the name ", host), "");
+    }
+    const timespec look = absl::ToTimespec(kLook);
+    gai_suspend(list, 1, &look);
+  }
+  if (error != 0) {
+    return absl::NotFoundError(absl::StrCat("resolving the name ", host, ": ", gai_strerror(error),
+                                            "; check the profile's host"));
+  }
+  std::vector<std::string> addresses;
+  for (const addrinfo* at = question->request.ar_result; at != nullptr; at = at->ai_next) {
+    char text[NI_MAXHOST];
+    if (addresses.size() < kMostAddresses &&
+        getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) ==
+            0) {
+      addresses.emplace_back(text);
+    }
+  }
+  freeaddrinfo(question->request.ar_result);
+  return addresses;
+}
+
+void IgnoreNotice(void*, const PGresult*) {}
+
+}  // namespace
+
+Patience::Patience(absl::Duration length, std::stop_token stop)
+    : end_(RealClock().Boot() + length), stop_(std::move(stop)) {}
+
+absl::Duration Patience::Left() const {
+  return std::max(absl::ZeroDuration(), end_ - RealClock().Boot());
+}
+
+absl::Status Patience::Check() const {
+  if (stop_.stop_requested()) return absl::CancelledError("stopped");
+  if (Left() <= absl::ZeroDuration()) return absl::DeadlineExceededError("no answer in time");
+  return absl::OkStatus();
+}
+
+Patience Patience::AtMost(absl::Duration length) const {
+  return Patience(std::min(length, Left()), stop_);
+}
+
+std::string PostgresAccount::Name() const {
+  return absl::StrCat(host, absl::StartsWith(host, "/") ? "/.s.PGSQL." : ":", port, " as ", user);
+}
+
+absl::StatusOr<PostgresAccount> FindAccount(const v1::PostgresqlServer& server,
+                                            const Patience& patience) {
+  PostgresAccount account;
+  account.host = server.host();
+  if (server.port() != 0) account.port = server.port();
+  account.user = server.user();
+  account.database = server.database();
+  account.ssl_mode = server.ssl_mode();
+  ASSIGN_OR_RETURN(account.password, ResolveSecret(server.password()));
+  if (!absl::StartsWith(account.host, "/")) {
+    ASSIGN_OR_RETURN(account.addresses, Resolve(account.host, patience));
+  }
+  return account;
+}
+
+std::string SqlState(const absl::Status& status) {
+  const auto payload = status.GetPayload(kSqlStatePayload);
+  return payload.has_value() ? std::string(*payload) : std::string();
+}
+
+bool NobodyListens(const absl::Status& status) {
+  return status.GetPayload(kNobodyPayload).has_value();
+}
+
+std::unique_ptr<PostgresSession> PostgresSession::Begin(const PostgresAccount& account,
+                                                        const std::string& application_name,
+                                                        const PostgresSettings& settings) {
+  std::string hosts = account.host;
+  for (size_t i = 1; i < account.addresses.size(); ++i) absl::StrAppend(&hosts, ",", account.host);
+  const std::string addresses = absl::StrJoin(account.addresses, ",");
+  const std::string port = absl::StrCat(account.port);
+  std::string options;
+  for (const auto& [name, value] : settings) absl::StrAppend(&options, "-c ", name, "=", value, " ");
+  std::vector<const char*> keys, values;
+  const auto add = [&](const char* key, const std::string& value) {
+    if (value.empty()) return;
+    keys.push_back(key);
+    values.push_back(value.c_str());
+  };
+  add("host", hosts);
+  add("hostaddr", addresses);
+  add("port", port);
+  add("user", account.user);
+  add("dbname", account.database);
+  add("password", account.password);
+  add("sslmode", account.ssl_mode);
+  add("application_name", application_name);
+  add("options", options);
+  // Without these the environment of the injector would decide.
+  add("gssencmode", "disable");
+  add("target_session_attrs", "any");
+  add("client_encoding", "UTF8");
+  add("keepalives_idle", "5");
+  add("keepalives_interval", "2");
+  add("keepalives_count", "3");
+  add("tcp_user_timeout", "10000");
+  keys.push_back(nullptr);
+  values.push_back(nullptr);
+  auto* connection = PQconnectStartParams(keys.data(), values.data(), /*expand_dbname=*/0);
+  std::unique_ptr<PostgresSession> session(new PostgresSession(connection));
+  PQsetErrorVerbosity(connection, PQERRORS_VERBOSE);
+  PQsetNoticeReceiver(connection, IgnoreNotice, nullptr);
+  session->events_ = POLLOUT;
+  return session;
+}
+
+absl::StatusOr<std::unique_ptr<PostgresSession>> PostgresSession::Open(
+    const PostgresAccount& account, const std::string& application_name,
+    const PostgresSettings& settings, const Patience& patience) {
+  auto session = Begin(account, application_name, settings);
+  if (PQstatus(session->connection_.get()) == CONNECTION_BAD) return session->ConnectionError();
+  while (!session->ready()) {
+    RETURN_IF_ERROR(patience.Check());
+    pollfd wait{session->fd(), session->events(), 0};
+    const auto length = std::min(kLook, patience.Left());
+    const int ready = poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(length)) + 1);
+    if (ready > 0) RETURN_IF_ERROR(session->Advance());
+  }
+  return session;
+}
+
+absl::Status PostgresSession::ConnectionError() const {
+  return ParseConnectionError(PQerrorMessage(connection_.get()));
+}
+
+absl::Status PostgresSession::Advance() {
+  if (ready_) return absl::OkStatus();
+  switch (PQconnectPoll(connection_.get())) {
+    case PGRES_POLLING_READING:
+      events_ = POLLIN;
+      return absl::OkStatus();
+    case PGRES_POLLING_WRITING:
+      events_ = POLLOUT;
+      return absl::OkStatus();
+    case PGRES_POLLING_OK:
+      PQsetnonblocking(connection_.get(), 1);
+      events_ = POLLIN;
+      ready_ = true;
+      return absl::OkStatus();
+    default:
+      broken_ = true;
+      return ConnectionError();
+  }
+}
+
+absl::Status PostgresSession::Send(const std::string& sql) {
+  if (PQsendQuery(connection_.get(), sql.c_str()) == 0) {
+    broken_ = true;
+    return ConnectionError();
+  }
+  busy_ = true;
+  // What does not fit now goes out with the next Drain().
+  if (PQflush(connection_.get()) < 0) {
+    broken_ = true;
+    return ConnectionError();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PostgresSession::Drain() {
+  PGconn* connection = connection_.get();
+  const bool alive = PQflush(connection) >= 0 && PQconsumeInput(connection) == 1;
+  absl::Status failure;
+  while (busy_ && PQisBusy(connection) == 0) {
+    const std::unique_ptr<PGresult, decltype(&PQclear)> result(PQgetResult(connection), PQclear);
+    if (result == nullptr) {
+      busy_ = false;
+      break;
+    }
+    const ExecStatusType kind = PQresultStatus(result.get());
+    if (failure.ok() && (kind == PGRES_FATAL_ERROR || kind == PGRES_BAD_RESPONSE)) {
+      failure = ErrorOf(result.get());
+    }
+  }
+  if (!failure.ok()) return failure;
+  if (alive && PQstatus(connection) == CONNECTION_OK) return absl::OkStatus();
+  broken_ = true;
+  return absl::UnavailableError("the server closed the session");
+}
+
+absl::Status PostgresSession::Flush(const Patience& patience) {
+  for (;;) {
+    const int left = PQflush(connection_.get());
+    if (left == 0) return absl::OkStatus();
+    if (left < 0) return ConnectionError();
+    RETURN_IF_ERROR(patience.Check());
+    pollfd wait{fd(), POLLIN | POLLOUT, 0};
+    poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(kLook)));
+    if ((wait.revents & POLLIN) != 0 && PQconsumeInput(connection_.get()) == 0) {
+      return ConnectionError();
+    }
+  }
+}
+
+absl::StatusOr<PostgresRows> PostgresSession::Query(const std::string& sql,
+                                                    const std::vector<std::string>& parameters,
+                                                    const Patience& patience) {
+  if (!usable()) return absl::FailedPreconditionError("the session is unusable");
+  // Until the last answer has come, whatever ends this call leaves the session unusable.
+  broken_ = true;
+  PGconn* connection = connection_.get();
+  std::vector<const char*> values;
+  for (const std::string& parameter : parameters) values.push_back(parameter.c_str());
+  if (PQsendQueryParams(connection, sql.c_str(), static_cast<int>(values.size()), nullptr,
+                        values.data(), nullptr, nullptr, 0) == 0) {
+    return ConnectionError();
+  }
+  RETURN_IF_ERROR(Flush(patience));
+  absl::Status failure;
+  PostgresRows rows;
+  for (;;) {
+    while (PQisBusy(connection) != 0) {
+      RETURN_IF_ERROR(patience.Check());
+      pollfd wait{fd(), POLLIN, 0};
+      const auto length = std::min(kLook, patience.Left());
+      poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(length)) + 1);
+      if (wait.revents != 0 && PQconsumeInput(connection) == 0) return ConnectionError();
+    }
+    const std::unique_ptr<PGresult, decltype(&PQclear)> result(PQgetResult(connection), PQclear);
+    if (result == nullptr) break;
+    const ExecStatusType kind = PQresultStatus(result.get());
+    if (kind == PGRES_TUPLES_OK) {
+      for (int row = 0; row < PQntuples(result.get()); ++row) {
+        rows.emplace_back();
+        for (int column = 0; column < PQnfields(result.get()); ++column) {
+          if (PQgetisnull(result.get(), row, column) != 0) {
+            rows.back().emplace_back();
+          } else {
+            rows.back().emplace_back(PQgetvalue(result.get(), row, column));
+          }
+        }
+      }
+    } else if (kind != PGRES_COMMAND_OK && failure.ok()) {
+      failure = ErrorOf(result.get());
+    }
+  }
+  broken_ = PQstatus(connection) != CONNECTION_OK;
+  if (!failure.ok()) return failure;
+  return rows;
+}
+
+bool PostgresSession::superuser() const {
+  const char* value = PQparameterStatus(connection_.get(), "is_superuser");
+  return value != nullptr && absl::string_view(value) == "on";
+}
+
+absl::StatusOr<PostgresFacts> AskFacts(PostgresSession& session, const Patience& patience) {
+  const auto rows = session.Query(
+      "SELECT current_setting('max_connections'),"
+      " current_setting('superuser_reserved_connections')::int"
+      " + coalesce(current_setting('reserved_connections', true), '0')::int,"
+      " current_setting('port'),"
+      " has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE'),"
+      " pg_has_role('pg_read_all_stats', 'USAGE')",
+      {}, patience);
+  if (!rows.ok()) return InContext(rows.status(), "asking the server for its limits", "");
+  const auto& row = rows->at(0);
+  PostgresFacts facts;
+  facts.max_connections = std::atoi(row[0]->c_str());
+  facts.reserved = std::atoi(row[1]->c_str());
+  facts.sees_all = *row[4] == "t";
+  if (*row[3] == "t") {
+    const auto identifier =
+        session.Query("SELECT system_identifier FROM pg_control_system()", {}, patience);
+    if (!identifier.ok()) return identifier.status();
+    facts.identity = absl::StrCat("postgresql/", *identifier->at(0)[0], "/", *row[2]);
+  }
+  return facts;
+}
+
+absl::StatusOr<std::unique_ptr<PostgresSession>> OpenControl(const PostgresAccount& account,
+                                                             absl::string_view profile,
+                                                             absl::string_view run,
+                                                             const Patience& patience) {
+  const std::string what = absl::StrCat("opening the control connection of profile ", profile,
+                                        " to ", account.Name());
+  auto session =
+      PostgresSession::Open(account, absl::StrCat("firedrill-control:", run),
+                            {{"statement_timeout", "5000"}, {"TimeZone", "UTC"}}, patience);
+  if (!session.ok()) return InContext(session.status(), what, Advice(session.status()));
+  if ((*session)->server_version() < kOldestServer) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(what, ": this is PostgreSQL ", (*session)->server_version() / 10000,
+                     ", which has no idle_session_timeout to end our sessions if this process "
+                     "hangs; use a server of version 14 or newer"));
+  }
+  return session;
+}
+
+absl::Status PermitDescriptors(size_t count) {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_cur >= count) return absl::OkStatus();
+  if (limit.rlim_max < count) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("this process may open ", limit.rlim_max, " files, and needs ", count,
+                     "; raise the hard limit (LimitNOFILE=) or ask for fewer"));
+  }
+  limit.rlim_cur = count;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return absl::InternalError(absl::StrCat("raising the limit of open files to ", count, ": ",
+                                            std::strerror(errno)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace firedrill
