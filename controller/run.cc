@@ -38,8 +38,6 @@ void Dispatch(Turn& turn) {
       return turn::OnPreflightFinished(turn);
     case v1::Event::kTimer:
       return OnTimer(turn, event.timer().name());
-    case v1::Event::kCommand:
-      return turn::OnCommandIssued(turn);
     case v1::Event::kFault:
       return turn::OnFaultReport(turn);
     case v1::Event::kRemedy:
@@ -100,8 +98,8 @@ RunState Fold(const std::vector<v1::Event>& history) {
 }
 
 size_t MostActions(const v1::Plan& plan) {
-  // A fault: cancel its four timers, send its revert, set one timer. A remedy: one timer. A load or a probe:
-  // one command. And a dozen for phases, announcements, the run's own timers and the end.
+  // A fault: cancel its four timers, send its revert, set one timer. A remedy: one timer. A load or
+  // a probe: one command. And a dozen for phases, announcements, the run's own timers and the end.
   return 16 + 8 * plan.faults_size() + 2 * plan.remedies_size() + 2 * plan.loads_size() +
          2 * plan.probes_size();
 }

@@ -43,7 +43,6 @@ CheckProgress NewCheck(const v1::PlannedCheck& check);
 void PrepareFaults(Turn& turn);
 void OnApplyTimer(Turn& turn, const std::string& key);
 void OnFaultReport(Turn& turn);
-void OnCommandIssued(Turn& turn);
 // Asks for the revert, where the fault may be on and that was not asked yet.
 void RequestRevert(Turn& turn, const std::string& key, absl::string_view reason);
 // The fault has been reverting for long enough without an answer.

@@ -1,0 +1,95 @@
+// Nodes that go silent: what they carry is unknown until its lease is over, and never assumed
+// undone.
+#include "absl/strings/str_cat.h"
+#include "base/text.h"
+#include "base/time_proto.h"
+#include "controller/run_turn.h"
+
+namespace firedrill::turn {
+namespace {
+
+void WentSilent(Turn& turn, const std::string& node) {
+  if (!turn.state.silent_nodes.insert(node).second) return;
+  turn.Do(SetTimer{absl::StrCat("lost/", node), kReconnectGrace});
+  for (auto& [key, fault] : turn.state.faults) {
+    if (fault.planned.node() != node || !IsLive(fault)) continue;
+    fault.state = v1::FAULT_STATE_UNKNOWN;
+    turn.Do(
+        SetTimer{absl::StrCat("expire/", key), FromProto(fault.planned.lease()) + kLeaseMargin});
+  }
+}
+
+void CameBack(Turn& turn, const std::string& node) {
+  if (turn.state.silent_nodes.erase(node) == 0) return;
+  turn.Do(CancelTimer{absl::StrCat("lost/", node)});
+  for (auto& [key, fault] : turn.state.faults) {
+    if (fault.planned.node() != node || fault.state != v1::FAULT_STATE_UNKNOWN) continue;
+    turn.Do(CancelTimer{absl::StrCat("expire/", key)});
+    fault.state = fault.revert_issued         ? v1::FAULT_STATE_REVERTING
+                  : fault.started.has_value() ? v1::FAULT_STATE_ACTIVE
+                                              : v1::FAULT_STATE_APPLYING;
+  }
+}
+
+}  // namespace
+
+bool BelongsToRun(const v1::Plan& plan, const std::string& node) {
+  if (node.empty()) return false;
+  for (const auto& fault : plan.faults()) {
+    if (fault.node() == node) return true;
+  }
+  for (const auto& remedy : plan.remedies()) {
+    if (remedy.node() == node) return true;
+  }
+  for (const auto& load : plan.loads()) {
+    if (load.node() == node) return true;
+  }
+  for (const auto& probe : plan.probes()) {
+    if (probe.node() == node) return true;
+  }
+  return false;
+}
+
+void OnNodeReport(Turn& turn) {
+  const v1::NodeReport& report = turn.event.node();
+  if (turn.state.phase == v1::PHASE_UNSPECIFIED) return;
+  if (!BelongsToRun(turn.plan, report.node())) return;
+  if (report.connected()) {
+    CameBack(turn, report.node());
+  } else {
+    WentSilent(turn, report.node());
+  }
+}
+
+void OnLostTimer(Turn& turn, const std::string& node) {
+  if (turn.state.silent_nodes.count(node) == 0) return;
+  const std::string reason = absl::StrCat("node ", node, " has been silent for ",
+                                          firedrill::FormatDuration(kReconnectGrace));
+  switch (turn.state.phase) {
+    case v1::PHASE_GATE:
+      // Nothing has been touched: this is a circumstance, not an abort.
+      if (!turn.state.stopping) SayFinish(turn, v1::OUTCOME_NOT_STARTED, reason);
+      return;
+    case v1::PHASE_INJECT:
+    case v1::PHASE_REVERT:
+      return SayStop(turn, v1::StopRequested::CAUSE_NODE_LOST, node, reason);
+    default:
+      return;  // Preflight looks when it ends; once all is undone a silent node is the judge's
+               // matter.
+  }
+}
+
+void OnExpireTimer(Turn& turn, const std::string& key) {
+  auto found = turn.state.faults.find(key);
+  if (found == turn.state.faults.end()) return;
+  FaultProgress& fault = found->second;
+  if (fault.state != v1::FAULT_STATE_UNKNOWN) return;
+  fault.state = v1::FAULT_STATE_EXPIRED;
+  turn.Do(CancelTimer{absl::StrCat("again/", key)});
+  turn.Do(CancelTimer{absl::StrCat("revert/", key)});
+  SayStop(turn, v1::StopRequested::CAUSE_NODE_LOST, fault.planned.node(),
+          absl::StrCat("nothing was heard of ", fault.planned.name(), " on ", fault.planned.node(),
+                       " until its lease was over"));
+}
+
+}  // namespace firedrill::turn
