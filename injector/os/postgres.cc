@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -113,8 +114,8 @@ absl::Status ParseConnectionError(absl::string_view text) {
   absl::Status status = absl::UnavailableError(message);
   // A name with several addresses is down only when none of them answers.
   const int tried = CountOf(message, " failed: ");
-  const int nobody = CountOf(message, std::strerror(ECONNREFUSED)) +
-                     CountOf(message, std::strerror(ENOENT));
+  const int nobody =
+      CountOf(message, std::strerror(ECONNREFUSED)) + CountOf(message, std::strerror(ENOENT));
   if (tried > 0 && tried == nobody) status.SetPayload(kNobodyPayload, absl::Cord("1"));
   return status;
 }
@@ -219,7 +220,8 @@ std::unique_ptr<PostgresSession> PostgresSession::Begin(const PostgresAccount& a
   const std::string addresses = absl::StrJoin(account.addresses, ",");
   const std::string port = absl::StrCat(account.port);
   std::string options;
-  for (const auto& [name, value] : settings) absl::StrAppend(&options, "-c ", name, "=", value, " ");
+  for (const auto& [name, value] : settings)
+    absl::StrAppend(&options, "-c ", name, "=", value, " ");
   std::vector<const char*> keys, values;
   const auto add = [&](const char* key, const std::string& value) {
     if (value.empty()) return;
@@ -421,8 +423,8 @@ absl::StatusOr<std::unique_ptr<PostgresSession>> OpenControl(const PostgresAccou
                                                              absl::string_view profile,
                                                              absl::string_view run,
                                                              const Patience& patience) {
-  const std::string what = absl::StrCat("opening the control connection of profile ", profile,
-                                        " to ", account.Name());
+  const std::string what =
+      absl::StrCat("opening the control connection of profile ", profile, " to ", account.Name());
   auto session =
       PostgresSession::Open(account, absl::StrCat("firedrill-control:", run),
                             {{"statement_timeout", "5000"}, {"TimeZone", "UTC"}}, patience);
@@ -447,8 +449,8 @@ absl::Status PermitDescriptors(size_t count) {
   }
   limit.rlim_cur = count;
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-    return absl::InternalError(absl::StrCat("raising the limit of open files to ", count, ": ",
-                                            std::strerror(errno)));
+    return absl::InternalError(
+        absl::StrCat("raising the limit of open files to ", count, ": ", std::strerror(errno)));
   }
   return absl::OkStatus();
 }
