@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "firedrill/v1/experiment.pb.h"
 #include "firedrill/v1/injector.pb.h"
@@ -19,8 +20,8 @@ struct AlertingFacts {
   struct Rule {
     std::string alert;
     std::string group;
-    absl::Duration hold;                // The rule's `for`.
-    absl::Duration evaluation;          // Its group's interval.
+    absl::Duration hold;                   // The rule's `for`.
+    absl::Duration evaluation;             // Its group's interval.
     std::optional<absl::Duration> scrape;  // The longest scrape interval among its series.
   };
   std::vector<Rule> rules;
@@ -40,7 +41,9 @@ struct PlanInput {
 // Never fails: what is wrong stands in `findings` as a circumstance, with what to do next.
 v1::Plan MakePlan(const PlanInput& input);
 
-// Who, what, when, why not the others, and the alert arithmetic, for a terminal.
-std::string PlanText(const v1::Experiment& experiment, const v1::Plan& plan);
+// Who, what, when, why not the others, and the alert arithmetic, for a terminal of 100 columns.
+// `file` is how the user named the definition.
+std::string PlanText(const v1::Experiment& experiment, const v1::Plan& plan,
+                     absl::string_view file = "FILE");
 
 }  // namespace firedrill

@@ -10,15 +10,6 @@
 namespace firedrill::turn {
 namespace {
 
-// Answers may be missing for so long within a stretch that holds.
-absl::Duration BlindAfter(const v1::Plan& plan, const v1::PlannedCheck& check) {
-  absl::Duration every = absl::Seconds(1);
-  for (const v1::PlannedProbe& probe : plan.probes()) {
-    if (probe.id() == check.probe()) every = FromProto(probe.every());
-  }
-  return std::max(absl::Seconds(3), 3 * every);
-}
-
 bool Holds(const Turn& turn, const v1::PlannedCheck& check) {
   auto found = turn.state.gate.find(check.name());
   if (found == turn.state.gate.end() || !found->second.holding_since.has_value()) return false;
