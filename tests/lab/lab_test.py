@@ -133,6 +133,17 @@ class LabTest(unittest.TestCase):
         lab("down", "--dir", directory)
         self.assertFalse(os.path.exists(directory))
 
+    def test_down_ends_a_stopped_database_of_a_killed_supervisor(self):
+        directory = self.up("stopped")
+        servers = described(directory)["servers"]
+        os.kill(servers["postgresql"], signal.SIGSTOP)
+        os.kill(described(directory)["pid"], signal.SIGKILL)
+        self.assertTrue(wait_until(lambda: servers["prometheus"] not in processes_of(directory), 3))
+        self.assertIn(servers["postgresql"], processes_of(directory))
+        lab("down", "--dir", directory)
+        self.assertTrue(wait_until(lambda: not processes_of(directory), 3), processes_of(directory))
+        self.assertFalse(os.path.exists(directory))
+
     def test_a_lab_in_the_foreground_ends_with_its_parent(self):
         directory = os.path.join(self.folder, "foreground")
         parent = subprocess.Popen(

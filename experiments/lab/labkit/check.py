@@ -20,7 +20,7 @@ def check_one(folder, interval_s, defects):
     ports = {name: 20000 + index for index, name in enumerate(configuration.PORT_NAMES)}
     os.makedirs(os.path.join(folder, "rules"))
     token = os.path.join(folder, "webhook.token")
-    files = {"webhook.token": "x", "prometheus.yml": configuration.prometheus_text(ports, interval_s),
+    files = {"webhook.token": "x", "prometheus.yml": configuration.prometheus_text(ports, interval_s, defects),
              "alertmanager.yml": configuration.alertmanager_text(ports, interval_s, defects, token)}
     for name, text in configuration.rule_texts(interval_s, defects).items():
         files[os.path.join("rules", name)] = text

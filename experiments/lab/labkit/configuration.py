@@ -32,10 +32,15 @@ def rule_texts(interval_s, defects):
     return planted.edit_rules(texts, defects)
 
 
-def prometheus_text(ports, interval_s):
+def prometheus_text(ports, interval_s, defects):
+    # An exporter that cannot log in waits 1 s before it answers; a scrape each second would time out
+    # and show `up` 0 instead of pg_up 0.
+    slower = f"""
+    scrape_interval: {3 * interval_s}s
+    scrape_timeout: {3 * interval_s}s""" if "exporter-blind" in defects else ""
     targets = "".join(
         f"""
-  - job_name: {job}
+  - job_name: {job}{slower if job == "postgresql" else ""}
     static_configs:
       - targets: ["127.0.0.1:{ports[port]}"]"""
         for job, port in (("shop", "shop"), ("postgresql", "postgres_exporter"),

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -107,6 +108,24 @@ class Lab:
             shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def end_survivors(lab):
+    """Kills who still works in a dead lab's directory: the orphan signal waits when a drill stopped a server."""
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            handle = os.pidfd_open(int(name))
+        except (OSError, ValueError):
+            continue
+        try:
+            # Read after the handle was taken, hence it is about this very process.
+            if os.readlink(f"/proc/{name}/cwd").startswith(lab.dir + "/") or \
+                    os.readlink(f"/proc/{name}/cwd") == lab.dir:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except OSError:
+            pass
+        finally:
+            os.close(handle)
+
+
 class Departure:
     """Waits until a supervisor has gone: by its lock, which it drops after everything else."""
 
@@ -139,6 +158,7 @@ def new_lab(directory):
     if os.path.exists(lab.path("lab.lock")):
         if lab.alive():
             raise LabError(f"a lab is running in {lab.dir}: stop it with `lab down --dir {lab.dir}`")
+        end_survivors(lab)
         lab.remove()
     os.makedirs(lab.dir, exist_ok=True)
     if os.listdir(lab.dir):

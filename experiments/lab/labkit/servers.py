@@ -66,7 +66,7 @@ class Stack:
         self.folder("alertmanager", "data", account=servers)
         for name, text in configuration.rule_texts(options.interval, options.defects).items():
             self.write(text, "prometheus", "rules", name)
-        self.write(configuration.prometheus_text(ports, options.interval), "prometheus", "prometheus.yml")
+        self.write(configuration.prometheus_text(ports, options.interval, options.defects), "prometheus", "prometheus.yml")
 
         # Two copies: one for Alertmanager's account, one for whoever runs Firedrill.
         token_file = self.write(self.token, "alertmanager", "webhook.token", mode=0o600, account=servers)

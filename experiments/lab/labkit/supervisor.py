@@ -99,7 +99,7 @@ class Supervisor:
             for name, code in self.dead().items():
                 raise LabError(f"{name} ended with {code} while starting:\n{self.last_words(name)}")
             if time.monotonic() > limit:
-                raise LabError(f"not ready after {timeout} s: {complaint}\nlogs: {self.lab.path('log')}")
+                raise LabError(f"not ready after {timeout} s: {complaint} (with --keep the logs stay)")
             time.sleep(0.05)
 
     def last_words(self, name):
