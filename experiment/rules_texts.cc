@@ -1,0 +1,104 @@
+// Unique names, and the small languages that some texts are written in.
+#include <map>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/civil_time.h"
+#include "absl/time/time.h"
+#include "base/text.h"
+#include "experiment/address.h"
+#include "experiment/cron.h"
+#include "experiment/matcher.h"
+#include "experiment/rules.h"
+#include "experiment/vocabulary.h"
+#include "experiment/walk.h"
+
+namespace firedrill {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+void CheckTimeZone(const std::string& name, const std::string& path, Reporter* reporter) {
+  // abseil would also take "localtime" and paths, which mean something else on each machine.
+  const bool plain = name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                            "0123456789_+-/") == std::string::npos &&
+                     name[0] != '/' && name != "localtime" && !absl::StartsWith(name, "Fixed/");
+  absl::TimeZone zone;
+  if (plain && absl::LoadTimeZone(name, &zone)) return;
+  reporter->AtValue(path, absl::StrCat("the time zone '", name, "' does not load"),
+                    "write an IANA name such as Europe/Berlin or UTC; the zones are in the "
+                    "package tzdata");
+}
+
+void CheckDate(const std::string& text, const std::string& path, Reporter* reporter) {
+  absl::CivilDay day;
+  if (absl::ParseCivilTime(text, &day)) return;
+  reporter->AtValue(path, absl::StrCat("'", text, "' is no day of the calendar"));
+}
+
+void CheckText(const FieldDescriptor* field, const std::string& path, const std::string& text,
+               Reporter* reporter) {
+  const std::string& language = RuleOf(field).refers_to();
+  size_t offset = 0;
+  if (language == "matcher") {
+    absl::StatusOr<Matcher> matcher = ParseMatcher(text, &offset);
+    if (matcher.ok()) return;
+    reporter->Inside(path, text, offset,
+                     absl::StrCat("not a matcher: ", matcher.status().message()),
+                     "write 'severity=\"page\"', with =, !=, =~ or !~");
+  } else if (language == "cron") {
+    absl::StatusOr<Cron> cron = ParseCron(text, &offset);
+    if (cron.ok()) return;
+    reporter->Inside(path, text, offset, std::string(cron.status().message()),
+                     "\"0 10 * * 2\" is every Tuesday at 10:00");
+  } else if (language == "timeZone") {
+    CheckTimeZone(text, path, reporter);
+  } else if (language == "date") {
+    CheckDate(text, path, reporter);
+  } else if (language == "url") {
+    absl::StatusOr<Address> address = ParseUrl(text);
+    if (address.ok()) return;
+    reporter->AtValue(path, absl::StrCat("'", path, "': ", address.status().message()));
+  }
+}
+
+void CheckUniqueNames(const FieldDescriptor* list, const Message& owner, const std::string& path,
+                      Reporter* reporter) {
+  const FieldDescriptor* name = list->message_type()->FindFieldByName("name");
+  if (name == nullptr) return;
+  std::map<std::string, std::string> first;
+  for (int i = 0; i < owner.GetReflection()->FieldSize(owner, list); ++i) {
+    const Message& item = owner.GetReflection()->GetRepeatedMessage(owner, list, i);
+    const std::string text = item.GetReflection()->GetString(item, name);
+    const std::string name_path = JoinPath(ItemPath(path, i), "name");
+    if (text.empty()) continue;
+    auto [it, is_new] = first.emplace(text, name_path);
+    if (is_new) continue;
+    reporter->AtValue(name_path, absl::StrCat("the name '", text, "' is used twice in '", path, "'"),
+                      absl::StrCat("it stands in line ", reporter->LineOf(it->second), " already"));
+  }
+}
+
+}  // namespace
+
+void CheckTexts(const Message& definition, Reporter* reporter) {
+  ForEachText(definition, "",
+              [&](const FieldDescriptor* field, const Message&, const std::string& path,
+                  const std::string& text) {
+                if (!reporter->HasProblem(path)) CheckText(field, path, text, reporter);
+              });
+  ForEachList(definition, "",
+              [&](const FieldDescriptor* field, const Message& owner, const std::string& path) {
+                CheckUniqueNames(field, owner, path, reporter);
+              });
+}
+
+std::string NamesAdvice(const std::string& name, const std::vector<std::string>& known) {
+  if (known.empty()) return "there is none";
+  const std::string nearest = NearestOf(name, known);
+  if (!nearest.empty()) return absl::StrCat("did you mean '", nearest, "'?");
+  return absl::StrCat(known.size() == 1 ? "there is only " : "there are ", JoinWords(known));
+}
+
+}  // namespace firedrill

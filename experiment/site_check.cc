@@ -1,0 +1,300 @@
+// An experiment against the site it shall run at.
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/text.h"
+#include "experiment/reader.h"
+#include "experiment/rules.h"
+#include "experiment/vocabulary.h"
+#include "experiment/walk.h"
+
+namespace firedrill {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using Labels = google::protobuf::Map<std::string, std::string>;
+
+bool ConditionHolds(const v1::LabelCondition& condition, const Labels& labels) {
+  auto it = labels.find(condition.key());
+  const bool listed = it != labels.end() &&
+                      std::find(condition.values().begin(), condition.values().end(),
+                                it->second) != condition.values().end();
+  switch (condition.operator_()) {
+    case v1::LabelCondition::OPERATOR_IN: return listed;
+    case v1::LabelCondition::OPERATOR_NOT_IN: return !listed;
+    case v1::LabelCondition::OPERATOR_EXISTS: return it != labels.end();
+    case v1::LabelCondition::OPERATOR_DOES_NOT_EXIST: return it == labels.end();
+    default: return false;
+  }
+}
+
+// The word of a protocol that a profile speaks: the name of its server's arm.
+std::string ServerOf(const v1::Profile& profile) {
+  const FieldDescriptor* arm = profile.GetReflection()->GetOneofFieldDescriptor(
+      profile, profile.GetDescriptor()->FindOneofByName("server"));
+  return arm == nullptr ? "" : KeyName(arm);
+}
+
+class SiteCheck {
+ public:
+  SiteCheck(const ExperimentFile& file, const v1::SiteSpec& site)
+      : spec_(file.experiment.spec()), site_(site), reporter_(file.text) {
+    reporter_.locations() = file.locations;
+  }
+
+  std::vector<Problem> Run() {
+    CheckEnvironment();
+    CheckNamesOfSite();
+    CheckPages();
+    // A controller's site describes no nodes: they register themselves.
+    if (site_.injectors_size() > 0) {
+      CheckTargets();
+      CheckNodes();
+    }
+    SortProblems(&reporter_.problems());
+    return std::move(reporter_.problems());
+  }
+
+ private:
+  using Nodes = std::vector<const v1::NodeSpec*>;
+  using NamesOfNode = std::function<std::vector<std::string>(const v1::NodeSpec&)>;
+
+  bool Permits(const std::string& environment) const {
+    const auto& permitted = spec_.limits().environments();
+    return std::find(permitted.begin(), permitted.end(), environment) != permitted.end();
+  }
+
+  const std::string& EnvironmentOf(const v1::NodeSpec& node) const {
+    return node.environment().empty() ? site_.environment() : node.environment();
+  }
+
+  void CheckEnvironment() {
+    if (Permits(site_.environment())) return;
+    for (const v1::NodeSpec& node : site_.injectors()) {
+      if (Permits(EnvironmentOf(node))) return;
+    }
+    reporter_.AtKey("limits.environments",
+                    absl::StrCat("the site's environment is '", site_.environment(),
+                                 "', in which this experiment may not run"),
+                    "run it elsewhere, or permit the environment here");
+  }
+
+  void CheckNamesOfSite() {
+    std::vector<std::string> endpoints, receivers;
+    for (const v1::Endpoint& endpoint : site_.endpoints()) endpoints.push_back(endpoint.name());
+    for (const auto& receiver : site_.webhook().receivers()) receivers.push_back(receiver.name());
+    auto find = [&](absl::string_view what, const std::vector<std::string>& known,
+                    const std::string& path, const std::string& name) {
+      if (std::find(known.begin(), known.end(), name) != known.end()) return;
+      reporter_.AtValue(path, absl::StrCat("the site has no ", what, " '", name, "'"),
+                        NamesAdvice(name, known));
+    };
+    ForEachText(spec_, "", [&](const FieldDescriptor* field, const Message&,
+                               const std::string& path, const std::string& text) {
+      const std::string& kind = RuleOf(field).refers_to();
+      if (kind == "endpoint") find("endpoint", endpoints, path, text);
+      if (kind == "receiver") find("webhook receiver", receivers, path, text);
+      if (field->containing_type() == v1::PrometheusProbe::descriptor() &&
+          !site_.has_prometheus()) {
+        reporter_.AtKey(path, "the site has no Prometheus to ask", "add 'prometheus' to the site");
+      }
+    });
+    if (spec_.expect().alerts_size() > 0 && !site_.has_prometheus()) {
+      reporter_.AtKey("expect.alerts", "the site has no Prometheus whose alerts could be seen",
+                      "add 'prometheus' to the site");
+    }
+  }
+
+  void CheckPages() {
+    if (site_.pages_size() > 0) return;
+    for (int i = 0; i < spec_.guardrails_size(); ++i) {
+      if (!spec_.guardrails(i).probe().has_page()) continue;
+      reporter_.AtKey(ItemPath("guardrails", i) + ".page",
+                      "the site does not say which alerts page a person",
+                      "add matchers to 'pages' in the site: ['severity=\"page\"']");
+    }
+  }
+
+  // Nodes that a target could mean, in a permitted environment.
+  Nodes NodesOf(const std::string& target) const {
+    Nodes nodes;
+    for (const v1::Target& candidate : spec_.targets()) {
+      if (candidate.name() != target) continue;
+      for (const v1::NodeSpec& node : site_.injectors()) {
+        if (SelectorMatches(candidate.selector(), node.labels()) && Permits(EnvironmentOf(node))) {
+          nodes.push_back(&node);
+        }
+      }
+    }
+    return nodes;
+  }
+
+  void CheckTargets() {
+    for (int i = 0; i < spec_.targets_size(); ++i) {
+      const v1::Target& target = spec_.targets(i);
+      const size_t found = NodesOf(target.name()).size();
+      if (found >= target.count()) continue;
+      const std::string path = ItemPath("targets", i);
+      reporter_.AtKey(found == 0 ? path + ".selector" : path + ".count",
+                      absl::StrCat("target '", target.name(), "' needs ", target.count(),
+                                   target.count() == 1 ? " node" : " nodes",
+                                   "; its selector matches ", found == 0 ? "none" :
+                                   absl::StrCat(found), " of the site"),
+                      NodesWords());
+    }
+  }
+
+  // "the nodes are a {role=app}, b {role=database}".
+  std::string NodesWords() const {
+    std::vector<std::string> words;
+    for (const v1::NodeSpec& node : site_.injectors()) {
+      std::vector<std::string> labels;
+      for (const auto& [name, value] : node.labels()) labels.push_back(name + "=" + value);
+      std::sort(labels.begin(), labels.end());
+      std::string word = node.name() + " {";
+      for (size_t i = 0; i < labels.size(); ++i) {
+        absl::StrAppend(&word, i == 0 ? "" : ", ", labels[i]);
+      }
+      words.push_back(word + "}");
+    }
+    return absl::StrCat("the nodes are ", JoinWords(words));
+  }
+
+  // What a step needs of a node must be on one at least of those it may be given.
+  void Need(const std::string& target, absl::string_view what, const std::string& name,
+            const std::string& path, const NamesOfNode& names_of) {
+    const Nodes nodes = NodesOf(target);
+    if (nodes.empty() || name.empty()) return;
+    std::vector<std::string> known;
+    for (const v1::NodeSpec* node : nodes) {
+      for (std::string& found : names_of(*node)) {
+        if (found == name) return;
+        known.push_back(std::move(found));
+      }
+    }
+    std::sort(known.begin(), known.end());
+    known.erase(std::unique(known.begin(), known.end()), known.end());
+    reporter_.AtValue(path, absl::StrCat("no node of target '", target, "' has the ", what, " '",
+                                         name, "'"),
+                      NamesAdvice(name, known));
+  }
+
+  static std::vector<std::string> ProfilesOf(const v1::NodeSpec& node) {
+    std::vector<std::string> names;
+    for (const v1::Profile& profile : node.profiles()) names.push_back(profile.name());
+    return names;
+  }
+
+  void CheckNodes() {
+    for (int i = 0; i < spec_.faults_size(); ++i) {
+      CheckFault(spec_.faults(i), ItemPath("faults", i));
+    }
+    for (int i = 0; i < spec_.remedies_size(); ++i) {
+      const v1::RemedyStep& step = spec_.remedies(i);
+      Need(step.target(), "program", step.remedy().run_program().program(),
+           ItemPath("remedies", i) + ".runProgram.program", [](const v1::NodeSpec& node) {
+             std::vector<std::string> names;
+             for (const v1::Program& program : node.programs()) names.push_back(program.name());
+             return names;
+           });
+    }
+    for (int i = 0; i < spec_.load_size(); ++i) {
+      for (const auto& [key, file] : spec_.load(i).load().send_requests().values()) {
+        Need(spec_.load(i).target(), "value file", file,
+             ItemPath("load", i) + ".sendRequests.values." + key, [](const v1::NodeSpec& node) {
+               std::vector<std::string> names;
+               for (const v1::ValueFile& values : node.values()) names.push_back(values.name());
+               return names;
+             });
+      }
+    }
+    ForEachText(spec_, "", [&](const FieldDescriptor* field, const Message& owner,
+                               const std::string& path, const std::string&) {
+      if (field->containing_type() != v1::SqlProbe::descriptor()) return;
+      if (field->name() != "profile") return;
+      CheckSql(static_cast<const v1::SqlProbe&>(owner), ParentPath(path));
+    });
+  }
+
+  void CheckFault(const v1::FaultStep& step, const std::string& path) {
+    const v1::Fault& fault = step.fault();
+    const FieldDescriptor* kind = fault.GetReflection()->GetOneofFieldDescriptor(
+        fault, fault.GetDescriptor()->FindOneofByName("kind"));
+    if (kind == nullptr) return;
+    const Message& body = fault.GetReflection()->GetMessage(fault, kind);
+    const FieldDescriptor* profile = body.GetDescriptor()->FindFieldByName("profile");
+    if (profile == nullptr) return;
+    const std::string name = body.GetReflection()->GetString(body, profile);
+    const std::string kind_path = absl::StrCat(path, ".", KeyName(kind));
+    Need(step.target(), "profile", name, kind_path + ".profile", ProfilesOf);
+    const FieldDescriptor* protocol = body.GetDescriptor()->FindFieldByName("protocol");
+    if (protocol == nullptr) return;
+    CheckProtocol(step.target(), name, body.GetReflection()->GetEnum(body, protocol)->number(),
+                  protocol, kind_path);
+  }
+
+  void CheckProtocol(const std::string& target, const std::string& profile_name, int protocol,
+                     const FieldDescriptor* field, const std::string& path) {
+    std::string word;
+    for (const EnumWord& candidate : WordsOf(field->enum_type())) {
+      if (candidate.value->number() == protocol) word = candidate.word;
+    }
+    for (const v1::NodeSpec* node : NodesOf(target)) {
+      for (const v1::Profile& profile : node->profiles()) {
+        if (profile.name() != profile_name || ServerOf(profile) == word) continue;
+        reporter_.AtValue(path + ".protocol",
+                          absl::StrCat("profile '", profile_name, "' of node '", node->name(),
+                                       "' is a ", ServerOf(profile), " server, not ", word));
+        return;
+      }
+    }
+  }
+
+  void CheckSql(const v1::SqlProbe& sql, const std::string& path) {
+    Need(sql.from(), "profile", sql.profile(), path + ".profile", ProfilesOf);
+    if (reporter_.HasProblem(path + ".profile")) return;
+    Need(sql.from(), "statement", sql.statement(), path + ".statement",
+         [&](const v1::NodeSpec& node) {
+           std::vector<std::string> names;
+           for (const v1::Profile& profile : node.profiles()) {
+             if (profile.name() != sql.profile()) continue;
+             for (const v1::Statement& statement : profile.statements()) {
+               names.push_back(statement.name());
+             }
+           }
+           return names;
+         });
+    if (!sql.has_query()) return;
+    for (const v1::NodeSpec* node : NodesOf(sql.from())) {
+      if (node->policy().free_queries()) return;
+    }
+    reporter_.AtKey(path + ".query",
+                    absl::StrCat("no node of target '", sql.from(), "' permits free queries"),
+                    "name a statement of its profile, or set policy.freeQueries on the node");
+  }
+
+  const v1::ExperimentSpec& spec_;
+  const v1::SiteSpec& site_;
+  Reporter reporter_;
+};
+
+}  // namespace
+
+bool SelectorMatches(const v1::Selector& selector, const Labels& labels) {
+  for (const auto& [name, value] : selector.match_labels()) {
+    auto it = labels.find(name);
+    if (it == labels.end() || it->second != value) return false;
+  }
+  return std::all_of(
+      selector.match_expressions().begin(), selector.match_expressions().end(),
+      [&](const v1::LabelCondition& condition) { return ConditionHolds(condition, labels); });
+}
+
+std::vector<Problem> CheckAgainstSite(const ExperimentFile& experiment, const v1::SiteSpec& site) {
+  return SiteCheck(experiment, site).Run();
+}
+
+}  // namespace firedrill
