@@ -1,0 +1,45 @@
+// From two looks at the alerts of one source to what changed between them. Pure.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "controller/alerts/alertmanager.h"
+#include "controller/alerts/prometheus.h"
+#include "firedrill/v1/run.pb.h"
+
+namespace firedrill {
+
+// An alert that ended, before anyone looked whether its series are still there.
+struct EndedAlert {
+  // State INACTIVE (Prometheus) or RESOLVED (Alertmanager); becomes UNKNOWN where the series are gone.
+  v1::AlertTransition transition;
+};
+
+struct AlertChanges {
+  std::vector<v1::AlertTransition> begun;  // Pending, firing, and changes of suppression.
+  std::vector<EndedAlert> ended;
+};
+
+// One source. Canary alerts are passed over. The first look reports everything that is active already.
+class AlertFold {
+ public:
+  AlertChanges FeedPrometheus(const std::vector<AlertingRule>& rules);
+  // `observed`: by our clock.
+  AlertChanges FeedAlertmanager(const std::vector<AlertmanagerAlert>& alerts, absl::Time observed);
+
+ private:
+  struct Known {
+    v1::AlertTransition transition;
+    // Of the rule, at the last look.
+    absl::Time evaluated;
+  };
+  std::map<std::string, Known> known_;
+};
+
+// The transition with what was learnt about its series: UNKNOWN where they are gone.
+v1::AlertTransition Settle(const EndedAlert& ended, bool series_present);
+
+}  // namespace firedrill
