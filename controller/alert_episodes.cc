@@ -1,0 +1,273 @@
+// Puts the transitions of three sources together. Prometheus comes first, because only it knows when an
+// instance began to be pending; then what Alertmanager and the receivers add is matched to what it told.
+#include "controller/alert_episodes.h"
+
+#include <algorithm>
+
+#include "base/time_proto.h"
+
+namespace firedrill {
+namespace {
+
+constexpr char kCanaryLabel[] = "firedrill_canary";
+
+// Alertmanager's startsAt has milliseconds, Prometheus' activeAt nanoseconds.
+constexpr absl::Duration kRounding = absl::Milliseconds(2);
+
+struct Building {
+  AlertEpisode episode;
+  // By the clock of Prometheus.
+  std::optional<absl::Time> active_raw;
+  std::optional<absl::Time> seen_raw;
+  std::optional<absl::Time> ended_raw;
+  // The event in which it was first seen firing, for its clock offset.
+  const v1::Event* firing_event = nullptr;
+  bool open = true;
+
+  absl::Time BeginRaw() const {
+    return active_raw.has_value() ? *active_raw : *episode.firing_raw;
+  }
+};
+
+using Labels = google::protobuf::Map<std::string, std::string>;
+
+std::map<std::string, std::string> Copy(const Labels& labels, const std::string& alert) {
+  std::map<std::string, std::string> copy(labels.begin(), labels.end());
+  copy["alertname"] = alert;
+  return copy;
+}
+
+bool IsSubset(const std::map<std::string, std::string>& small,
+              const std::map<std::string, std::string>& big) {
+  return std::all_of(small.begin(), small.end(), [&](const auto& label) {
+    auto it = big.find(label.first);
+    return it != big.end() && it->second == label.second;
+  });
+}
+
+const google::protobuf::Timestamp& EvaluationOf(const v1::Event& event) {
+  const v1::AlertTransition& alert = event.alert();
+  if (alert.has_evaluated_at()) return alert.evaluated_at();
+  return event.has_source_time() ? event.source_time() : event.at();
+}
+
+class Builder {
+ public:
+  void TakePrometheus(const v1::Event& event) {
+    const v1::AlertTransition& alert = event.alert();
+    const auto labels = Copy(alert.labels(), alert.alert());
+    switch (alert.state()) {
+      case v1::ALERT_STATE_PENDING:
+        Open(event, labels);
+        return;
+      case v1::ALERT_STATE_FIRING: {
+        Building& building = Open(event, labels);
+        if (building.episode.seen_firing.has_value()) return;
+        building.seen_raw = FromProto(EvaluationOf(event));
+        building.episode.firing_raw = building.seen_raw;
+        building.episode.seen_firing = Moment(event, EvaluationOf(event));
+        building.episode.firing = building.episode.seen_firing;
+        building.firing_event = &event;
+        return;
+      }
+      case v1::ALERT_STATE_UNKNOWN:
+        if (Building* building = FindOpen(labels); building != nullptr) {
+          building->episode.vanished = Moment(event, EvaluationOf(event));
+        }
+        return;
+      case v1::ALERT_STATE_INACTIVE:
+      case v1::ALERT_STATE_RESOLVED:
+        if (Building* building = FindOpen(labels); building != nullptr) End(event, *building);
+        return;
+      default:
+        return;
+    }
+  }
+
+  void TakeAlertmanager(const v1::Event& event) {
+    const v1::AlertTransition& alert = event.alert();
+    const auto labels = Copy(alert.labels(), alert.alert());
+    if (alert.state() == v1::ALERT_STATE_FIRING) {
+      Building& building = Match(event, labels);
+      AlertEpisode& episode = building.episode;
+      episode.suppressed = episode.suppressed || alert.suppressed();
+      if (!episode.reached_alertmanager.has_value()) {
+        episode.reached_alertmanager = Moment(event);
+      }
+      episode.left_alertmanager.reset();
+    } else if (alert.state() == v1::ALERT_STATE_RESOLVED ||
+               alert.state() == v1::ALERT_STATE_INACTIVE) {
+      // The last one that Alertmanager still has.
+      for (auto it = buildings_.rbegin(); it != buildings_.rend(); ++it) {
+        AlertEpisode& episode = it->episode;
+        if (!episode.reached_alertmanager.has_value() || !Same(*it, labels)) continue;
+        if (!episode.left_alertmanager.has_value()) episode.left_alertmanager = Moment(event);
+        return;
+      }
+    }
+  }
+
+  void TakeWebhook(const v1::Event& event) {
+    const v1::AlertTransition& alert = event.alert();
+    const absl::Time now = FromProto(event.at());
+    Building& building = Match(event, Copy(alert.labels(), alert.alert()));
+    Delivery& delivery = building.episode.deliveries[alert.receiver()];
+    std::optional<absl::Time>& told =
+        alert.state() == v1::ALERT_STATE_FIRING ? delivery.firing : delivery.resolved;
+    if (!told.has_value()) told = now;
+  }
+
+  std::vector<AlertEpisode> Take() {
+    std::vector<AlertEpisode> episodes;
+    for (Building& building : buildings_) {
+      if (building.episode.pending.has_value() || building.episode.firing.has_value()) {
+        episodes.push_back(std::move(building.episode));
+      }
+    }
+    std::stable_sort(episodes.begin(), episodes.end(),
+                     [](const AlertEpisode& a, const AlertEpisode& b) {
+                       return a.Begin().at < b.Begin().at;
+                     });
+    return episodes;
+  }
+
+ private:
+  static Instant Moment(const v1::Event& event) { return InstantOf(event); }
+  static Instant Moment(const v1::Event& event, const google::protobuf::Timestamp& time) {
+    return InstantOf(event, time);
+  }
+
+  static bool Same(const Building& building, const std::map<std::string, std::string>& labels) {
+    if (building.episode.labels.empty()) return building.episode.outer_labels == labels;
+    return IsSubset(building.episode.labels, labels);
+  }
+
+  Building* FindOpen(const std::map<std::string, std::string>& labels) {
+    for (auto it = buildings_.rbegin(); it != buildings_.rend(); ++it) {
+      if (it->open && it->episode.labels == labels) return &*it;
+    }
+    return nullptr;
+  }
+
+  // The open episode that began when this transition says; another one where that differs.
+  Building& Open(const v1::Event& event, const std::map<std::string, std::string>& labels) {
+    const v1::AlertTransition& alert = event.alert();
+    const google::protobuf::Timestamp& active =
+        alert.has_active_at() ? alert.active_at() : EvaluationOf(event);
+    Building* open = FindOpen(labels);
+    if (open != nullptr) {
+      if (!alert.has_active_at() || open->active_raw == FromProto(active)) {
+        open->episode.vanished.reset();
+        return *open;
+      }
+      // It ended and began again between two looks.
+      open->open = false;
+      open->ended_raw = FromProto(active);
+      if (!open->episode.vanished.has_value()) open->episode.ended = Moment(event, active);
+    }
+    Building building;
+    building.episode.alert = alert.alert();
+    building.episode.labels = labels;
+    building.episode.pending = Moment(event, active);
+    building.active_raw = FromProto(active);
+    buildings_.push_back(std::move(building));
+    return buildings_.back();
+  }
+
+  void End(const v1::Event& event, Building& building) {
+    const Instant when = Moment(event, EvaluationOf(event));
+    if (!event.alert().series_present()) {
+      // Still open: a later look may find the series again.
+      building.episode.vanished = when;
+      return;
+    }
+    building.episode.vanished.reset();
+    building.episode.ended = when;
+    building.ended_raw = FromProto(EvaluationOf(event));
+    building.open = false;
+  }
+
+  // The episode that an alert of Alertmanager is about: `startsAt` lies between its begin and its end.
+  Building& Match(const v1::Event& event, const std::map<std::string, std::string>& labels) {
+    const v1::AlertTransition& alert = event.alert();
+    const absl::Time starts =
+        FromProto(alert.has_active_at() ? alert.active_at() : event.at());
+    Building* best = nullptr;
+    for (Building& building : buildings_) {
+      if (!Same(building, labels)) continue;
+      const absl::Time begin = building.BeginRaw();
+      if (begin > starts + kRounding) continue;
+      if (building.active_raw.has_value()) {
+        if (building.ended_raw.has_value() && *building.ended_raw + kRounding < starts) continue;
+      } else if (begin != starts) {
+        continue;
+      }
+      if (best == nullptr || begin > best->BeginRaw()) best = &building;
+    }
+    if (best == nullptr) {
+      Building building;
+      building.episode.alert = alert.alert();
+      building.episode.outer_labels = labels;
+      building.episode.firing = alert.has_active_at() ? Moment(event, alert.active_at()) : Moment(event);
+      building.episode.seen_firing = building.episode.firing;
+      building.episode.firing_raw = starts;
+      buildings_.push_back(std::move(building));
+      return buildings_.back();
+    }
+    best->episode.outer_labels = labels;
+    Refine(*best, event, starts);
+    return *best;
+  }
+
+  // `startsAt` is the first evaluation in which it fired, by the clock of Prometheus; Prometheus itself only
+  // tells the evaluation after which we asked.
+  void Refine(Building& building, const v1::Event& event, absl::Time starts) {
+    AlertEpisode& episode = building.episode;
+    if (!episode.firing.has_value()) {
+      // Prometheus was not asked while it fired.
+      episode.firing = Moment(event, event.alert().active_at());
+      episode.seen_firing = episode.firing;
+      episode.firing_raw = starts;
+      return;
+    }
+    if (building.firing_event == nullptr || starts >= *episode.firing_raw) return;
+    const absl::Duration earlier = *episode.firing_raw - starts;
+    episode.firing_raw = starts;
+    episode.firing->at -= earlier;
+  }
+
+  std::vector<Building> buildings_;
+};
+
+}  // namespace
+
+std::optional<Instant> AlertEpisode::Resolved() const {
+  if (vanished.has_value()) return std::nullopt;
+  // Where only Alertmanager saw it, its word is all there is, and it does not know about series.
+  if (!ended.has_value()) return std::nullopt;
+  if (!reached_alertmanager.has_value()) return ended;
+  if (!left_alertmanager.has_value()) return std::nullopt;
+  return left_alertmanager->at > ended->at ? left_alertmanager : ended;
+}
+
+bool AlertEpisode::HasLabels(const std::vector<Matcher>& matchers) const {
+  return (!labels.empty() && MatchesAll(matchers, labels)) ||
+         (!outer_labels.empty() && MatchesAll(matchers, outer_labels));
+}
+
+std::vector<AlertEpisode> AlertEpisodes(const std::vector<v1::Event>& history) {
+  Builder builder;
+  const auto each = [&](v1::AlertSource source, void (Builder::*take)(const v1::Event&)) {
+    for (const v1::Event& event : history) {
+      if (!event.has_alert() || event.alert().source() != source) continue;
+      if (event.alert().labels().contains(kCanaryLabel)) continue;
+      (builder.*take)(event);
+    }
+  };
+  each(v1::ALERT_SOURCE_PROMETHEUS, &Builder::TakePrometheus);
+  each(v1::ALERT_SOURCE_ALERTMANAGER, &Builder::TakeAlertmanager);
+  each(v1::ALERT_SOURCE_WEBHOOK, &Builder::TakeWebhook);
+  return builder.Take();
+}
+
+}  // namespace firedrill

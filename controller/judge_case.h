@@ -1,0 +1,102 @@
+// What every part of the judgement looks at, gathered once, and the words they share. Nobody but judge*.cc
+// includes this.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "controller/alert_episodes.h"
+#include "controller/run_steps.h"
+#include "controller/truth.h"
+#include "firedrill/v1/run.pb.h"
+
+namespace firedrill::judging {
+
+// A stretch in which a source gave nothing fresh.
+struct Gap {
+  std::string source;
+  absl::Time from;
+  absl::Time to;
+  std::string reason;
+};
+
+// An impact, as far as other expectations depend on it.
+struct ImpactSeen {
+  std::string name;
+  Anchor anchor;
+  std::optional<Instant> since;
+  bool reached = false;
+};
+
+struct Case {
+  explicit Case(const std::vector<v1::Event>& history);
+
+  const std::vector<v1::Event>& history;
+  const v1::RunCreated& created;
+  const v1::ExperimentSpec& spec;
+  const v1::Plan& plan;
+  RunSteps steps;
+  std::vector<AlertEpisode> episodes;
+  std::vector<Gap> gaps;
+  std::optional<absl::Time> gate_passed;
+  std::optional<v1::RunFinished> finished;
+  std::optional<v1::StopRequested> stop;
+  // What happened later is nobody's contract: the stop of an aborted run, else its last event.
+  absl::Time horizon;
+  absl::Time end;
+  std::vector<ImpactSeen> impacts;
+  v1::Judgement* out = nullptr;
+
+  // Of the gate's end, as reports show times: "+12.3s".
+  std::string At(absl::Time time) const;
+  v1::ExpectationResult& Add(v1::ExpectationResult::Kind kind, const std::string& name,
+                             const std::string& path);
+  void Note(absl::string_view code, absl::string_view subject, const std::string& message,
+            const std::string& mend = "");
+};
+
+void Pass(v1::ExpectationResult& result, const std::string& observed);
+// Also for what is only not known yet.
+void Doubt(v1::ExpectationResult& result, absl::string_view code, const std::string& reason,
+           const std::string& mend = "");
+void Fail(v1::ExpectationResult& result, absl::string_view code, const std::string& reason,
+          const std::string& mend = "");
+
+// A measured time against a budget, both of which have errors.
+enum class Fit { kWithin, kBeyond, kTooCloseToCall };
+Fit Compare(absl::Duration measured, absl::Duration budget, absl::Duration error);
+
+// The anchor's time; or, where it has none or its fault was not in force, nothing, and the result is in doubt.
+// `started` is when the fault began: what was there before it does not count.
+struct Since {
+  Anchor anchor;
+  Instant at;
+  Instant started;
+};
+std::optional<Since> Anchored(const Case& run, const std::string& since,
+                              v1::ExpectationResult& result);
+
+// Puts the result in doubt, and says true, where the run ended or stopped before `deadline`.
+bool CutShort(const Case& run, absl::Time deadline, v1::ExpectationResult& result);
+// The first gap of at least three seconds of one of the sources that touches [from, to].
+const Gap* BlindIn(const Case& run, std::initializer_list<absl::string_view> sources,
+                   absl::Time from, absl::Time to);
+// The impact that was not reached and on which what is anchored there depends.
+const ImpactSeen* MissingImpact(const Case& run, const Since& since);
+
+// ---- the parts; each adds its results in the order of the file.
+void JudgeEfficacy(Case& run);
+void JudgeImpacts(Case& run);
+void JudgeAlerts(Case& run);
+void JudgeForbidden(Case& run);
+void JudgeRecovery(Case& run);
+// The times that sum a run up, and what a reader must know besides.
+void MeasureTimes(Case& run);
+void FindObservations(Case& run);
+// Findings of preflight that are defects of the alerting under test.
+void ApplyDefects(Case& run);
+
+}  // namespace firedrill::judging

@@ -1,0 +1,160 @@
+// The times that sum a run up, and what a reader must know besides the expectations.
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "base/time_proto.h"
+#include "controller/judge_case.h"
+#include "controller/words.h"
+
+namespace firedrill::judging {
+namespace {
+
+// Without matchers of the site every alert counts as one that a person sees.
+bool MeansPage(const Case& run, const AlertEpisode& episode) {
+  const auto& pages = run.created.site().spec().pages();
+  if (pages.empty()) return true;
+  for (const std::string& text : pages) {
+    const auto matcher = ParseMatcher(text);
+    if (matcher.ok() && episode.HasLabels({*matcher})) return true;
+  }
+  return false;
+}
+
+// Of the fault whose anchor an expectation counts from; of a remedy, the first fault.
+std::optional<Instant> ReachedOf(const Case& run, const std::string& since) {
+  const auto anchor = ParseAnchor(since);
+  if (anchor.ok() && run.steps.IsFault(anchor->step)) {
+    return run.steps.Find({anchor->step, AnchorPoint::kReached});
+  }
+  return std::nullopt;
+}
+
+std::optional<Instant> FirstReached(const Case& run) {
+  std::optional<Instant> first;
+  for (const FaultCourse& fault : run.steps.faults()) {
+    if (!fault.reached.has_value()) continue;
+    if (!first.has_value() || fault.reached->at < first->at) first = fault.reached;
+  }
+  return first;
+}
+
+void Keep(std::optional<absl::Duration>& least, absl::Duration duration) {
+  least = std::min(least.value_or(duration), duration);
+}
+
+void MeasureAnyAlert(Case& run) {
+  const std::optional<Instant> reached = FirstReached(run);
+  const std::optional<Instant> started = run.steps.FirstStart();
+  if (!reached.has_value() || !started.has_value()) return;
+  const AlertEpisode* first = nullptr;
+  for (const AlertEpisode& episode : run.episodes) {
+    if (!episode.firing.has_value() || !MeansPage(run, episode)) continue;
+    if (episode.Begin().at < started->at) continue;
+    if (first == nullptr || episode.firing->at < first->firing->at) first = &episode;
+  }
+  if (first == nullptr) return;
+  *run.out->mutable_time_to_any_alert() = ToProto(first->firing->at - reached->at);
+  run.out->set_any_alert(first->alert);
+}
+
+void MeasureExpected(Case& run) {
+  std::optional<absl::Duration> detect, notify;
+  std::optional<absl::Time> resolved;
+  bool all_resolved = true;
+  for (int i = 0; i < run.out->alerts_size(); ++i) {
+    const v1::AlertTimes& times = run.out->alerts(i);
+    const auto reached = ReachedOf(run, run.spec.expect().alerts(i).since());
+    if (!times.has_firing()) continue;
+    if (reached.has_value()) Keep(detect, FromProto(times.firing()) - reached->at);
+    if (reached.has_value() && times.has_notified()) {
+      Keep(notify, FromProto(times.notified()) - reached->at);
+    }
+    if (!run.spec.expect().alerts(i).has_resolved()) continue;
+    if (!times.has_resolved()) {
+      all_resolved = false;
+    } else {
+      resolved = std::max(resolved.value_or(FromProto(times.resolved())), FromProto(times.resolved()));
+    }
+  }
+  if (detect.has_value()) *run.out->mutable_time_to_detect() = ToProto(*detect);
+  if (notify.has_value()) *run.out->mutable_time_to_notify() = ToProto(*notify);
+  const std::optional<Instant> end = run.steps.LastEnd();
+  if (resolved.has_value() && all_resolved && end.has_value()) {
+    *run.out->mutable_time_to_resolve() = ToProto(*resolved - end->at);
+  }
+}
+
+// When all of steady state was back, for as long as the gate asks; nothing where it never went.
+void MeasureRecovery(Case& run) {
+  const std::optional<Instant> start = run.steps.FirstStart();
+  const std::optional<Instant> end = run.steps.LastEnd();
+  if (!start.has_value() || !end.has_value()) return;
+  std::optional<absl::Time> back;
+  for (const v1::PlannedCheck& check : run.plan.gate()) {
+    const std::vector<TruthPoint> points = TruthOf(check, run.history);
+    const std::optional<Hold> hold =
+        FirstHold(points, end->at, absl::InfiniteDuration(), FromProto(check.for_()),
+                  BlindAfter(run.plan, check));
+    if (!hold.has_value()) return;
+    const absl::Time begin = StretchBegin(points, hold->begin);
+    if (begin < start->at) continue;
+    back = std::max(back.value_or(begin), begin);
+  }
+  if (back.has_value()) *run.out->mutable_time_to_recover() = ToProto(*back - end->at);
+}
+
+bool Named(const Case& run, const std::string& alert) {
+  const v1::Expectations& expect = run.spec.expect();
+  for (const v1::AlertExpectation& expected : expect.alerts()) {
+    if (expected.alert() == alert) return true;
+    for (const std::string& symptom : expected.before()) {
+      if (symptom == alert) return true;
+    }
+  }
+  const auto has = [&](const auto& names) {
+    return std::find(names.begin(), names.end(), alert) != names.end();
+  };
+  return has(expect.may_fire()) || has(expect.must_not_fire());
+}
+
+}  // namespace
+
+void MeasureTimes(Case& run) {
+  MeasureAnyAlert(run);
+  MeasureExpected(run);
+  MeasureRecovery(run);
+}
+
+void FindObservations(Case& run) {
+  const std::optional<Instant> start = run.steps.FirstStart();
+  const std::optional<Instant> end = run.steps.LastEnd();
+  for (const Gap& gap : run.gaps) {
+    const bool during = start.has_value() && gap.to >= start->at &&
+                        (!end.has_value() || gap.from <= end->at);
+    run.Note("monitor-gap", gap.source,
+             absl::StrCat(gap.source, " told nothing fresh from ", run.At(gap.from), " to ",
+                          run.At(gap.to), during ? ", during the fault" : "",
+                          gap.reason.empty() ? "" : ": ", gap.reason),
+             during ? "monitoring must outlive the failure that it watches" : "");
+  }
+  std::set<std::string> told;
+  for (const AlertEpisode& episode : run.episodes) {
+    if (!episode.firing.has_value() || !run.gate_passed.has_value()) continue;
+    if (episode.firing->at < *run.gate_passed || Named(run, episode.alert)) continue;
+    if (!told.insert(episode.alert).second) continue;
+    run.Note("unexpected-alert", episode.alert,
+             absl::StrCat(episode.alert, " fired at ", run.At(episode.firing->at),
+                          ", and the experiment does not name it"),
+             "name it in alerts, mayFire or mustNotFire");
+  }
+  for (const FaultCourse& fault : run.steps.faults()) {
+    if (fault.last == v1::FAULT_STATE_SUPERSEDED) {
+      run.Note("superseded", fault.planned.name(),
+               absl::StrCat("someone else changed what ", fault.planned.name(), " had changed on ",
+                            fault.planned.node(), ": it was left alone"));
+    }
+  }
+}
+
+}  // namespace firedrill::judging
