@@ -1,10 +1,11 @@
 // What can be broken: read from the protos.
-#include "cli/kinds.h"
-
+#include <cstdio>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "cli/commands.h"
 #include "firedrill/v1/fault.pb.h"
 #include "firedrill/v1/options.pb.h"
 
@@ -26,8 +27,6 @@ std::string EndingText(v1::Ending ending) {
   }
 }
 
-}  // namespace
-
 std::string FaultsText() {
   std::string text;
   const google::protobuf::OneofDescriptor* kinds =
@@ -45,6 +44,13 @@ std::string FaultsText() {
   }
   absl::StrAppend(&text, "Every key of a fault: firedrill explain experiment.spec.faults.<kind>\n");
   return text;
+}
+
+}  // namespace
+
+int FaultsCommand() {
+  std::fputs(FaultsText().c_str(), stdout);
+  return 0;
 }
 
 }  // namespace firedrill

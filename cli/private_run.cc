@@ -116,6 +116,8 @@ std::vector<std::string> PrivateRun::Revive() {
   return revived;
 }
 
+void PrivateRun::EndController() { controller_.Signal(SIGTERM); }
+
 void PrivateRun::KillController() { controller_.Signal(SIGKILL); }
 
 PrivateRun::End PrivateRun::Finish(absl::Duration at_most) {

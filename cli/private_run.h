@@ -31,6 +31,8 @@ class PrivateRun {
   // Starts injectors again that ended by themselves, at most a few times each: a new one replays the
   // journal, and can look whether anything is left. Names those that were started again.
   std::vector<std::string> Revive();
+  // Asks the controller to end; its injectors end with it.
+  void EndController();
   // Ends a controller that does not answer any more: the injectors undo everything by themselves.
   void KillController();
   // True where the controller is still there.

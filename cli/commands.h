@@ -1,0 +1,52 @@
+// What each word of `firedrill` does. Every function prints, and returns the exit code.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace firedrill {
+
+// Exit codes, worst first: 5 undo not confirmed, 130 interrupted, 4 aborted, 1 failed, 6 inconclusive, 3 not
+// started, 2 usage or definition error (nothing touched), 0 every expectation held.
+inline constexpr int kUsageError = 2;
+inline constexpr int kNotStarted = 3;
+inline constexpr int kAborted = 4;
+inline constexpr int kUndoUnconfirmed = 5;
+inline constexpr int kInterrupted = 130;
+
+struct Places {
+  // Empty: ./firedrill.site.yaml, else /etc/firedrill/site.yaml.
+  std::string site;
+  // Empty: see base/state_dir.h.
+  std::string state_dir;
+  // Empty: a private controller and private injectors.
+  std::string controller;
+  bool no_color = false;
+};
+
+struct RunOptions {
+  Places places;
+  std::vector<std::string> files;
+  std::string junit, json, report;
+  uint64_t seed = 0;
+  bool inject_anyway = false;
+  // "not-started": circumstances that keep a run from starting are no failure of the pipeline.
+  std::string allow;
+  bool detach = false;
+};
+
+int RunCommand(const RunOptions& options);
+int PlanCommand(const RunOptions& options);
+int LintCommand(const std::vector<std::string>& files, const std::string& site,
+                const std::string& format);
+int SchemaCommand(const std::string& kind);
+int ExplainCommand(const std::string& path);
+int FaultsCommand();
+// What ended runs left on the nodes of this machine, and undoes what nobody owns any more.
+int LeftoversCommand(const Places& places);
+int JudgeCommand(const Places& places, const std::string& run, bool json);
+int ReportCommand(const Places& places, const std::string& run, const std::string& format);
+int RunsCommand(const Places& places);
+
+}  // namespace firedrill

@@ -1,0 +1,36 @@
+// Reads the files of a command: all of them, before anything else is done, with all their errors at once.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "firedrill/v1/experiment.pb.h"
+#include "firedrill/v1/run.pb.h"
+#include "firedrill/v1/site.pb.h"
+
+namespace firedrill {
+
+struct Definition {
+  std::string file;
+  v1::Experiment experiment;
+  // "expect.alerts[0]" → where it stands.
+  std::map<std::string, v1::Position> positions;
+};
+
+struct Definitions {
+  std::vector<Definition> experiments;
+  std::string site_file;
+  v1::Site site;
+};
+
+// Empty where anything is wrong, which has been printed to standard error by then.
+std::optional<Definitions> ReadDefinitions(const std::vector<std::string>& files,
+                                           const std::string& site);
+
+// Writes the whole text, or says why not and leaves what was there.
+absl::Status WriteText(const std::string& file, const std::string& text);
+
+}  // namespace firedrill

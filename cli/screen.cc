@@ -1,0 +1,48 @@
+// What a person sees while a run goes on.
+#include "cli/screen.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace firedrill {
+
+Screen::Screen(bool no_color) {
+  const char* term = std::getenv("TERM");
+  terminal_ = isatty(STDOUT_FILENO) != 0 && term != nullptr && std::string(term) != "dumb";
+  style_.color = terminal_ && !no_color && std::getenv("NO_COLOR") == nullptr;
+  winsize size{};
+  if (terminal_ && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40) {
+    style_.width = size.ws_col;
+  }
+}
+
+Screen::~Screen() { Clear(); }
+
+void Screen::Clear() {
+  if (status_.empty()) return;
+  std::fputs("\r\033[K", stdout);
+  std::fflush(stdout);
+}
+
+void Screen::Line(const std::string& text) {
+  Clear();
+  std::fputs(text.c_str(), stdout);
+  std::fputc('\n', stdout);
+  if (!status_.empty()) std::fputs(status_.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void Screen::Status(const std::string& text) {
+  if (!terminal_) return;
+  const std::string cut = text.size() < style_.width ? text : text.substr(0, style_.width - 1);
+  if (cut == status_) return;
+  Clear();
+  status_ = cut;
+  std::fputs(status_.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+}  // namespace firedrill
