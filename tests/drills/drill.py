@@ -1,0 +1,290 @@
+#!/usr/bin/python3
+"""Drills on the rehearsal stack: a defect is planted, and the verdict must be the right one, for its reason.
+
+`drill.py` runs all, `drill.py HealthyLab` or `drill.py DefectiveLabs.test_silenced` some. FIREDRILL_BIN is
+the folder of the binaries. Nothing of Firedrill is used but its commands and what they print and write.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+from on_a_lab import FIREDRILL, HERE, ROOT, Lab, OnALab  # noqa: E402
+
+EXPERIMENT = os.path.join(ROOT, "experiments/unclosed-connections.yaml")
+LEAK = os.path.join(HERE, "leak.yaml")
+
+PASSED, FAILED, USAGE, NOT_STARTED, ABORTED, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 4, 6, 130
+CLONE_NEWNS = 0x00020000
+
+
+class HealthyLab(OnALab):
+    """The experiment of the repository, on a lab without a defect."""
+
+    def test_passes(self):
+        lab = Lab()
+        self.addCleanup(lab.down)
+        self.use(lab)
+        result = self.run_file(EXPERIMENT, "--seed", "7")
+        self.assert_end(result, PASSED, "passed", "completed")
+        self.assertEqual({"passed"}, {verdict for verdict, _ in result.expectations().values()})
+        # The watcher has seen with its own eyes what was broken, else a pass says nothing.
+        self.assertGreater(self.watcher.most_held, 45)
+        self.assertGreater(len(self.watcher.shop_sessions), 1)
+        with open(lab.path("pages.jsonl")) as pages:
+            self.assertIn("PostgresConnectionsNearLimit", pages.read())
+        for name in ("timeToDetect", "timeToNotify", "timeToResolve", "timeToRecover"):
+            self.assertRegex(result.judged["judgement"][name], r"^-?[0-9.]+s$")
+        with open(result.report_path) as report:
+            text = report.read()
+        self.assertIn("slots-page", text)
+        self.assert_plain(text)
+        self.assertIn("seed 7", result.out)
+        self.judge_again(result)
+
+    def judge_again(self, result):
+        again = self.command("judge", "last", "--json")
+        self.assertEqual(PASSED, again.returncode, again.stderr)
+        self.assertEqual(result.judged["judgement"], json.loads(again.stdout)["judgement"])
+        report = self.command("report", "last")
+        self.assertEqual(0, report.returncode, report.stderr)
+        self.assertIn("slots-page", report.stdout)
+
+    def command(self, *arguments):
+        return subprocess.run([FIREDRILL, *arguments, "--state-dir", self.state], capture_output=True, text=True,
+                              env=self.look.environment(), timeout=30)
+
+
+class DefectiveLabs(OnALab):
+    """Each with the defect of its name."""
+
+    def drill(self, defect, experiment, *arguments):
+        lab = Lab(defect)
+        self.addCleanup(lab.down)
+        self.use(lab)
+        return self.run_file(experiment, *arguments)
+
+    def preflight_defect(self, defect, expectation, code):
+        """The alerting under test is broken: failed for that reason, and nothing is broken on top."""
+        result = self.drill(defect, EXPERIMENT)
+        self.assert_end(result, FAILED, "failed", "not started")
+        self.assert_expectation(result, expectation, "failed", code)
+        self.assertIn(code, result.findings())
+        self.assert_nothing_injected()
+        return result
+
+    def test_rule_deleted(self):
+        result = self.preflight_defect("rule-deleted", "slots-page", "rule-missing")
+        self.assertIn("PostgresConnectionsNearLimit", result.out)
+        # The reason is told with the line of the file.
+        self.assertRegex(result.out, r"unclosed-connections\.yaml:\d+")
+
+    def test_for_10m(self):
+        result = self.preflight_defect("for-10m", "slots-page", "cannot-fire-in-time")
+        self.assertRegex(result.out, r"10m|600")
+
+    def test_receiver_not_wired(self):
+        self.preflight_defect("receiver-not-wired", "slots-page/delivered", "receiver-not-wired")
+
+    def test_route_wrong(self):
+        result = self.preflight_defect("route-wrong", "slots-page/delivered", "route-elsewhere")
+        self.assertIn("tickets", result.out)
+
+    def test_silenced(self):
+        result = self.preflight_defect("silenced", "slots-page/delivered", "silenced")
+        self.assertIn("somebody silenced it and forgot", result.out)
+
+    def test_exporter_blind(self):
+        self.preflight_defect("exporter-blind", "slots-page", "selector-empty")
+
+    def test_already_firing(self):
+        result = self.drill("already-firing", EXPERIMENT)
+        self.assert_end(result, NOT_STARTED, "inconclusive", "not started")
+        self.assertIn("already-firing", result.findings())
+        self.assertIn("PostgresConnectionsNearLimit", result.out)
+        self.assert_nothing_injected()
+        allowed = self.run_file(EXPERIMENT, "--allow", "not-started")
+        self.assertEqual(0, allowed.code, allowed.said)
+
+    def test_threshold_too_high(self):
+        result = self.drill("threshold-too-high", LEAK)
+        self.assert_end(result, FAILED, "failed", "completed")
+        self.assert_expectation(result, "slots-page", "failed", "never-fired")
+        self.assertEqual(("passed", ""), result.expectations()["logins-hurt"])
+        self.assertEqual(("passed", ""), result.expectations()["back-after-leak"])
+        self.assertGreater(self.watcher.most_held, 45)
+
+    def test_shop_never_reconnects(self):
+        result = self.drill("shop-never-reconnects", LEAK)
+        self.assert_end(result, FAILED, "failed", "completed")
+        self.assert_expectation(result, "back-after-leak", "failed", "never-came-back")
+        self.assertEqual(("passed", ""), result.expectations()["slots-page"])
+
+    def test_fault_without_effect_cached_logins(self):
+        result = self.drill("cached-logins", LEAK)
+        self.assert_end(result, INCONCLUSIVE, "inconclusive", "completed")
+        self.assert_expectation(result, "logins-hurt", "inconclusive", "no-impact")
+        self.assertGreater(self.watcher.most_held, 45)
+
+    def test_fault_without_effect_leaker_capped(self):
+        result = self.drill("leaker-capped", LEAK)
+        self.assert_end(result, INCONCLUSIVE, "inconclusive", "completed")
+        self.assertIn(("inconclusive", "not-in-force"), result.expectations().values(), result.said)
+        self.assertIn("too many connections for role", result.out)
+        self.assertEqual(5, self.watcher.most_held)
+
+
+class RefusalsAndInterrupts(OnALab):
+    """One healthy lab: what cannot start says why and touches nothing; what is interrupted leaves nothing."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = Lab()
+        cls.addClassCleanup(cls.shared.down)
+
+    def setUp(self):
+        self.shared.wait_until_quiet()
+        self.use(self.shared)
+
+    def refused(self, *words, code=NOT_STARTED, experiment=LEAK, site=None, arguments=(), preexec=None):
+        """Exit code, clear words, nothing touched."""
+        result = self.run_file(experiment, *arguments, site=site, preexec=preexec)
+        self.assertEqual(code, result.code, result.said)
+        for word in words:
+            self.assertIn(word, result.said)
+        self.assertNotIn("Traceback", result.said)
+        self.assert_nothing_injected()
+        return result
+
+    def test_wrong_password_of_the_leaker(self):
+        wrong = self.shared.path("wrong.password")
+        with open(os.open(wrong, os.O_WRONLY | os.O_CREAT, 0o600), "w") as word:
+            word.write("wrong\n")
+        site = self.shared.site_with("wrong-password.yaml", r'"[^"]*leaker\.password"', json.dumps(wrong))
+        result = self.refused("reports", "password", site=site)
+        self.assertNotIn("wrong\n", result.said)
+
+    def test_dead_database(self):
+        held = socket.socket()
+        self.addCleanup(held.close)
+        held.bind(("127.0.0.1", 0))
+        port = str(held.getsockname()[1])
+        site = self.shared.site_with("dead-database.yaml", r"(?s)(name: leaker.*?port: )\d+(.*?port: )\d+",
+                                     rf"\g<1>{port}\g<2>{port}")
+        self.refused(port, "refused", site=site)
+
+    def test_unreachable_prometheus(self):
+        held = socket.socket()
+        self.addCleanup(held.close)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        site = self.shared.site_with("no-prometheus.yaml", r'prometheus: \{url: "http://127.0.0.1:\d+"\}',
+                                     f'prometheus: {{url: "http://127.0.0.1:{port}"}}')
+        result = self.refused(f"127.0.0.1:{port}", site=site)
+        self.assertIn("monitor-unreachable", result.findings())
+
+    def test_taken_webhook_port(self):
+        taken = socket.socket()
+        self.addCleanup(taken.close)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", self.shared.ports["firedrill_webhook"]))
+        taken.listen()
+        self.refused(f"127.0.0.1:{self.shared.ports['firedrill_webhook']}")
+
+    def test_no_such_site_file(self):
+        self.refused("/nonexistent/site.yaml", code=USAGE, site="/nonexistent/site.yaml")
+
+    def test_misspelt_key(self):
+        path = os.path.join(self.folder, "misspelt.yaml")
+        with open(LEAK) as good, open(path, "w") as bad:
+            text = good.read().replace("hypothesis:", "hypotesis:")
+            bad.write(text)
+        line = 1 + text[:text.index("hypotesis:")].count("\n")
+        result = self.refused(f"{path}:{line}:3", "hypotesis", "hypothesis", code=USAGE, experiment=path)
+        self.assertIsNone(result.judged)
+        self.assertFalse(os.path.exists(os.path.join(self.state, "history.db")))
+
+    def test_wrong_flag(self):
+        self.refused("--sead", code=USAGE, arguments=("--sead", "1"))
+
+    def full_disk(self, folder):
+        """In a mount namespace of the command's own: the folder is on a disk without a free byte."""
+        if os.geteuid() != 0:
+            self.skipTest("mounting a small disk needs root")
+        os.makedirs(folder)
+        libc = ctypes.CDLL(None, use_errno=True)
+
+        def preexec():
+            def check(failed):
+                if failed:
+                    raise OSError(ctypes.get_errno(), "mounting")
+            check(libc.unshare(CLONE_NEWNS))
+            check(libc.mount(b"none", b"/", None, 0x44000, None))  # MS_REC | MS_PRIVATE: stays in here
+            check(libc.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, b"size=64k,mode=700"))
+            with open(os.path.join(folder, "ballast"), "wb", buffering=0) as ballast:
+                try:
+                    while ballast.write(bytes(4096)):
+                        pass
+                except OSError:
+                    pass
+        return preexec
+
+    def test_full_disk_under_the_history(self):
+        self.refused("No space left on device", preexec=self.full_disk(self.state))
+
+    def test_full_disk_under_the_journal(self):
+        preexec = self.full_disk(os.path.join(self.state, "nodes"))
+        result = self.run_file(LEAK, preexec=preexec)
+        self.assertIn(result.code, (NOT_STARTED, ABORTED), result.said)
+        self.assertIn("No space left on device", result.said)
+        self.assert_nothing_injected()
+
+    def interrupt(self, number, when, experiment=LEAK):
+        process = self.start("run", experiment)
+        limit = time.monotonic() + 60
+        while not when():
+            self.assertIsNone(process.poll(), "it ended before it could be interrupted")
+            self.assertLess(time.monotonic(), limit, "nothing to interrupt within 60 s")
+            time.sleep(0.02)
+        began = time.monotonic()
+        process.send_signal(number)
+        result = self.end(process)
+        result.undone_within = time.monotonic() - began
+        self.assertEqual(INTERRUPTED, result.code, result.said)
+        self.assert_nothing_left("after the interruption")
+        self.assert_plain(result.out)
+        self.assertIn("interrupted", result.said)
+        self.assertLess(result.undone_within, 10)
+
+    def test_ctrl_c_in_the_middle_of_the_fault(self):
+        self.interrupt(signal.SIGINT, lambda: self.watcher.most_held > 20)
+
+    def test_sigterm_in_the_middle_of_the_fault(self):
+        self.interrupt(signal.SIGTERM, lambda: self.watcher.most_held > 20)
+
+    def test_ctrl_c_before_anything_is_broken(self):
+        begun = time.monotonic()
+        self.interrupt(signal.SIGINT, lambda: time.monotonic() - begun > 1.5)
+        self.assert_nothing_injected()
+
+    def test_plan_touches_nothing(self):
+        result = self.end(self.start("plan", EXPERIMENT))
+        self.assertEqual(0, result.code, result.said)
+        for word in ("lab-db", "lab-app", "lab-load", "PostgresConnectionsNearLimit"):
+            self.assertIn(word, result.out)
+        self.assert_plain(result.out)
+        self.assert_nothing_left("after the plan")
+        self.assert_nothing_injected()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,213 @@
+"""What the drills stand on: a lab with its defects, a run against it, and the looks before and after."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import urllib.request
+import xml.etree.ElementTree
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(ROOT, "tests/testing"))
+
+from look import Look, connect  # noqa: E402
+
+LAB = os.path.join(ROOT, "experiments/lab/lab")
+FIREDRILL = os.path.join(os.environ.get("FIREDRILL_BIN", os.path.join(ROOT, "build/bin")), "firedrill")
+
+ROLES = ("reports", "firedrill_dba")
+GONE_S = 1.0
+RUN_TIMEOUT_S = 180
+LAB_TIMEOUT_S = 120
+QUIET_TIMEOUT_S = 60
+WATCH_EVERY_S = 0.03
+
+
+class Watcher(threading.Thread):
+    """What the runs do to the database, as the server itself tells it, all the time."""
+
+    def __init__(self, lab):
+        super().__init__(daemon=True)
+        self.connection = lab.connect()
+        self.most_held = 0
+        self.shop_sessions = set()
+        self.stopped = threading.Event()
+
+    def run(self):
+        with self.connection.cursor() as cursor:
+            while not self.stopped.wait(WATCH_EVERY_S):
+                cursor.execute("SELECT usename, pid FROM pg_stat_activity WHERE usename IN ('reports', 'shop')")
+                rows = cursor.fetchall()
+                self.most_held = max(self.most_held, sum(user == "reports" for user, _ in rows))
+                self.shop_sessions |= {pid for user, pid in rows if user == "shop"}
+
+    def stop(self):
+        self.stopped.set()
+        self.join()
+        self.connection.close()
+
+
+class Lab:
+    def __init__(self, *defects):
+        self.dir = tempfile.mkdtemp(prefix="fd-lab-")
+        words = [word for defect in defects for word in ("--defect", defect)]
+        done = subprocess.run([LAB, "up", "--dir", self.dir, *words], capture_output=True, text=True, timeout=LAB_TIMEOUT_S)
+        if done.returncode != 0:
+            shutil.rmtree(self.dir, ignore_errors=True)
+            raise RuntimeError(f"lab up: {done.stdout}{done.stderr}")
+        with open(self.path("lab.json")) as described:
+            content = json.load(described)
+        self.ports, self.urls = content["ports"], content["urls"]
+        self.site = self.path("site.yaml")
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def connect(self):
+        with open(self.path("postgres.password")) as word:
+            return connect("127.0.0.1", self.ports["postgresql"], word.read().strip())
+
+    def site_with(self, name, pattern, replacement):
+        """A copy of the site file with one thing changed."""
+        with open(self.site) as site:
+            text, count = re.subn(pattern, replacement, site.read())
+        assert count == 1, f"{pattern} fits {count} times"
+        path = self.path(name)
+        with open(path, "w") as changed:
+            changed.write(text)
+        return path
+
+    def active_alerts(self):
+        with urllib.request.urlopen(self.urls["prometheus"] + "/api/v1/alerts", timeout=5) as answer:
+            active = [each["labels"]["alertname"] for each in json.load(answer)["data"]["alerts"]]
+        with urllib.request.urlopen(self.urls["alertmanager"] + "/api/v2/alerts", timeout=5) as answer:
+            return active + [each["labels"]["alertname"] for each in json.load(answer)]
+
+    def wait_until_quiet(self):
+        """Alerts of the run before would keep the next from starting."""
+        limit = time.monotonic() + QUIET_TIMEOUT_S
+        while active := self.active_alerts():
+            if time.monotonic() > limit:
+                raise RuntimeError(f"alerts are still active after {QUIET_TIMEOUT_S} s: {active}")
+            time.sleep(0.2)
+
+    def down(self):
+        done = subprocess.run([LAB, "down", "--dir", self.dir], capture_output=True, text=True, timeout=LAB_TIMEOUT_S)
+        if done.returncode != 0:
+            raise RuntimeError(f"lab down: {done.stdout}{done.stderr}")
+
+
+class Result:
+    """What a command printed, wrote and returned."""
+
+    def __init__(self, code, out, err, folder, took):
+        self.code = code
+        self.out = out
+        self.err = err
+        self.took = took
+        self.said = out + err
+        self.judged = None
+        path = os.path.join(folder, "run.json")
+        if os.path.exists(path):
+            with open(path) as written:
+                self.judged = json.load(written)
+        self.junit_path = os.path.join(folder, "run.xml")
+        self.report_path = os.path.join(folder, "run.txt")
+
+    def expectations(self):
+        """Name → (verdict, code), of the judgement in JSON."""
+        return {each["name"]: (each["verdict"].removeprefix("VERDICT_").lower(), each.get("code", ""))
+                for each in self.judged["judgement"].get("results", [])}
+
+    def findings(self):
+        return {each["code"] for each in self.judged["judgement"].get("findings", [])}
+
+    def verdict(self):
+        return self.judged["judgement"]["verdict"].removeprefix("VERDICT_").lower()
+
+    def outcome(self):
+        return self.judged["judgement"]["outcome"].removeprefix("OUTCOME_").lower().replace("_", " ")
+
+
+class OnALab(unittest.TestCase):
+    """Runs Firedrill against a lab, and looks before and after."""
+
+    def use(self, lab):
+        self.lab = lab
+        self.folder = tempfile.mkdtemp(prefix="fd-")
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        self.state = os.path.join(self.folder, "state")
+        temporary = os.path.join(self.folder, "t")
+        os.mkdir(temporary)
+        superuser = lab.connect()
+        self.addCleanup(superuser.close)
+        self.look = Look(superuser, ROLES, temporary, self.state)
+        self.assert_nothing_left("before")
+        self.watcher = Watcher(lab)
+        self.watcher.start()
+        self.addCleanup(self.watcher.stop)
+
+    def assert_nothing_left(self, when="after the run"):
+        self.assertEqual([], self.look.wait_for_nothing(GONE_S), f"left {when}")
+
+    def start(self, *arguments, site=None, preexec=None):
+        self.began = time.monotonic()
+        process = subprocess.Popen(
+            [FIREDRILL, *arguments, "--site", site or self.lab.site, "--state-dir", self.state],
+            env=self.look.environment(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, preexec_fn=preexec)
+        self.look.started.append(process.pid)
+        return process
+
+    def end(self, process):
+        try:
+            out, err = process.communicate(timeout=RUN_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            self.fail(f"firedrill did not end within {RUN_TIMEOUT_S} s:\n{out}{err}")
+        result = Result(process.returncode, out, err, self.folder, time.monotonic() - self.began)
+        print(f"\n  exit {result.code} after {result.took:.1f} s, at most {self.watcher.most_held} sessions held",
+              flush=True)
+        return result
+
+    def run_file(self, experiment, *arguments, site=None, preexec=None):
+        for name in os.listdir(self.folder):
+            if name.startswith("run."):
+                os.unlink(os.path.join(self.folder, name))
+        written = [word for flag, ending in (("--junit", "xml"), ("--json", "json"), ("--report", "txt"))
+                   for word in (flag, os.path.join(self.folder, f"run.{ending}"))]
+        result = self.end(self.start("run", experiment, *written, *arguments, site=site, preexec=preexec))
+        self.assert_nothing_left()
+        return result
+
+    def assert_plain(self, text):
+        """Lines for a file or a pipe: no colours, no cursor movements, no line written over."""
+        self.assertNotRegex(text, r"[\x00-\x08\x0b-\x1f\x7f]")
+
+    def assert_end(self, result, code, verdict, outcome):
+        self.assertEqual(code, result.code, result.said)
+        self.assertIsNotNone(result.judged, "no JSON was written:\n" + result.said)
+        self.assertEqual((verdict, outcome), (result.verdict(), result.outcome()), result.said)
+        cases = list(xml.etree.ElementTree.parse(result.junit_path).getroot().iter("testcase"))
+        self.assertTrue(cases)
+        failed = sum(case.find("failure") is not None for case in cases)
+        wanted = sum(verdict == "failed" for verdict, _ in result.expectations().values())
+        self.assertEqual(wanted, failed, "failures of JUnit and JSON differ")
+        self.assert_plain(result.out)
+
+    def assert_expectation(self, result, name, verdict, code):
+        """The reason is the one that was planted, and a person is told it in words."""
+        self.assertIn(name, result.expectations(), result.said)
+        self.assertEqual((verdict, code), result.expectations()[name], result.said)
+        self.assertIn(name, result.out)
+
+    def assert_nothing_injected(self):
+        self.assertEqual(0, self.watcher.most_held, "sessions of the fault were seen")
