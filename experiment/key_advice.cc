@@ -100,10 +100,12 @@ Advice AdviseOnKey(const std::string& key, const Mapping& mapping) {
   Advice advice;
   advice.message = absl::StrCat("unknown key '", key, "' in ", MappingWords(mapping));
   advice.suggestion = OnlyElsewhere(key, mapping.type, mapping.type);
+  advice.misplaced = !advice.suggestion.empty();
   if (advice.suggestion.empty()) advice.suggestion = ElsewhereAround(key, mapping);
   if (!advice.suggestion.empty()) return advice;
   const std::vector<std::string> names = NamesOf(mapping.type);
   const std::string nearest = NearestOf(key, names);
+  advice.meant = nearest;
   advice.suggestion = nearest.empty() ? "the keys here are " + absl::StrJoin(names, ", ")
                                       : absl::StrCat("did you mean '", nearest, "'?");
   return advice;

@@ -18,6 +18,12 @@ struct Mapping {
 struct Advice {
   std::string message;
   std::string suggestion;
+  // The key that was meant, where that is a key of the same mapping.
+  std::string meant;
+  // It is known, but may not stand in this mapping.
+  bool misplaced = false;
+  // The value may hold a secret.
+  bool secret = false;
 };
 
 // "faults[0]", "the file", "spec".

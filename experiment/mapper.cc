@@ -43,7 +43,8 @@ class Mapper {
     if (!Expect(node, YamlNode::Kind::kMap, path, "")) return;
     const Mapping mapping{message->GetDescriptor(), path, parent};
     const std::vector<Key> keys = KeysOf(mapping.type);
-    std::set<std::string> seen;
+    std::set<std::string> seen, meant;
+    bool misplaced = false;
     // The arm of each oneof that was met first.
     std::map<const OneofDescriptor*, std::string> arms;
     for (const auto& [key_node, value] : node.entries) {
@@ -55,6 +56,8 @@ class Mapper {
       if (key == nullptr) {
         const Advice advice = AdviseOnKey(key_node.scalar, mapping);
         reporter_.At(key_node.place, key_path, advice.message, advice.suggestion);
+        meant.insert(advice.meant);
+        misplaced = misplaced || advice.misplaced;
         continue;
       }
       seen.insert(key->name);
@@ -77,8 +80,15 @@ class Mapper {
       }
       MapField(value, holder, key->field, key_path, key_node.place, &mapping);
     }
-    CheckWhole(mapping, keys, seen, arms, where);
     FillDefaults(keys, seen, message);
+    // A misspelt key is not missing as well.
+    seen.insert(meant.begin(), meant.end());
+    for (const Key& key : keys) {
+      const OneofDescriptor* oneof = key.field->real_containing_oneof();
+      if (oneof != nullptr && meant.count(key.name) > 0) arms.emplace(oneof, key.name);
+    }
+    CheckWhole(mapping, keys, seen, where);
+    if (!misplaced) CheckChoices(mapping, arms, where);
   }
 
  private:
@@ -108,6 +118,10 @@ class Mapper {
       MapEntries(node, message, field, path);
     } else if (field->is_repeated()) {
       MapList(node, message, field, path, parent);
+    } else if (RuleOf(field).secret() && node.kind == YamlNode::Kind::kScalar) {
+      reporter_.AtSecret(path, absl::StrCat("'", path, "' says where the secret is found, it is "
+                                            "never the secret itself"),
+                         "write {file: /absolute/path} or {credential: name}");
     } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !IsDuration(field)) {
       MapMessage(node, reflection->MutableMessage(message, field), path, where, parent);
     } else {
@@ -162,9 +176,11 @@ class Mapper {
 
   void MapScalar(const YamlNode& node, Message* message, const FieldDescriptor* field,
                  const std::string& path) {
-    if (!Expect(node, YamlNode::Kind::kScalar, path, "write " + TypeWords(field))) return;
+    if (!Expect(node, YamlNode::Kind::kScalar, path, "write " + ElementWords(field))) return;
     const Advice advice = SetScalar(node.scalar, node.quoted, field, path, message);
-    if (!advice.message.empty()) {
+    if (advice.secret) {
+      reporter_.AtSecret(path, advice.message, advice.suggestion);
+    } else if (!advice.message.empty()) {
       reporter_.At(node.place, path, advice.message, advice.suggestion);
     }
   }
@@ -179,23 +195,20 @@ class Mapper {
 
   // What is missing from a mapping, now that all of it was seen.
   void CheckWhole(const Mapping& mapping, const std::vector<Key>& keys,
-                  const std::set<std::string>& seen,
-                  const std::map<const OneofDescriptor*, std::string>& arms, Place where) {
+                  const std::set<std::string>& seen, Place where) {
     const std::string what = MappingWords(mapping);
+    std::vector<std::string> missing;
+    std::string help;
     for (const Key& key : keys) {
       if (!RuleOf(key.field).required() || seen.count(key.name) > 0) continue;
-      // A key of an inline message is needed by that message, not by this mapping.
-      if (!key.inlines.empty()) continue;
-      std::string comment = CommentOf(key.field);
-      reporter_.At(where, mapping.path, absl::StrCat(what, " needs the key '", key.name, "'"),
-                   comment.empty() ? "" : absl::StrCat(key.name, ": ", comment));
+      missing.push_back(absl::StrCat("'", key.name, "'"));
+      help = absl::StrCat(key.name, ": ", CommentOf(key.field));
     }
-    for (const Choice& choice : ChoicesOf(mapping.type)) {
-      if (arms.count(choice.oneof) > 0) continue;
+    if (!missing.empty()) {
       reporter_.At(where, mapping.path,
-                   absl::StrCat(what, choice.keys.size() == 1 ? " needs the key "
-                                                              : " needs exactly one of ",
-                                absl::StrJoin(choice.keys, ", ")));
+                   absl::StrCat(what, missing.size() == 1 ? " needs the key " : " needs the keys ",
+                                JoinWords(missing)),
+                   missing.size() == 1 ? help : "");
     }
     for (const std::vector<std::string>& group : NeededGroupsOf(mapping.type)) {
       bool found = false;
@@ -203,6 +216,18 @@ class Mapper {
       if (found) continue;
       reporter_.At(where, mapping.path,
                    absl::StrCat(what, " needs at least one of ", absl::StrJoin(group, ", ")));
+    }
+  }
+
+  void CheckChoices(const Mapping& mapping,
+                    const std::map<const OneofDescriptor*, std::string>& arms, Place where) {
+    for (const Choice& choice : ChoicesOf(mapping.type)) {
+      if (arms.count(choice.oneof) > 0) continue;
+      reporter_.At(where, mapping.path,
+                   choice.keys.size() == 1
+                       ? absl::StrCat(MappingWords(mapping), " needs the key '", choice.keys[0], "'")
+                       : absl::StrCat(MappingWords(mapping), " needs exactly one of ",
+                                      absl::StrJoin(choice.keys, ", ")));
     }
   }
 

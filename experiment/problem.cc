@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -54,6 +55,13 @@ std::string CutAround(absl::string_view line, size_t* caret) {
                                  end < line.size() ? "..." : "");
   *caret = *caret - begin + (begin > 0 ? 3 : 0);
   return cut;
+}
+
+// Nothing can be read from `from` on, and everything keeps its place.
+void Mask(size_t from, std::string* line) {
+  for (size_t i = from; i < line->size(); ++i) {
+    if (absl::ascii_isalnum((*line)[i])) (*line)[i] = '*';
+  }
 }
 
 // Blanks as wide as the text in front of the caret; tabs stay tabs.
@@ -120,6 +128,13 @@ void SortProblems(std::vector<Problem>* problems) {
 
 std::string RenderProblems(absl::string_view file, absl::string_view text,
                            const std::vector<Problem>& problems) {
+  // Line → the column from which a secret may stand in it, also for the other problems there.
+  std::map<int, int> secrets;
+  for (const Problem& problem : problems) {
+    if (!problem.secret) continue;
+    auto [it, is_new] = secrets.emplace(problem.line, problem.column);
+    it->second = std::min(it->second, problem.column);
+  }
   std::string out;
   for (const Problem& problem : problems) {
     if (problem.line == 0) {
@@ -127,7 +142,9 @@ std::string RenderProblems(absl::string_view file, absl::string_view text,
     } else {
       absl::StrAppend(&out, file, ":", problem.line, ":", problem.column,
                       ": error: ", problem.message, "\n");
-      absl::string_view line = LineOf(text, problem.line);
+      std::string line(LineOf(text, problem.line));
+      auto secret = secrets.find(problem.line);
+      if (secret != secrets.end()) Mask(ByteOfColumn(line, secret->second), &line);
       size_t caret = ByteOfColumn(line, problem.column);
       std::string shown = CutAround(line, &caret);
       std::string number = absl::StrCat(problem.line);

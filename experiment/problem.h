@@ -24,6 +24,8 @@ struct Problem {
   std::string suggestion;
   // The key it is about, "expect.alerts[0].since"; empty where the file is no tree at all.
   std::string path;
+  // A secret may stand at this place: the rest of the line is never shown.
+  bool secret = false;
 };
 
 // Sorted by place; two problems at one place with the same message become one.

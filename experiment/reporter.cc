@@ -38,10 +38,16 @@ void Reporter::Inside(const std::string& path, absl::string_view scalar, size_t 
   At(PlaceInside(text_, start, scalar, offset), path, std::move(message), std::move(suggestion));
 }
 
+void Reporter::AtSecret(const std::string& path, std::string message, std::string suggestion) {
+  AtValue(path, std::move(message), std::move(suggestion));
+  problems_.back().secret = true;
+}
+
 void Reporter::At(Place place, const std::string& path, std::string message,
                   std::string suggestion) {
   wrong_.insert(path);
-  problems_.push_back({place.line, place.column, std::move(message), std::move(suggestion), path});
+  problems_.push_back({place.line, place.column, std::move(message), std::move(suggestion), path,
+                       false});
 }
 
 int Reporter::LineOf(const std::string& path) const {

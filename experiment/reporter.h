@@ -32,6 +32,8 @@ class Reporter {
   void Inside(const std::string& path, absl::string_view scalar, size_t offset,
               std::string message, std::string suggestion = "");
   void At(Place place, const std::string& path, std::string message, std::string suggestion = "");
+  // As AtValue(), for a value that may hold a secret: the line is not shown beyond its place.
+  void AtSecret(const std::string& path, std::string message, std::string suggestion = "");
 
   // A value that is wrong already is not looked at again.
   bool HasProblem(const std::string& path) const { return wrong_.count(path) > 0; }

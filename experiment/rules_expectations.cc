@@ -23,8 +23,10 @@ class ExpectationRules {
       const v1::ImpactExpectation& impact = expect_.impact(i);
       const std::string path = ItemPath("expect.impact", i);
       absl::StatusOr<Anchor> anchor = ParseAnchor(impact.since());
-      const v1::FaultStep* fault = anchor.ok() ? FindFault(anchor->step) : nullptr;
-      if (fault == nullptr || !fault->has_duration()) continue;
+      const int index = anchor.ok() ? FindFault(anchor->step) : -1;
+      if (index < 0 || reporter_.HasProblem(ItemPath("faults", index) + ".duration")) continue;
+      const v1::FaultStep* fault = &spec_.faults(index);
+      if (!fault->has_duration()) continue;
       const absl::Duration duration = FromProto(fault->duration());
       if (anchor->point == AnchorPoint::kEnd) {
         reporter_.AtValue(path + ".since",
@@ -95,11 +97,12 @@ class ExpectationRules {
   }
 
  private:
-  const v1::FaultStep* FindFault(const std::string& name) const {
-    for (const v1::FaultStep& step : spec_.faults()) {
-      if (step.name() == name) return &step;
+  // The index of a fault; -1 where there is none of that name.
+  int FindFault(const std::string& name) const {
+    for (int i = 0; i < spec_.faults_size(); ++i) {
+      if (spec_.faults(i).name() == name) return i;
     }
-    return nullptr;
+    return -1;
   }
 
   // Both times count from the same anchor, and an alert is sent after it fires.

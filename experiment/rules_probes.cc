@@ -29,7 +29,7 @@ class Probes {
   void Check(const v1::Probe& probe, const std::string& is, const std::string& path,
              bool may_omit) {
     const FieldDescriptor* question = QuestionOf(probe);
-    if (question == nullptr) return;
+    if (question == nullptr || HasConflict(path)) return;
     CheckTiming(probe, path);
     CheckPresence(probe, path, may_omit);
     if (is.empty() || reporter_.HasProblem(path + ".is")) return;
@@ -49,6 +49,15 @@ class Probes {
   }
 
  private:
+  // Two questions: which of them the rest is meant for cannot be told.
+  bool HasConflict(const std::string& path) const {
+    const auto* questions = v1::Probe::descriptor()->FindOneofByName("question");
+    for (int i = 0; i < questions->field_count(); ++i) {
+      if (reporter_.HasProblem(JoinPath(path, KeyName(questions->field(i))))) return true;
+    }
+    return false;
+  }
+
   // Keys that would have no effect with this question.
   void CheckTiming(const v1::Probe& probe, const std::string& path) {
     const bool by_load = probe.has_load();

@@ -1,4 +1,5 @@
 // What refers to what within an experiment.
+#include <algorithm>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -25,11 +26,15 @@ struct Names {
 };
 
 template <typename List>
-Names NamesOf(const List& list) {
+Names NamesOf(const List& list, const std::string& path, const Reporter& reporter) {
   Names out;
+  out.complete = !reporter.HasProblem(path);
   for (const auto& item : list) {
-    if (item.name().empty()) out.complete = false;
-    else out.names.push_back(item.name());
+    if (item.name().empty()) {
+      out.complete = false;
+    } else if (std::find(out.names.begin(), out.names.end(), item.name()) == out.names.end()) {
+      out.names.push_back(item.name());
+    }
   }
   return out;
 }
@@ -39,11 +44,11 @@ class References {
   References(const v1::ExperimentSpec& spec, Reporter* reporter)
       : spec_(spec),
         reporter_(*reporter),
-        targets_(NamesOf(spec.targets())),
-        loads_(NamesOf(spec.load())),
-        checks_(NamesOf(spec.steady_state())),
-        faults_(NamesOf(spec.faults())),
-        remedies_(NamesOf(spec.remedies())) {}
+        targets_(NamesOf(spec.targets(), "targets", *reporter)),
+        loads_(NamesOf(spec.load(), "load", *reporter)),
+        checks_(NamesOf(spec.steady_state(), "steadyState", *reporter)),
+        faults_(NamesOf(spec.faults(), "faults", *reporter)),
+        remedies_(NamesOf(spec.remedies(), "remedies", *reporter)) {}
 
   void Check(const FieldDescriptor* field, const Message& owner, const std::string& path,
              const std::string& text) {
@@ -94,9 +99,11 @@ class References {
                       "a request is one of the shapes that a load sends");
       return;
     }
-    for (const v1::LoadStep& load : spec_.load()) {
+    for (int i = 0; i < spec_.load_size(); ++i) {
+      const v1::LoadStep& load = spec_.load(i);
       if (load.name() != probe.load()) continue;
-      const Names requests = NamesOf(load.load().send_requests().requests());
+      const Names requests = NamesOf(load.load().send_requests().requests(),
+                                     ItemPath("load", i) + ".sendRequests.requests", reporter_);
       Find(absl::StrCat("request of load '", load.name(), "'"), requests, path, name);
     }
   }

@@ -77,7 +77,8 @@ class Steps {
     const bool of_values = condition.operator_() == Condition::OPERATOR_IN ||
                            condition.operator_() == Condition::OPERATOR_NOT_IN;
     if (of_values && condition.values().empty() && !reporter_.HasProblem(path + ".values")) {
-      reporter_.AtKey(path + ".operator", "'in' and 'notIn' need 'values'");
+      reporter_.AtKey(path + ".operator", "'values' is needed to compare with",
+                      "to ask for the label alone, use exists or doesNotExist");
     }
     const bool of_presence = condition.operator_() == Condition::OPERATOR_EXISTS ||
                              condition.operator_() == Condition::OPERATOR_DOES_NOT_EXIST;

@@ -59,7 +59,10 @@ void CheckText(const FieldDescriptor* field, const std::string& path, const std:
   } else if (language == "url") {
     absl::StatusOr<Address> address = ParseUrl(text);
     if (address.ok()) return;
-    reporter->AtValue(path, absl::StrCat("'", path, "': ", address.status().message()));
+    const std::string message = absl::StrCat("'", path, "': ", address.status().message());
+    // What stands in front of an @ may be a password.
+    if (absl::StrContains(text, "@")) reporter->AtSecret(path, message);
+    else reporter->AtValue(path, message);
   }
 }
 

@@ -71,10 +71,15 @@ Advice SetText(absl::string_view text, bool quoted, const FieldDescriptor* field
                          most),
             ""};
   }
-  if (!rule.pattern().empty() && !Matches(text, RE2(rule.pattern()))) {
-    Advice advice{absl::StrCat("'", path, "' cannot be ", Shown(text)),
+  const bool url = rule.refers_to() == "url";
+  if (url && absl::StrContains(text, "@") && !Matches(text, RE2(rule.pattern()))) {
+    Advice advice{absl::StrCat("'", path, "' is no URL that can be used here"),
                   PatternWords(rule.pattern())};
+    advice.secret = true;
     return advice;
+  }
+  if (!rule.pattern().empty() && !Matches(text, RE2(rule.pattern()))) {
+    return {absl::StrCat("'", path, "' cannot be ", Shown(text)), PatternWords(rule.pattern())};
   }
   Store(field, message, std::string(text), &Reflection::SetString, &Reflection::AddString);
   return {};
@@ -128,7 +133,7 @@ Advice CheckBounds(double value, absl::string_view text, const FieldDescriptor* 
                    const std::string& path) {
   const v1::FieldRule& rule = RuleOf(field);
   double bound = 0;
-  const std::string unit = rule.unit().empty() ? "" : " " + rule.unit();
+  const std::string unit = rule.unit().empty() ? "" : absl::StrCat(" (", rule.unit(), ")");
   if (absl::SimpleAtod(rule.min(), &bound) && value < bound) {
     return {absl::StrCat("'", path, "' is ", text, "; at least ", rule.min(), unit), ""};
   }
@@ -254,6 +259,7 @@ std::string PatternWords(const std::string& pattern) {
     std::vector<std::string> words = absl::StrSplit(pattern, '|');
     return absl::StrCat("write ", words.size() == 1 ? "" : "one of ", absl::StrJoin(words, ", "));
   }
+  if (pattern == ".+:[0-9]+") return "write an address and a port: 127.0.0.1:9099";
   if (pattern == "/.*") return "write an absolute path";
   if (pattern == "/\\S*") return "begin with a slash, without blanks";
   if (pattern == "https?://.+") return "write http://... or https://...";

@@ -161,6 +161,10 @@ std::vector<std::vector<std::string>> NeededGroupsOf(const Descriptor* message) 
 std::string TypeWords(const FieldDescriptor* field) {
   if (field->is_map()) return "a mapping";
   if (field->is_repeated()) return "a list";
+  return ElementWords(field);
+}
+
+std::string ElementWords(const FieldDescriptor* field) {
   if (IsDuration(field)) return "a duration such as 250ms, 5s or 1m30s";
   switch (field->cpp_type()) {
     case FieldDescriptor::CPPTYPE_BOOL: return "true or false";

@@ -50,8 +50,10 @@ std::vector<Choice> ChoicesOf(const google::protobuf::Descriptor* message);
 // Groups of keys of which at least one must be set.
 std::vector<std::vector<std::string>> NeededGroupsOf(const google::protobuf::Descriptor* message);
 
-// The field that a key of a map, or of a message, belongs to in words: "a duration", "a whole number".
+// The type of a field in words: "a text", "a whole number", "a list".
 std::string TypeWords(const google::protobuf::FieldDescriptor* field);
+// Of one entry, where it is a list.
+std::string ElementWords(const google::protobuf::FieldDescriptor* field);
 
 // One field that can stand in `is`.
 struct MeasuredField {

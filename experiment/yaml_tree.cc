@@ -137,7 +137,7 @@ class Builder : public YAML::EventHandler {
   };
 
   void Add(Place place, std::string message, std::string suggestion = "") {
-    problems_->push_back({place.line, place.column, std::move(message), std::move(suggestion), ""});
+    problems_->push_back({place.line, place.column, std::move(message), std::move(suggestion), "", false});
   }
 
   void CheckTag(const YAML::Mark& mark, const std::string& tag) {
@@ -249,26 +249,62 @@ class Builder : public YAML::EventHandler {
   int nodes_ = 0;
 };
 
-// What yaml-cpp's words mean for the person who typed it.
-std::string HelpFor(const std::string& message) {
-  if (absl::StrContains(message, "illegal map value")) {
-    return "check the indentation; a text with ': ' in it stands in quotes";
+// yaml-cpp's words, and those for the person who typed the file.
+struct Words {
+  const char* theirs;
+  const char* ours;
+  const char* help;
+};
+constexpr Words kWords[] = {
+    {"illegal map value", "a value or a key that does not belong here",
+     "check the indentation; a text with ': ' in it stands in quotes"},
+    {"illegal block entry", "a list entry that does not belong here", "check the indentation"},
+    {"illegal map key", "a key that does not belong here", "check the indentation"},
+    {"illegal flow end", "a closing bracket that does not fit the one that is open", ""},
+    {"unknown token", "a text cannot begin with this character", "put the text in quotes"},
+    {"anchor is not defined", "aliases (*name) are not allowed", "write the value out"},
+    {"end of map not found", "this does not fit the mapping around it", "check the indentation"},
+    {"end of sequence not found", "this does not fit the list around it", "check the indentation"},
+};
+
+// What made the parser stop at `place`.
+Problem ProblemOf(const YAML::Exception& error, const Lines& lines, absl::string_view text,
+                  std::optional<Place> open_bracket) {
+  Problem problem;
+  const Place place = lines.At(error.mark);
+  problem.line = place.line;
+  problem.column = place.column;
+  const size_t at = lines.ByteOf(error.mark);
+  const size_t line_start = at == 0 ? 0 : text.rfind('\n', at - 1) + 1;
+  const size_t word = text.find_first_not_of(" \t", line_start);
+  const size_t tab = text.substr(0, word).find('\t', line_start);
+  if (tab != absl::string_view::npos && word != absl::string_view::npos) {
+    problem.column = static_cast<int>(tab - line_start) + 1;
+    problem.message = "not valid YAML: a tab as indentation";
+    problem.suggestion = "indent with blanks";
+    return problem;
   }
-  if (absl::StrContains(message, "illegal block entry")) {
-    return "check the indentation; YAML indents with blanks, never with tabs";
+  problem.message = "not valid YAML: " + error.msg;
+  if (absl::StrContains(error.msg, "flow not found") && open_bracket) {
+    problem.line = open_bracket->line;
+    problem.column = open_bracket->column;
+    problem.message = "not valid YAML: the bracket that opens here is not closed";
+    return problem;
   }
-  if (absl::StrContains(message, "unknown token")) {
-    return "a text that begins with @, ` or % stands in quotes";
+  for (const Words& words : kWords) {
+    if (!absl::StrContains(error.msg, words.theirs)) continue;
+    problem.message = absl::StrCat("not valid YAML: ", words.ours);
+    problem.suggestion = words.help;
+    return problem;
   }
-  if (absl::StrContains(message, "end of map")) return "check the indentation and the brackets";
-  return "";
+  return problem;
 }
 
 // True where the text can be given to the parser at all.
 bool CheckText(absl::string_view text, const Lines& lines, std::vector<Problem>* problems) {
   if (text.size() > kMaxBytes) {
     problems->push_back({0, 0, absl::StrCat("the file is larger than ", kMaxBytes / 1024, " KiB"),
-                         "split the definition", ""});
+                         "split the definition", "", false});
     return false;
   }
   for (size_t i = 0; i < text.size();) {
@@ -280,7 +316,8 @@ bool CheckText(absl::string_view text, const Lines& lines, std::vector<Problem>*
       problems->push_back(
           {place.line, place.column,
            length == 0 ? "the file is not valid UTF-8" : "a control character stands here",
-           length == 0 ? "save it as UTF-8" : "remove it, or write it as an escape in quotes", ""});
+           length == 0 ? "save it as UTF-8" : "remove it, or write it as an escape in quotes", "",
+           false});
       return false;
     }
     i += length;
@@ -303,19 +340,11 @@ std::optional<YamlNode> ReadYaml(absl::string_view text, std::vector<Problem>* p
   } catch (const GiveUp&) {
     return std::nullopt;
   } catch (const YAML::Exception& error) {
-    Place place = lines.At(error.mark);
-    std::string message = error.msg;
-    std::optional<Place> bracket = builder.OpenBracket();
-    if (absl::StrContains(message, "flow not found") && bracket) {
-      place = *bracket;
-      message = "the bracket that opens here is not closed";
-    }
-    problems->push_back(
-        {place.line, place.column, "not valid YAML: " + message, HelpFor(message), ""});
+    problems->push_back(ProblemOf(error, lines, text, builder.OpenBracket()));
     return std::nullopt;
   }
   std::optional<YamlNode> root = builder.TakeRoot();
-  if (!root) problems->push_back({0, 0, "the file is empty", "", ""});
+  if (!root) problems->push_back({0, 0, "the file is empty", "", "", false});
   return root;
 }
 

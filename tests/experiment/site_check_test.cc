@@ -1,0 +1,163 @@
+// An experiment against its site: one thing at a time is taken away from a site that fits.
+#include <functional>
+
+#include "absl/strings/str_cat.h"
+#include "experiment/reader.h"
+#include "gtest/gtest.h"
+
+namespace firedrill {
+namespace {
+
+class SiteCheckTest : public ::testing::Test {
+ protected:
+  SiteCheckTest() {
+    const std::string folder = absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/experiment/valid/");
+    experiment_ = ReadExperiment(ReadFileText(folder + "unclosed-connections.yaml").value_or(""),
+                                 "x.yaml");
+    SiteFile site = ReadSite(ReadFileText(folder + "site.yaml").value_or(""), "site.yaml");
+    EXPECT_TRUE(experiment_.ok() && site.ok());
+    site_ = site.site.spec();
+  }
+
+  // "line:column: message (help)" of each problem.
+  std::string Check() {
+    std::string out;
+    for (const Problem& problem : CheckAgainstSite(experiment_, site_)) {
+      absl::StrAppend(&out, out.empty() ? "" : "\n", problem.line, ":", problem.column, ": ",
+                      problem.message, " (", problem.suggestion, ")");
+    }
+    return out;
+  }
+
+  v1::NodeSpec* Node(int index) { return site_.mutable_injectors(index); }
+
+  ExperimentFile experiment_;
+  v1::SiteSpec site_;
+};
+
+TEST_F(SiteCheckTest, AcceptsASiteThatHasAll) { EXPECT_EQ(Check(), ""); }
+
+TEST_F(SiteCheckTest, RefusesAnEnvironmentThatIsNotPermitted) {
+  site_.set_environment("production");
+  site_.clear_injectors();
+  EXPECT_EQ(Check(), "16:12: the site's environment is 'production', in which this experiment may "
+                     "not run (run it elsewhere, or permit the environment here)");
+}
+
+TEST_F(SiteCheckTest, MissesAnEndpoint) {
+  site_.mutable_endpoints(0)->set_name("shopping");
+  EXPECT_EQ(Check(),
+            "19:42: the site has no endpoint 'shop' (there are shopping and database)\n"
+            "24:19: the site has no endpoint 'shop' (there are shopping and database)");
+}
+
+TEST_F(SiteCheckTest, MissesAReceiver) {
+  site_.clear_webhook();
+  EXPECT_EQ(Check(), "48:34: the site has no webhook receiver 'oncall' (there is none)");
+}
+
+TEST_F(SiteCheckTest, MissesPrometheus) {
+  site_.clear_prometheus();
+  EXPECT_EQ(Check(),
+            "33:39: the site has no Prometheus to ask (add 'prometheus' to the site)\n"
+            "42:5: the site has no Prometheus whose alerts could be seen "
+            "(add 'prometheus' to the site)");
+}
+
+TEST_F(SiteCheckTest, MissesPages) {
+  site_.clear_pages();
+  EXPECT_EQ(Check(), "18:31: the site does not say which alerts page a person (add matchers to "
+                     "'pages' in the site: ['severity=\"page\"'])");
+}
+
+TEST_F(SiteCheckTest, MissesANodeForATarget) {
+  (*Node(2)->mutable_labels())["role"] = "idle";
+  EXPECT_EQ(Check(), "15:25: target 'load-node' needs 1 node; its selector matches none of the "
+                     "site (the nodes are lab-node {role=database, service=shop}, app-node "
+                     "{role=app, service=shop} and load-node {role=idle})");
+}
+
+TEST_F(SiteCheckTest, MissesNodesInAPermittedEnvironment) {
+  Node(2)->set_environment("production");
+  EXPECT_EQ(Check().substr(0, 70),
+            std::string("15:25: target 'load-node' needs 1 node; its selector matches none of "
+                        "the site").substr(0, 70));
+}
+
+TEST_F(SiteCheckTest, MissesEnoughNodes) {
+  experiment_.experiment.mutable_spec()->mutable_targets(2)->set_count(2);
+  EXPECT_EQ(Check().substr(0, 80),
+            "15:64: target 'load-node' needs 2 nodes; its selector matches 1 of the site (the");
+}
+
+TEST_F(SiteCheckTest, MissesAProfile) {
+  Node(0)->mutable_profiles(0)->set_name("leak");
+  EXPECT_EQ(Check(),
+            "35:87: no node of target 'db-node' has the profile 'leaker' (did you mean 'leak'?)");
+}
+
+TEST_F(SiteCheckTest, AcceptsAProfileOfOneOfSeveralNodes) {
+  v1::NodeSpec* other = site_.add_injectors();
+  *other = *Node(0);
+  other->set_name("second");
+  other->clear_profiles();
+  EXPECT_EQ(Check(), "");
+}
+
+TEST_F(SiteCheckTest, MissesAStatement) {
+  Node(0)->mutable_profiles(1)->clear_statements();
+  EXPECT_EQ(Check(), "56:76: no node of target 'db-node' has the statement 'sessions-of-run' "
+                     "(there is none)");
+}
+
+TEST_F(SiteCheckTest, RefusesAFreeQueryWhereNoPolicyPermitsIt) {
+  auto* sql = experiment_.experiment.mutable_spec()->mutable_expect()->mutable_recovery(2)
+                  ->mutable_probe()->mutable_sql();
+  sql->set_query("SELECT 1");
+  EXPECT_EQ(Check().substr(0, 67),
+            std::string("56:30: no node of target 'db-node' permits free queries (name a st"
+                        "atement").substr(0, 67));
+  Node(0)->mutable_policy()->set_free_queries(true);
+  EXPECT_EQ(Check(), "");
+}
+
+TEST_F(SiteCheckTest, MissesAProgram) {
+  Node(1)->clear_programs();
+  EXPECT_EQ(Check(), "38:77: no node of target 'app-node' has the program 'restart-shop' "
+                     "(there is none)");
+}
+
+TEST_F(SiteCheckTest, MissesAValueFile) {
+  Node(2)->mutable_values(0)->set_name("emails");
+  EXPECT_EQ(Check(), "27:25: no node of target 'load-node' has the value file 'shop-emails' "
+                     "(there is only emails)");
+}
+
+TEST_F(SiteCheckTest, LeavesNodesAloneWhereTheSiteDescribesNone) {
+  site_.clear_injectors();
+  EXPECT_EQ(Check(), "");
+}
+
+TEST(Selector, HoldsWhereEveryConditionHolds) {
+  google::protobuf::Map<std::string, std::string> labels;
+  labels["role"] = "app";
+  v1::Selector selector;
+  auto* condition = selector.add_match_expressions();
+  condition->set_key("role");
+  condition->add_values("app");
+  condition->set_operator_(v1::LabelCondition::OPERATOR_IN);
+  EXPECT_TRUE(SelectorMatches(selector, labels));
+  condition->set_operator_(v1::LabelCondition::OPERATOR_NOT_IN);
+  EXPECT_FALSE(SelectorMatches(selector, labels));
+  condition->set_key("zone");
+  EXPECT_TRUE(SelectorMatches(selector, labels));
+  condition->set_operator_(v1::LabelCondition::OPERATOR_EXISTS);
+  EXPECT_FALSE(SelectorMatches(selector, labels));
+  condition->set_operator_(v1::LabelCondition::OPERATOR_DOES_NOT_EXIST);
+  EXPECT_TRUE(SelectorMatches(selector, labels));
+  (*selector.mutable_match_labels())["role"] = "database";
+  EXPECT_FALSE(SelectorMatches(selector, labels));
+}
+
+}  // namespace
+}  // namespace firedrill
