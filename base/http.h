@@ -1,4 +1,5 @@
-// One HTTP exchange with a deadline. Redirects are never followed.
+// One HTTP exchange with a deadline. Redirects are never followed, proxies never used, link-local addresses
+// never asked.
 #pragma once
 
 #include <map>
@@ -29,7 +30,7 @@ struct HttpResponse {
 };
 
 // Blocks until the answer, the deadline (DEADLINE_EXCEEDED) or the stop (CANCELLED); UNAVAILABLE where no
-// connection could be made. Any status code is an answer, not an error. Any thread.
+// connection could be made, PERMISSION_DENIED for a link-local address. Any status code is an answer, not an error. Any thread.
 absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request, std::stop_token stop = {});
 
 }  // namespace firedrill

@@ -1,0 +1,32 @@
+// Whether the series that a rule reads are there. A rule can be healthy and unable to fire, because what it
+// reads does not exist; and an alert can end because nobody measures any more.
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "controller/alerts/prometheus.h"
+
+namespace firedrill {
+
+struct SeriesPresence {
+  // Selectors that return nothing even without the matchers on labels that no scrape target has: no
+  // exporter says anything about this.
+  std::vector<std::string> blind;
+  // Selectors that return nothing, though the exporter answers: maybe nothing has happened yet.
+  std::vector<std::string> empty;
+  bool present() const { return blind.empty(); }
+};
+
+// Asks for each selector of `query`. `target_labels`: the names of labels that scrape targets have.
+absl::StatusOr<SeriesPresence> LookForSeries(const PrometheusClient& prometheus,
+                                             absl::string_view query,
+                                             const std::set<std::string>& target_labels);
+
+// The names of all labels of all targets.
+std::set<std::string> LabelNames(const std::vector<ScrapeTarget>& targets);
+
+}  // namespace firedrill

@@ -1,0 +1,144 @@
+// Addresses of endpoints.
+#include "probes/address.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <memory>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/text.h"
+
+namespace firedrill {
+namespace {
+
+constexpr size_t kMostAddresses = 16;
+// How soon a stop is noticed while a name is being resolved.
+constexpr absl::Duration kLook = absl::Milliseconds(20);
+
+std::string Numeric(const sockaddr* address, socklen_t size) {
+  char text[NI_MAXHOST];
+  const int error = getnameinfo(address, size, text, sizeof text, nullptr, 0, NI_NUMERICHOST);
+  return error == 0 ? text : "";
+}
+
+bool IsNumeric(const std::string& host) {
+  unsigned char bytes[sizeof(in6_addr)];
+  return inet_pton(AF_INET, host.c_str(), bytes) == 1 ||
+         inet_pton(AF_INET6, host.substr(0, host.find('%')).c_str(), bytes) == 1;
+}
+
+// glibc writes into these while it works, also after we have stopped waiting.
+struct Question {
+  std::string host;
+  addrinfo hints{};
+  gaicb request{};
+};
+
+}  // namespace
+
+absl::StatusOr<HostPort> HostPortOf(absl::string_view url) {
+  const size_t scheme_end = url.find("://");
+  if (scheme_end == absl::string_view::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("'", url, "' is no URL"));
+  }
+  const absl::string_view scheme = url.substr(0, scheme_end);
+  absl::string_view rest = url.substr(scheme_end + 3);
+  rest = rest.substr(0, rest.find_first_of("/?#"));
+  const size_t at = rest.rfind('@');
+  if (at != absl::string_view::npos) rest.remove_prefix(at + 1);
+
+  HostPort found;
+  found.port = scheme == "http" ? 80 : scheme == "https" ? 443 : 0;
+  absl::string_view port;
+  if (absl::StartsWith(rest, "[")) {
+    const size_t close = rest.find(']');
+    if (close == absl::string_view::npos) {
+      return absl::InvalidArgumentError(absl::StrCat("'", url, "': the closing ] is missing"));
+    }
+    found.host = std::string(rest.substr(1, close - 1));
+    port = rest.substr(close + 1);
+  } else {
+    const size_t colon = rest.find(':');
+    found.host = std::string(rest.substr(0, colon));
+    port = colon == absl::string_view::npos ? "" : rest.substr(colon);
+  }
+  if (!port.empty()) {
+    int number = 0;
+    if (port[0] != ':' || !absl::SimpleAtoi(port.substr(1), &number) || number < 1 ||
+        number > 65535) {
+      return absl::InvalidArgumentError(absl::StrCat("'", url, "': no port from 1 to 65535"));
+    }
+    found.port = static_cast<uint16_t>(number);
+  }
+  if (found.host.empty() || found.port == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", url, "' has no host and port; write ", scheme, "://host:port"));
+  }
+  return found;
+}
+
+absl::StatusOr<std::vector<std::string>> ResolveHost(const std::string& host,
+                                                     absl::Duration deadline,
+                                                     std::stop_token stop) {
+  if (IsNumeric(host)) return std::vector<std::string>{host};
+  const absl::Duration end = RealClock().Boot() + deadline;
+  auto question = std::make_unique<Question>();
+  question->host = host;
+  question->hints.ai_socktype = SOCK_STREAM;
+  question->request.ar_name = question->host.c_str();
+  question->request.ar_request = &question->hints;
+  gaicb* list[] = {&question->request};
+  int error = getaddrinfo_a(GAI_NOWAIT, list, 1, nullptr);
+  if (error != 0) return absl::UnavailableError(gai_strerror(error));
+  while ((error = gai_error(&question->request)) == EAI_INPROGRESS) {
+    const bool late = RealClock().Boot() >= end;
+    if (late || stop.stop_requested()) {
+      if (gai_cancel(&question->request) == EAI_NOTCANCELED) (void)question.release();
+      return late ? absl::DeadlineExceededError(absl::StrCat("resolving the name ", host, ": no answer within ",
+                                                             firedrill::FormatDuration(deadline)))
+                  : absl::CancelledError("stopped");
+    }
+    const timespec look = absl::ToTimespec(kLook);
+    gai_suspend(list, 1, &look);
+  }
+  if (error != 0) {
+    return absl::NotFoundError(
+        absl::StrCat("resolving the name ", host, ": ", gai_strerror(error)));
+  }
+  std::vector<std::string> addresses;
+  for (const addrinfo* at = question->request.ar_result; at != nullptr; at = at->ai_next) {
+    if (addresses.size() < kMostAddresses) addresses.push_back(Numeric(at->ai_addr, at->ai_addrlen));
+  }
+  freeaddrinfo(question->request.ar_result);
+  return addresses;
+}
+
+bool IsLinkLocalAddress(absl::string_view address) {
+  const std::string text(address.substr(0, address.find('%')));
+  in_addr four{};
+  if (inet_pton(AF_INET, text.c_str(), &four) == 1) return (ntohl(four.s_addr) >> 16) == 0xA9FE;
+  in6_addr six{};
+  if (inet_pton(AF_INET6, text.c_str(), &six) != 1) return false;
+  return IN6_IS_ADDR_LINKLOCAL(&six) ||
+         (IN6_IS_ADDR_V4MAPPED(&six) && six.s6_addr[12] == 169 && six.s6_addr[13] == 254);
+}
+
+absl::StatusOr<v1::Endpoint> FindEndpoint(const ProbeSite& site, const std::string& name) {
+  const auto found = site.endpoints.find(name);
+  if (found != site.endpoints.end()) return found->second;
+  std::vector<std::string> names;
+  for (const auto& [known, endpoint] : site.endpoints) names.push_back(known);
+  const std::string nearest = NearestOf(name, names);
+  return absl::NotFoundError(absl::StrCat(
+      "no endpoint '", name, "' here; ",
+      nearest.empty() ? "add it to `endpoints` of the site file"
+                      : absl::StrCat("did you mean '", nearest, "'?")));
+}
+
+}  // namespace firedrill

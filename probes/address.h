@@ -1,0 +1,35 @@
+// Addresses of endpoints: taken apart, resolved within a deadline, and checked.
+#pragma once
+
+#include <cstdint>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "probes/probe.h"
+
+namespace firedrill {
+
+struct HostPort {
+  std::string host;
+  uint16_t port = 0;
+};
+
+// Of "tcp://db:5432", "http://shop/base" (port 80) or "https://[::1]:8443".
+absl::StatusOr<HostPort> HostPortOf(absl::string_view url);
+
+// The numeric addresses of a host, at most 16. DEADLINE_EXCEEDED, CANCELLED, NOT_FOUND. Blocks no longer than
+// `deadline`: the resolver itself knows none.
+absl::StatusOr<std::vector<std::string>> ResolveHost(const std::string& host,
+                                                     absl::Duration deadline, std::stop_token stop);
+
+// 169.254/16 and fe80::/10, where metadata services hand out credentials. Only numeric addresses.
+bool IsLinkLocalAddress(absl::string_view address);
+
+// The endpoint of this name, or what to do where there is none.
+absl::StatusOr<v1::Endpoint> FindEndpoint(const ProbeSite& site, const std::string& name);
+
+}  // namespace firedrill
