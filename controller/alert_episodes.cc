@@ -95,9 +95,9 @@ class Builder {
         episode.reached_alertmanager = Moment(event);
       }
       episode.left_alertmanager.reset();
-    } else if (alert.state() == v1::ALERT_STATE_RESOLVED ||
-               alert.state() == v1::ALERT_STATE_INACTIVE) {
-      // The last one that Alertmanager still has.
+    } else {
+      // Resolved, or gone for reasons unknown: whether its series are there is Prometheus' to say. It is the
+      // last one that Alertmanager still has.
       for (auto it = buildings_.rbegin(); it != buildings_.rend(); ++it) {
         AlertEpisode& episode = it->episode;
         if (!episode.reached_alertmanager.has_value() || !Same(*it, labels)) continue;

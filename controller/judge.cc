@@ -18,7 +18,7 @@ using Result = v1::ExpectationResult;
 
 // What preflight finds wrong with the way to the receiver, rather than with the rule.
 bool IsAboutDelivery(const std::string& code) {
-  for (absl::string_view word : {"silenc", "inhibit", "rout", "receiver", "canary", "deliver"}) {
+  for (absl::string_view word : {"silenc", "inhibit", "rout", "receiver", "alertmanager", "canary", "notify"}) {
     if (absl::StrContains(code, word)) return true;
   }
   return false;

@@ -352,6 +352,14 @@ void JudgeNotResolved(Case& run, const Contract& contract, absl::Time deadline,
        "see what keeps its condition true after the fault's end, or allow more time");
 }
 
+// The same instance began again after it had gone out of sight: then that is how it went on.
+bool WentOn(const Contract& contract, const AlertEpisode& episode) {
+  return episode.vanished.has_value() &&
+         std::any_of(contract.credited.begin(), contract.credited.end(), [&](const auto* later) {
+           return later->labels == episode.labels && later->Begin().at > episode.Begin().at;
+         });
+}
+
 void JudgeResolved(Case& run, Contract& contract) {
   const v1::AlertExpectation& expected = contract.expected;
   if (!expected.has_resolved()) return;
@@ -371,14 +379,18 @@ void JudgeResolved(Case& run, Contract& contract) {
   const absl::Time deadline = since->at.at + budget;
   std::optional<absl::Time> told;
   for (const AlertEpisode* episode : contract.credited) {
-    if (!episode->firing.has_value()) continue;
+    if (!episode->firing.has_value() || WentOn(contract, *episode)) continue;
     const std::optional<Instant> resolved = episode->Resolved();
     if (!resolved.has_value()) return JudgeNotResolved(run, contract, deadline, *episode, result);
     if (!last.has_value() || resolved->at > last->at) last = resolved;
     for (const auto& [receiver, delivery] : episode->deliveries) {
       if (expected.has_notification() && receiver != expected.notification().receiver()) continue;
-      if (delivery.resolved.has_value()) told = std::max(told.value_or(*delivery.resolved), *delivery.resolved);
+      if (!delivery.resolved.has_value()) continue;
+      told = std::max(told.value_or(*delivery.resolved), *delivery.resolved);
     }
+  }
+  if (!last.has_value()) {
+    return Doubt(result, "blind-resolve", "it went out of sight before it fired again");
   }
   *contract.times->mutable_resolved() = ToProto(last->at);
   if (told.has_value()) *contract.times->mutable_resolve_notified() = ToProto(*told);

@@ -138,6 +138,13 @@ void FindObservations(Case& run) {
                           gap.reason.empty() ? "" : ": ", gap.reason),
              during ? "monitoring must outlive the failure that it watches" : "");
   }
+  for (const AlertEpisode& episode : run.episodes) {
+    if (!episode.vanished.has_value()) continue;
+    run.Note("false-resolve", episode.alert,
+             absl::StrCat(episode.alert, " went away at ", run.At(episode.vanished->at),
+                          " because its series did: that was no recovery"),
+             absl::StrCat("alert on the absence of the series of ", episode.alert, " as well"));
+  }
   std::set<std::string> told;
   for (const AlertEpisode& episode : run.episodes) {
     if (!episode.firing.has_value() || !run.gate_passed.has_value()) continue;
