@@ -266,12 +266,7 @@ class Case:
 
     def end_everything(self):
         """What still lives was left by this case: it is ended, after it was reported."""
-        for pid in self.look.pids():
-            with contextlib.suppress(OSError):
-                process = Process(pid)
-                process.send(signal.SIGKILL)
-                process.ended(5)
-                process.close()
+        self.look.end_processes()
         for process in self.handles:
             process.close()
         self.client.wait(10)

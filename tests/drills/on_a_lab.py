@@ -149,6 +149,7 @@ class OnALab(unittest.TestCase):
         superuser = lab.connect()
         self.addCleanup(superuser.close)
         self.look = Look(superuser, ROLES, temporary, self.state)
+        self.addCleanup(self.look.end_processes)
         self.assert_nothing_left("before")
         self.watcher = Watcher(lab)
         self.watcher.start()
@@ -164,7 +165,17 @@ class OnALab(unittest.TestCase):
             env=self.look.environment(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, preexec_fn=preexec)
         self.look.started.append(process.pid)
+        self.addCleanup(self.abandon, process)
         return process
+
+    @staticmethod
+    def abandon(process):
+        """A test that failed does not leave its command to the next one."""
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
 
     def end(self, process):
         try:

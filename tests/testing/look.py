@@ -72,6 +72,15 @@ class Look:
         return [f"process {pid}: {command}" for pid, command in sorted(self.pids().items())
                 if pid not in besides]
 
+    def end_processes(self):
+        """Ends what still lives, after it was reported."""
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                process = Process(pid)
+                process.send(signal.SIGKILL)
+                process.ended(5)
+                process.close()
+
     def files(self):
         """Everything in TMPDIR, and what the state folder should not have between runs."""
         found = [f"file {os.path.join(folder, name)}" for folder, folders, names in os.walk(self.temporary)
