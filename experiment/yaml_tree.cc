@@ -237,7 +237,7 @@ class Builder : public YAML::EventHandler {
     }
     // An empty value has the place of whatever comes next: the key is where to look.
     if (value.kind == YamlNode::Kind::kNull) value.place = key.place;
-    parent.node.entries.emplace_back(std::move(key), std::move(value));
+    parent.node.entries.push_back({std::move(key), std::move(value)});
   }
 
   absl::string_view text_;

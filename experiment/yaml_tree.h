@@ -5,13 +5,14 @@
 
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
 #include "experiment/problem.h"
 
 namespace firedrill {
+
+struct YamlEntry;
 
 struct YamlNode {
   // kRefused: something was here that is a problem already (an alias).
@@ -24,7 +25,12 @@ struct YamlNode {
   bool quoted = false;
   std::vector<YamlNode> items;
   // In the order of the file; the first of duplicates only. Keys are scalars.
-  std::vector<std::pair<YamlNode, YamlNode>> entries;
+  std::vector<YamlEntry> entries;
+};
+
+struct YamlEntry {
+  YamlNode key;
+  YamlNode value;
 };
 
 // Appends what is wrong to `problems`. Nothing where the text is no YAML at all, or past a limit;
