@@ -84,6 +84,8 @@ void OnExpireTimer(Turn& turn, const std::string& key) {
   if (found == turn.state.faults.end()) return;
   FaultProgress& fault = found->second;
   if (fault.state != v1::FAULT_STATE_UNKNOWN) return;
+  // For an injector that comes back after all, still carrying it.
+  RequestRevert(turn, key, "its lease is over");
   fault.state = v1::FAULT_STATE_EXPIRED;
   turn.Do(CancelTimer{absl::StrCat("again/", key)});
   turn.Do(CancelTimer{absl::StrCat("revert/", key)});
