@@ -12,23 +12,28 @@ absl::StatusOr<Anchor> ParseAnchor(absl::string_view text) {
         "'", text, "' is no anchor: write <fault>.start, .reached or .end, or <remedy>.done"));
   }
   absl::string_view point = text.substr(dot + 1);
-  for (AnchorPoint candidate : {AnchorPoint::kStart, AnchorPoint::kReached, AnchorPoint::kEnd,
-                                AnchorPoint::kDone}) {
+  for (AnchorPoint candidate :
+       {AnchorPoint::kStart, AnchorPoint::kReached, AnchorPoint::kEnd, AnchorPoint::kDone}) {
     if (point == AnchorPointText(candidate)) {
       return Anchor{std::string(text.substr(0, dot)), candidate};
     }
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("'.", point, "' is no point of a fault or remedy: faults have .start, .reached "
+      absl::StrCat("'.", point,
+                   "' is no point of a fault or remedy: faults have .start, .reached "
                    "and .end, remedies have .done"));
 }
 
 absl::string_view AnchorPointText(AnchorPoint point) {
   switch (point) {
-    case AnchorPoint::kStart: return "start";
-    case AnchorPoint::kReached: return "reached";
-    case AnchorPoint::kEnd: return "end";
-    case AnchorPoint::kDone: return "done";
+    case AnchorPoint::kStart:
+      return "start";
+    case AnchorPoint::kReached:
+      return "reached";
+    case AnchorPoint::kEnd:
+      return "end";
+    case AnchorPoint::kDone:
+      return "done";
   }
   return "?";
 }

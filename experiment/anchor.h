@@ -1,4 +1,5 @@
-// Anchors, from which the times of expectations count: <fault>.start, .reached, .end; <remedy>.done.
+// Anchors, from which the times of expectations count: <fault>.start, .reached, .end;
+// <remedy>.done.
 #pragma once
 
 #include <string>

@@ -21,8 +21,9 @@ constexpr size_t kMaxComparisons = 16;
 
 constexpr std::pair<const char*, Relation> kRelations[] = {
     // The longer ones first, so that "<=" is not read as "<".
-    {"<=", Relation::kLessOrEqual}, {">=", Relation::kGreaterOrEqual}, {"==", Relation::kEqual},
-    {"!=", Relation::kNotEqual},    {"<", Relation::kLess},            {">", Relation::kGreater},
+    {"<=", Relation::kLessOrEqual}, {">=", Relation::kGreaterOrEqual},
+    {"==", Relation::kEqual},       {"!=", Relation::kNotEqual},
+    {"<", Relation::kLess},         {">", Relation::kGreater},
 };
 
 // A cursor over the text of one condition.
@@ -57,9 +58,8 @@ class Parser {
     SkipSpace();
     comparison->offset = offset_;
     if (offset_ < text_.size() && absl::ascii_isalpha(text_[offset_])) {
-      comparison->field = std::string(TakeWhile([](char c) {
-        return absl::ascii_isalnum(c) || c == '_';
-      }));
+      comparison->field =
+          std::string(TakeWhile([](char c) { return absl::ascii_isalnum(c) || c == '_'; }));
       SkipSpace();
     }
     bool found = false;
@@ -70,10 +70,9 @@ class Parser {
       break;
     }
     if (!found) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("expected one of < <= == != >= >",
-                       comparison->field.empty() ? "" : " after '", comparison->field,
-                       comparison->field.empty() ? "" : "'"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "expected one of < <= == != >= >", comparison->field.empty() ? "" : " after '",
+          comparison->field, comparison->field.empty() ? "" : "'"));
     }
     SkipSpace();
     comparison->value_offset = offset_;
@@ -93,9 +92,9 @@ class Parser {
     absl::string_view number = text_.substr(start, offset_ - start);
     if (number.empty() || number == "-") {
       offset_ = start;
-      return absl::InvalidArgumentError(absl::StrCat(
-          "expected a number such as 0.6, 99% or 250ms after '",
-          RelationText(comparison->relation), "'"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("expected a number such as 0.6, 99% or 250ms after '",
+                       RelationText(comparison->relation), "'"));
     }
     if (offset_ < text_.size() && absl::ascii_isalpha(text_[offset_])) {
       TakeWhile([](char c) { return absl::ascii_isalnum(c) || c == '.'; });
@@ -140,12 +139,18 @@ class Parser {
 
 bool Holds(Relation relation, double observed, double limit) {
   switch (relation) {
-    case Relation::kLess: return observed < limit;
-    case Relation::kLessOrEqual: return observed <= limit;
-    case Relation::kEqual: return observed == limit;
-    case Relation::kNotEqual: return observed != limit;
-    case Relation::kGreaterOrEqual: return observed >= limit;
-    case Relation::kGreater: return observed > limit;
+    case Relation::kLess:
+      return observed < limit;
+    case Relation::kLessOrEqual:
+      return observed <= limit;
+    case Relation::kEqual:
+      return observed == limit;
+    case Relation::kNotEqual:
+      return observed != limit;
+    case Relation::kGreaterOrEqual:
+      return observed >= limit;
+    case Relation::kGreater:
+      return observed > limit;
   }
   return false;
 }
@@ -203,8 +208,10 @@ std::string FormatValue(double value, Unit unit) {
     return absl::StrFormat("%.*g", significant, number);
   };
   switch (unit) {
-    case Unit::kPlain: return digits(value, 4);
-    case Unit::kPercent: return digits(std::round(value * 10) / 10, 4) + "%";
+    case Unit::kPlain:
+      return digits(value, 4);
+    case Unit::kPercent:
+      return digits(std::round(value * 10) / 10, 4) + "%";
     case Unit::kSeconds:
       if (std::abs(value) < 1 && value != 0) return digits(value * 1e3, 3) + "ms";
       if (std::abs(value) >= 120) {

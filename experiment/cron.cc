@@ -26,8 +26,10 @@ const FieldSpec& SpecOf(int index) {
       {"minute", 0, 59, {}},
       {"hour", 0, 23, {}},
       {"day of month", 1, 31, {}},
-      {"month", 1, 12, {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
-                        "nov", "dec"}},
+      {"month",
+       1,
+       12,
+       {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}},
       {"day of week", 0, 7, {"sun", "mon", "tue", "wed", "thu", "fri", "sat"}},
   };
   return (*specs)[index];
@@ -40,8 +42,8 @@ absl::StatusOr<int> ParseValue(absl::string_view text, const FieldSpec& spec) {
   int value = 0;
   bool digits = !text.empty() && text.find_first_not_of("0123456789") == absl::string_view::npos;
   if (!digits || !absl::SimpleAtoi(text, &value) || value < spec.low || value > spec.high) {
-    return absl::InvalidArgumentError(absl::StrCat("'", text, "' is no ", spec.name, ": ",
-                                                   spec.low, " to ", spec.high));
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", text, "' is no ", spec.name, ": ", spec.low, " to ", spec.high));
   }
   return value;
 }
@@ -51,9 +53,9 @@ template <typename Take>
 absl::Status ParsePart(absl::string_view part, const FieldSpec& spec, Take take) {
   std::vector<absl::string_view> halves = absl::StrSplit(part, absl::MaxSplits('/', 1));
   int step = 1;
-  if (halves.size() == 2 && (!absl::SimpleAtoi(halves[1], &step) || step < 1 ||
-                             halves[1].find_first_not_of("0123456789") !=
-                                 absl::string_view::npos)) {
+  if (halves.size() == 2 &&
+      (!absl::SimpleAtoi(halves[1], &step) || step < 1 ||
+       halves[1].find_first_not_of("0123456789") != absl::string_view::npos)) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", halves[1], "' is no step: a whole number from 1"));
   }
@@ -83,9 +85,8 @@ absl::Status ParsePart(absl::string_view part, const FieldSpec& spec, Take take)
 template <size_t N>
 absl::Status ParseField(absl::string_view text, int index, std::bitset<N>* set) {
   for (absl::string_view part : absl::StrSplit(text, ',')) {
-    absl::Status status = ParsePart(part, SpecOf(index), [&](int value) {
-      set->set(index == 4 && value == 7 ? 0 : value);
-    });
+    absl::Status status = ParsePart(
+        part, SpecOf(index), [&](int value) { set->set(index == 4 && value == 7 ? 0 : value); });
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

@@ -12,9 +12,9 @@ namespace firedrill {
 struct Cron {
   std::bitset<60> minutes;
   std::bitset<24> hours;
-  std::bitset<32> days;      // 1 to 31.
-  std::bitset<13> months;    // 1 to 12.
-  std::bitset<7> weekdays;   // 0 is Sunday; 7 is read as 0.
+  std::bitset<32> days;     // 1 to 31.
+  std::bitset<13> months;   // 1 to 12.
+  std::bitset<7> weekdays;  // 0 is Sunday; 7 is read as 0.
   // Both days restricted: either is enough, as in every cron.
   bool any_day = false;
   bool any_weekday = false;

@@ -50,8 +50,7 @@ bool IsMapping(const FieldDescriptor* field) {
 
 std::string TypeOf(const FieldDescriptor* field) {
   if (field->is_map()) {
-    return absl::StrCat("a mapping from text to ",
-                        TypeWords(field->message_type()->map_value()));
+    return absl::StrCat("a mapping from text to ", TypeWords(field->message_type()->map_value()));
   }
   if (field->is_repeated()) {
     if (IsMapping(field)) return "a list of mappings";
@@ -139,8 +138,7 @@ void AddKeys(const Descriptor* message, std::string* out) {
   for (const Key& key : keys) {
     std::string type = IsDuration(key.field) ? "a duration" : TypeOf(key.field);
     if (RuleOf(key.field).required()) absl::StrAppend(&type, ", required");
-    if (!RuleOf(key.field).default_value().empty() &&
-        RuleOf(key.field).default_value() != type) {
+    if (!RuleOf(key.field).default_value().empty() && RuleOf(key.field).default_value() != type) {
       absl::StrAppend(&type, ", ", RuleOf(key.field).default_value(), " when left out");
     }
     absl::StrAppend(out, "  ", key.name, std::string(width - key.name.size() + 2, ' '), type, "\n",
@@ -157,19 +155,22 @@ void AddKeys(const Descriptor* message, std::string* out) {
 
 std::string EndingWords(v1::Ending ending) {
   switch (ending) {
-    case v1::ENDING_ONE_SHOT: return "happens once";
-    case v1::ENDING_DIES_WITH_PROCESS: return "dies with the process";
-    case v1::ENDING_EXPIRES: return "expires by itself";
-    case v1::ENDING_JOURNALLED: return "journalled";
-    default: return "";
+    case v1::ENDING_ONE_SHOT:
+      return "happens once";
+    case v1::ENDING_DIES_WITH_PROCESS:
+      return "dies with the process";
+    case v1::ENDING_EXPIRES:
+      return "expires by itself";
+    case v1::ENDING_JOURNALLED:
+      return "journalled";
+    default:
+      return "";
   }
 }
 
-void AddKind(const v1::KindRule& kind, const std::vector<MeasuredField>& fields,
-             std::string* out) {
+void AddKind(const v1::KindRule& kind, const std::vector<MeasuredField>& fields, std::string* out) {
   if (!kind.ends().empty()) {
-    absl::StrAppend(out, "\nhow it ends: ", EndingWords(kind.ending()), "\n",
-                    Wrap(kind.ends(), 2));
+    absl::StrAppend(out, "\nhow it ends: ", EndingWords(kind.ending()), "\n", Wrap(kind.ends(), 2));
   }
   if (!fields.empty()) {
     absl::StrAppend(out, "\nfields for 'is'\n");
@@ -194,8 +195,8 @@ void AddMeasuredFields(const Descriptor* kinds, absl::string_view prefix, std::s
     const FieldDescriptor* kind = kinds->field(i);
     if (!IsMapping(kind)) continue;
     for (const MeasuredField& field : MeasuredFieldsOf(kind->message_type())) {
-      absl::StrAppend(out, Wrap(absl::StrCat(prefix, KeyName(kind), "  ", field.name, ": ",
-                                             field.meaning), 2));
+      absl::StrAppend(
+          out, Wrap(absl::StrCat(prefix, KeyName(kind), "  ", field.name, ": ", field.meaning), 2));
     }
   }
 }
@@ -231,13 +232,14 @@ std::string ExplainField(const FieldDescriptor* field) {
   return out;
 }
 
-void AddPaths(const Descriptor* message, const std::string& path,
-              std::vector<std::string>* paths) {
+void AddPaths(const Descriptor* message, const std::string& path, std::vector<std::string>* paths) {
   paths->push_back(path);
   for (const Key& key : KeysOf(message)) {
     const std::string below = absl::StrCat(path, ".", key.name);
-    if (IsMapping(key.field)) AddPaths(key.field->message_type(), below, paths);
-    else paths->push_back(below);
+    if (IsMapping(key.field))
+      AddPaths(key.field->message_type(), below, paths);
+    else
+      paths->push_back(below);
   }
 }
 
@@ -246,7 +248,8 @@ absl::Status NotKnown(absl::string_view what, const std::string& where, const st
   for (const std::string& path : ExplainablePaths()) {
     if (absl::EndsWith(path, "." + last) && endings.size() < 3) endings.push_back(path);
   }
-  std::string help = endings.empty() ? "" : "; did you mean " + absl::StrJoin(endings, " or ") + "?";
+  std::string help =
+      endings.empty() ? "" : "; did you mean " + absl::StrJoin(endings, " or ") + "?";
   return absl::NotFoundError(absl::StrCat("there is no key '", what, "' in ", where, help));
 }
 

@@ -9,8 +9,9 @@
 
 namespace firedrill {
 
-// What a key means, its rules and the keys below it, for a terminal. `path` begins with "experiment"
-// or "site"; indices are ignored ("spec.faults[0].at"). NotFound names what was meant, perhaps.
+// What a key means, its rules and the keys below it, for a terminal. `path` begins with
+// "experiment" or "site"; indices are ignored ("spec.faults[0].at"). NotFound names what was meant,
+// perhaps.
 absl::StatusOr<std::string> Explain(absl::string_view path);
 
 // Every path that can be explained, in the order of the vocabulary.

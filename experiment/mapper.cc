@@ -26,10 +26,14 @@ constexpr size_t kMaxEntries = 1024;
 
 std::string WordsFor(YamlNode::Kind kind) {
   switch (kind) {
-    case YamlNode::Kind::kList: return "a list";
-    case YamlNode::Kind::kMap: return "a mapping";
-    case YamlNode::Kind::kScalar: return "a single value";
-    default: return "nothing";
+    case YamlNode::Kind::kList:
+      return "a list";
+    case YamlNode::Kind::kMap:
+      return "a mapping";
+    case YamlNode::Kind::kScalar:
+      return "a single value";
+    default:
+      return "nothing";
   }
 }
 
@@ -67,8 +71,7 @@ class Mapper {
         auto [it, first] = arms.emplace(oneof, key->name);
         if (!first) {
           reporter_.At(key_node.place, key_path,
-                       absl::StrCat("'", it->second, "' and '", key->name,
-                                    "' exclude each other"),
+                       absl::StrCat("'", it->second, "' and '", key->name, "' exclude each other"),
                        absl::StrCat("keep one of them; '", it->second, "' stands in line ",
                                     reporter_.LineOf(JoinPath(path, it->second))));
           continue;
@@ -119,8 +122,10 @@ class Mapper {
     } else if (field->is_repeated()) {
       MapList(node, message, field, path, parent);
     } else if (RuleOf(field).secret() && node.kind == YamlNode::Kind::kScalar) {
-      reporter_.AtSecret(path, absl::StrCat("'", path, "' says where the secret is found, it is "
-                                            "never the secret itself"),
+      reporter_.AtSecret(path,
+                         absl::StrCat("'", path,
+                                      "' says where the secret is found, it is "
+                                      "never the secret itself"),
                          "write {file: /absolute/path} or {credential: name}");
     } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !IsDuration(field)) {
       MapMessage(node, reflection->MutableMessage(message, field), path, where, parent);
@@ -189,8 +194,7 @@ class Mapper {
                   const std::string& path) {
     const size_t most = RuleOf(field).max_size() > 0 ? RuleOf(field).max_size() : kMaxEntries;
     if (count <= most) return;
-    reporter_.At(place, path,
-                 absl::StrCat("'", path, "' has ", count, " entries; at most ", most));
+    reporter_.At(place, path, absl::StrCat("'", path, "' has ", count, " entries; at most ", most));
   }
 
   // What is missing from a mapping, now that all of it was seen.
@@ -223,11 +227,12 @@ class Mapper {
                     const std::map<const OneofDescriptor*, std::string>& arms, Place where) {
     for (const Choice& choice : ChoicesOf(mapping.type)) {
       if (arms.count(choice.oneof) > 0) continue;
-      reporter_.At(where, mapping.path,
-                   choice.keys.size() == 1
-                       ? absl::StrCat(MappingWords(mapping), " needs the key '", choice.keys[0], "'")
-                       : absl::StrCat(MappingWords(mapping), " needs exactly one of ",
-                                      absl::StrJoin(choice.keys, ", ")));
+      reporter_.At(
+          where, mapping.path,
+          choice.keys.size() == 1
+              ? absl::StrCat(MappingWords(mapping), " needs the key '", choice.keys[0], "'")
+              : absl::StrCat(MappingWords(mapping), " needs exactly one of ",
+                             absl::StrJoin(choice.keys, ", ")));
     }
   }
 

@@ -34,8 +34,8 @@ absl::StatusOr<std::string> ReadQuoted(absl::string_view text, size_t* at) {
       char next = text[++i];
       if (next != '"' && next != '\\' && next != 'n') {
         *at = i - 1;
-        return absl::InvalidArgumentError(absl::StrCat(
-            "unknown escape '\\", std::string(1, next), "': only \\\" \\\\ and \\n are known"));
+        return absl::InvalidArgumentError(absl::StrCat("unknown escape '\\", std::string(1, next),
+                                                       "': only \\\" \\\\ and \\n are known"));
       }
       value.push_back(next == 'n' ? '\n' : next);
       continue;
@@ -48,10 +48,14 @@ absl::StatusOr<std::string> ReadQuoted(absl::string_view text, size_t* at) {
 
 absl::string_view KindText(MatchKind kind) {
   switch (kind) {
-    case MatchKind::kEqual: return "=";
-    case MatchKind::kNotEqual: return "!=";
-    case MatchKind::kRegex: return "=~";
-    case MatchKind::kNotRegex: return "!~";
+    case MatchKind::kEqual:
+      return "=";
+    case MatchKind::kNotEqual:
+      return "!=";
+    case MatchKind::kRegex:
+      return "=~";
+    case MatchKind::kNotRegex:
+      return "!~";
   }
   return "?";
 }
@@ -117,10 +121,14 @@ absl::StatusOr<Matcher> ParseMatcher(absl::string_view text, size_t* error_offse
 
 bool MatchesValue(const Matcher& matcher, absl::string_view value) {
   switch (matcher.kind) {
-    case MatchKind::kEqual: return value == matcher.value;
-    case MatchKind::kNotEqual: return value != matcher.value;
-    case MatchKind::kRegex: return RE2::FullMatch(Piece(value), *matcher.regex);
-    case MatchKind::kNotRegex: return !RE2::FullMatch(Piece(value), *matcher.regex);
+    case MatchKind::kEqual:
+      return value == matcher.value;
+    case MatchKind::kNotEqual:
+      return value != matcher.value;
+    case MatchKind::kRegex:
+      return RE2::FullMatch(Piece(value), *matcher.regex);
+    case MatchKind::kNotRegex:
+      return !RE2::FullMatch(Piece(value), *matcher.regex);
   }
   return false;
 }

@@ -45,8 +45,8 @@ Place PlaceInside(absl::string_view text, Place start, absl::string_view scalar,
 // The text for a terminal or a log: control characters and bytes that are no UTF-8 become '?'.
 std::string Printable(absl::string_view text);
 
-// The length in bytes of the character at the front of `text`, which is not empty; 0 where it is not
-// valid UTF-8.
+// The length in bytes of the character at the front of `text`, which is not empty; 0 where it is
+// not valid UTF-8.
 size_t Utf8Length(absl::string_view text);
 
 // Number of characters (not bytes) in valid UTF-8.

@@ -1,4 +1,5 @@
-// Scans PromQL for selectors: names and braces, past strings, comments, numbers, functions and label lists.
+// Scans PromQL for selectors: names and braces, past strings, comments, numbers, functions and
+// label lists.
 #include "experiment/promql.h"
 
 #include <algorithm>
@@ -12,10 +13,10 @@ namespace firedrill {
 namespace {
 
 // Followed by a list of labels in parentheses.
-constexpr absl::string_view kTakesLabels[] = {"by",     "without",    "on",
+constexpr absl::string_view kTakesLabels[] = {"by",       "without",    "on",
                                               "ignoring", "group_left", "group_right"};
-constexpr absl::string_view kOtherWords[] = {"and", "or",  "unless", "bool", "offset",
-                                             "atan2", "inf", "nan", "start", "end"};
+constexpr absl::string_view kOtherWords[] = {"and",   "or",  "unless", "bool",  "offset",
+                                             "atan2", "inf", "nan",    "start", "end"};
 
 class Scanner {
  public:
@@ -62,8 +63,8 @@ class Scanner {
       return;
     }
     if (std::count(std::begin(kOtherWords), std::end(kOtherWords), lower) > 0) return;
-    if (next == '(') return;              // A function, or an aggregation.
-    if (AggregationFollows()) return;     // sum by (instance) (...)
+    if (next == '(') return;           // A function, or an aggregation.
+    if (AggregationFollows()) return;  // sum by (instance) (...)
     Add(word);
   }
 

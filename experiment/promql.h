@@ -17,8 +17,8 @@ struct SeriesSelector {
 
   // As PromQL.
   std::string Text() const;
-  // Only the metric's name and the matchers on labels of `kept`. The labels of a scrape target say who is
-  // asked; others (a status code, a state) may come into being only once something happens.
+  // Only the metric's name and the matchers on labels of `kept`. The labels of a scrape target say
+  // who is asked; others (a status code, a state) may come into being only once something happens.
   SeriesSelector Relaxed(const std::set<std::string>& kept) const;
 };
 

@@ -1,5 +1,6 @@
-// Reads experiment and site files: from text to a checked definition, or to everything that is wrong
-// with it. Offline: no server is asked, nothing but the text is looked at. Safe from any thread.
+// Reads experiment and site files: from text to a checked definition, or to everything that is
+// wrong with it. Offline: no server is asked, nothing but the text is looked at. Safe from any
+// thread.
 #pragma once
 
 #include <map>
@@ -52,9 +53,9 @@ DefinitionFile ReadDefinition(absl::string_view text, absl::string_view file);
 // the path and what to do next.
 absl::StatusOr<std::string> ReadFileText(const std::string& path);
 
-// What of an experiment cannot be had at this site: endpoints, receivers, environment, and, where the
-// site describes nodes, targets, profiles, statements, programs and value files. Places are in the
-// experiment's file; add them to its problems to report them.
+// What of an experiment cannot be had at this site: endpoints, receivers, environment, and, where
+// the site describes nodes, targets, profiles, statements, programs and value files. Places are in
+// the experiment's file; add them to its problems to report them.
 std::vector<Problem> CheckAgainstSite(const ExperimentFile& experiment, const v1::SiteSpec& site);
 
 // True where all conditions of the selector hold for these labels.

@@ -28,8 +28,7 @@ void Reporter::AtValue(const std::string& path, std::string message, std::string
 }
 
 void Reporter::AtKey(const std::string& path, std::string message, std::string suggestion) {
-  At(Find(locations_.keys, locations_.keys, path), path, std::move(message),
-     std::move(suggestion));
+  At(Find(locations_.keys, locations_.keys, path), path, std::move(message), std::move(suggestion));
 }
 
 void Reporter::Inside(const std::string& path, absl::string_view scalar, size_t offset,
@@ -46,8 +45,8 @@ void Reporter::AtSecret(const std::string& path, std::string message, std::strin
 void Reporter::At(Place place, const std::string& path, std::string message,
                   std::string suggestion) {
   wrong_.insert(path);
-  problems_.push_back({place.line, place.column, std::move(message), std::move(suggestion), path,
-                       false});
+  problems_.push_back(
+      {place.line, place.column, std::move(message), std::move(suggestion), path, false});
 }
 
 int Reporter::LineOf(const std::string& path) const {

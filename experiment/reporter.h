@@ -29,8 +29,8 @@ class Reporter {
   // At its key.
   void AtKey(const std::string& path, std::string message, std::string suggestion = "");
   // At a character of its text.
-  void Inside(const std::string& path, absl::string_view scalar, size_t offset,
-              std::string message, std::string suggestion = "");
+  void Inside(const std::string& path, absl::string_view scalar, size_t offset, std::string message,
+              std::string suggestion = "");
   void At(Place place, const std::string& path, std::string message, std::string suggestion = "");
   // As AtValue(), for a value that may hold a secret: the line is not shown beyond its place.
   void AtSecret(const std::string& path, std::string message, std::string suggestion = "");

@@ -1,5 +1,6 @@
-// Rules that need more than one value: names and what refers to them, the small languages, times that
-// must fit into each other. Called after mapping; values that are wrong already are passed over.
+// Rules that need more than one value: names and what refers to them, the small languages, times
+// that must fit into each other. Called after mapping; values that are wrong already are passed
+// over.
 #pragma once
 
 #include "experiment/reporter.h"

@@ -29,17 +29,19 @@ class ExpectationRules {
       if (!fault->has_duration()) continue;
       const absl::Duration duration = FromProto(fault->duration());
       if (anchor->point == AnchorPoint::kEnd) {
-        reporter_.AtValue(path + ".since",
-                          absl::StrCat("'", fault->name(), "' is over at its .end: impact is "
-                                       "looked for while a fault is on"),
-                          absl::StrCat("write ", fault->name(), ".start or ", fault->name(),
-                                       ".reached"));
+        reporter_.AtValue(
+            path + ".since",
+            absl::StrCat("'", fault->name(),
+                         "' is over at its .end: impact is "
+                         "looked for while a fault is on"),
+            absl::StrCat("write ", fault->name(), ".start or ", fault->name(), ".reached"));
       } else if (impact.has_within() && FromProto(impact.within()) > duration) {
-        reporter_.AtValue(path + ".within",
-                          absl::StrCat("'", fault->name(), "' lasts ", firedrill::FormatDuration(duration),
-                                       " only: an impact after ",
-                                       firedrill::FormatDuration(FromProto(impact.within())),
-                                       " would not be its own"));
+        reporter_.AtValue(
+            path + ".within",
+            absl::StrCat("'", fault->name(), "' lasts ", firedrill::FormatDuration(duration),
+                         " only: an impact after ",
+                         firedrill::FormatDuration(FromProto(impact.within())),
+                         " would not be its own"));
       }
     }
   }
@@ -89,10 +91,10 @@ class ExpectationRules {
       CheckTwice(name, path, &forbidden);
       auto it = permitted.find(name);
       if (name.empty() || it == permitted.end()) continue;
-      reporter_.AtValue(path, absl::StrCat("'", name, "' may fire by '", it->second,
-                                           "' and must not fire here"),
-                        absl::StrCat("keep one of them; the other stands in line ",
-                                     reporter_.LineOf(it->second)));
+      reporter_.AtValue(
+          path, absl::StrCat("'", name, "' may fire by '", it->second, "' and must not fire here"),
+          absl::StrCat("keep one of them; the other stands in line ",
+                       reporter_.LineOf(it->second)));
     }
   }
 

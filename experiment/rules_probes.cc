@@ -80,10 +80,10 @@ class Probes {
       if (given) reporter_.AtKey(path + ".is", "'page' needs no 'is'", "leave the key out");
     } else if (probe.has_probe() && may_omit) {
       if (!given) return;
-      reporter_.AtKey(path + ".is",
-                      absl::StrCat("'is' stands in the steady-state check '", probe.probe(),
-                                   "' already"),
-                      "leave the key out, or ask with a probe of its own");
+      reporter_.AtKey(
+          path + ".is",
+          absl::StrCat("'is' stands in the steady-state check '", probe.probe(), "' already"),
+          "leave the key out, or ask with a probe of its own");
     } else if (!given) {
       const Descriptor* kind = MeasuredKind(probe);
       std::string help;
@@ -126,9 +126,8 @@ class Probes {
     });
   }
 
-  void CheckComparison(const Comparison& comparison, const std::string& is,
-                       const std::string& path, const Descriptor* kind,
-                       const std::string& question) {
+  void CheckComparison(const Comparison& comparison, const std::string& is, const std::string& path,
+                       const Descriptor* kind, const std::string& question) {
     const std::vector<MeasuredField> fields = MeasuredFieldsOf(kind);
     const std::string name = comparison.field.empty() ? kValueField : comparison.field;
     auto field = std::find_if(fields.begin(), fields.end(),
@@ -154,15 +153,13 @@ class Probes {
                  const std::string& path) {
     const size_t at = comparison.value_offset;
     if (field.scale == Scale::kDuration && comparison.unit != Unit::kSeconds) {
-      reporter_.Inside(path, is, at,
-                       absl::StrCat("'", field.name, "' is compared with a duration"),
+      reporter_.Inside(path, is, at, absl::StrCat("'", field.name, "' is compared with a duration"),
                        "write it with a unit: 250ms, 1.5s");
     } else if (field.scale == Scale::kShare && comparison.unit != Unit::kPercent) {
       reporter_.Inside(path, is, at,
                        absl::StrCat("'", field.name, "' is a share and compared in percent"),
                        "write it with %: 99%");
-    } else if (field.scale == Scale::kShare &&
-               (comparison.value < 0 || comparison.value > 100)) {
+    } else if (field.scale == Scale::kShare && (comparison.value < 0 || comparison.value > 100)) {
       reporter_.Inside(path, is, at, "a share is between 0% and 100%");
     } else if (field.scale == Scale::kPlain && comparison.unit == Unit::kPercent) {
       reporter_.Inside(path, is, at,

@@ -122,8 +122,9 @@ class References {
       return;
     }
     if (is_remedy && !is_fault && anchor->point != AnchorPoint::kDone) {
-      reporter_.AtValue(path, absl::StrCat("'", anchor->step, "' is a remedy: it has no .",
-                                           AnchorPointText(anchor->point)),
+      reporter_.AtValue(path,
+                        absl::StrCat("'", anchor->step, "' is a remedy: it has no .",
+                                     AnchorPointText(anchor->point)),
                         absl::StrCat("write ", anchor->step, ".done"));
     }
     if (is_fault && !is_remedy && anchor->point == AnchorPoint::kDone) {
@@ -145,10 +146,9 @@ class References {
              const std::string& path, absl::string_view what) {
     auto it = others.find(name);
     if (name.empty() || it == others.end()) return;
-    reporter_.AtValue(JoinPath(path, "name"),
-                      absl::StrCat("the name '", name, "' is taken by ", what),
-                      absl::StrCat("it stands in line ",
-                                   reporter_.LineOf(JoinPath(it->second, "name"))));
+    reporter_.AtValue(
+        JoinPath(path, "name"), absl::StrCat("the name '", name, "' is taken by ", what),
+        absl::StrCat("it stands in line ", reporter_.LineOf(JoinPath(it->second, "name"))));
   }
 
   const v1::ExperimentSpec& spec_;

@@ -45,26 +45,28 @@ class SiteRules {
     std::map<std::string, std::string> paths;
     absl::StatusOr<Address> listen = ParseListenAddress(spec_.webhook().listen());
     if (!listen.ok() && !spec_.webhook().listen().empty()) {
-      reporter_.AtValue("webhook.listen", absl::StrCat("'", spec_.webhook().listen(), "': ",
-                                                       listen.status().message()),
-                        "write an address and a port: 127.0.0.1:9099");
+      reporter_.AtValue(
+          "webhook.listen",
+          absl::StrCat("'", spec_.webhook().listen(), "': ", listen.status().message()),
+          "write an address and a port: 127.0.0.1:9099");
     }
     for (int i = 0; i < spec_.webhook().receivers_size(); ++i) {
       const v1::WebhookReceiver& receiver = spec_.webhook().receivers(i);
       const std::string path = ItemPath("webhook.receivers", i);
       if (listen.ok() && !IsLoopback(*listen) && !receiver.has_token() &&
           !reporter_.IsGiven(path + ".token")) {
-        reporter_.AtKey(path, absl::StrCat("'", path, "' needs the key 'token': the webhook "
-                                           "listens beyond this machine"),
+        reporter_.AtKey(path,
+                        absl::StrCat("'", path,
+                                     "' needs the key 'token': the webhook "
+                                     "listens beyond this machine"),
                         "give each receiver a token, or listen on 127.0.0.1");
       }
       if (receiver.path().empty()) continue;
       auto [it, is_new] = paths.emplace(receiver.path(), path + ".path");
       if (is_new) continue;
-      reporter_.AtValue(path + ".path", absl::StrCat("the path '", receiver.path(),
-                                                     "' is used twice"),
-                        absl::StrCat("it stands in line ", reporter_.LineOf(it->second),
-                                     " already"));
+      reporter_.AtValue(
+          path + ".path", absl::StrCat("the path '", receiver.path(), "' is used twice"),
+          absl::StrCat("it stands in line ", reporter_.LineOf(it->second), " already"));
     }
   }
 
@@ -92,7 +94,8 @@ class SiteRules {
       }
     }
     for (int i = 0; i < policy.hours_size(); ++i) {
-      if (policy.hours(i).from().empty() || policy.hours(i).from() != policy.hours(i).to()) continue;
+      if (policy.hours(i).from().empty() || policy.hours(i).from() != policy.hours(i).to())
+        continue;
       reporter_.AtValue(ItemPath(path + ".policy.hours", i) + ".to",
                         "a window that ends when it begins is no window",
                         "leave 'hours' out to permit any time");

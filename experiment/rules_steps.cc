@@ -100,8 +100,7 @@ class Steps {
     }
   }
 
-  void CheckAgainstLimit(const v1::FaultStep& step, absl::Duration first,
-                         const std::string& path) {
+  void CheckAgainstLimit(const v1::FaultStep& step, absl::Duration first, const std::string& path) {
     if (!spec_.limits().has_max_duration()) return;
     const absl::Duration limit = FromProto(spec_.limits().max_duration());
     const absl::Duration end = FromProto(step.at()) - first + FromProto(step.duration());
@@ -126,10 +125,11 @@ class Steps {
       const absl::Duration length = FromProto(static_cast<const google::protobuf::Duration&>(
           fault.GetReflection()->GetMessage(fault, field)));
       if (length <= FromProto(step.duration())) continue;
-      reporter_.AtValue(absl::StrCat(path, ".", KeyName(kind), ".", KeyName(field)),
-                        absl::StrCat("'", KeyName(field), "' is ", firedrill::FormatDuration(length),
-                                     ", longer than the fault's duration of ",
-                                     firedrill::FormatDuration(FromProto(step.duration()))));
+      reporter_.AtValue(
+          absl::StrCat(path, ".", KeyName(kind), ".", KeyName(field)),
+          absl::StrCat("'", KeyName(field), "' is ", firedrill::FormatDuration(length),
+                       ", longer than the fault's duration of ",
+                       firedrill::FormatDuration(FromProto(step.duration()))));
     }
   }
 
@@ -149,8 +149,8 @@ class Steps {
   }
 
   // In a body braces may be anything (JSON); in a path each must be a placeholder.
-  void CheckTemplate(const v1::SendRequests& load, const std::string& text,
-                     const std::string& path, bool strict, std::set<std::string>* used) {
+  void CheckTemplate(const v1::SendRequests& load, const std::string& text, const std::string& path,
+                     bool strict, std::set<std::string>* used) {
     static const RE2* const placeholder = new RE2(R"(\{([A-Za-z][A-Za-z0-9_-]*)\})");
     for (size_t at = text.find_first_of("{}"); at != std::string::npos;
          at = text.find_first_of("{}", at)) {
@@ -172,8 +172,9 @@ class Steps {
         for (const auto& [key, file] : load.values()) known.push_back(key);
         std::sort(known.begin(), known.end());
         reporter_.Inside(path, text, at, absl::StrCat("'values' has no '", name, "'"),
-                         known.empty() ? absl::StrCat("add it: values: {", name, ": <a value file>}")
-                                       : NamesAdvice(name, known));
+                         known.empty()
+                             ? absl::StrCat("add it: values: {", name, ": <a value file>}")
+                             : NamesAdvice(name, known));
       }
       at += before - rest.size();
     }

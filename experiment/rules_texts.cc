@@ -21,8 +21,9 @@ using google::protobuf::Message;
 
 void CheckTimeZone(const std::string& name, const std::string& path, Reporter* reporter) {
   // abseil would also take "localtime" and paths, which mean something else on each machine.
-  const bool plain = name.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                            "0123456789_+-/") == std::string::npos &&
+  const bool plain = name.find_first_not_of(
+                         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                         "0123456789_+-/") == std::string::npos &&
                      name[0] != '/' && name != "localtime" && !absl::StartsWith(name, "Fixed/");
   absl::TimeZone zone;
   if (plain && absl::LoadTimeZone(name, &zone)) return;
@@ -61,8 +62,10 @@ void CheckText(const FieldDescriptor* field, const std::string& path, const std:
     if (address.ok()) return;
     const std::string message = absl::StrCat("'", path, "': ", address.status().message());
     // What stands in front of an @ may be a password.
-    if (absl::StrContains(text, "@")) reporter->AtSecret(path, message);
-    else reporter->AtValue(path, message);
+    if (absl::StrContains(text, "@"))
+      reporter->AtSecret(path, message);
+    else
+      reporter->AtValue(path, message);
   }
 }
 
@@ -78,7 +81,8 @@ void CheckUniqueNames(const FieldDescriptor* list, const Message& owner, const s
     if (text.empty()) continue;
     auto [it, is_new] = first.emplace(text, name_path);
     if (is_new) continue;
-    reporter->AtValue(name_path, absl::StrCat("the name '", text, "' is used twice in '", path, "'"),
+    reporter->AtValue(name_path,
+                      absl::StrCat("the name '", text, "' is used twice in '", path, "'"),
                       absl::StrCat("it stands in line ", reporter->LineOf(it->second), " already"));
   }
 }

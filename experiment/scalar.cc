@@ -64,11 +64,10 @@ Advice SetText(absl::string_view text, bool quoted, const FieldDescriptor* field
     return {absl::StrCat("'", path, "' is empty"),
             rule.required() ? "" : "write something, or leave the key out"};
   }
-  const size_t most = rule.max_size() > 0 && !field->is_repeated() ? rule.max_size()
-                                                                   : kMaxCharacters;
+  const size_t most =
+      rule.max_size() > 0 && !field->is_repeated() ? rule.max_size() : kMaxCharacters;
   if (CountCharacters(text) > most) {
-    return {absl::StrCat("'", path, "' has ", CountCharacters(text), " characters; at most ",
-                         most),
+    return {absl::StrCat("'", path, "' has ", CountCharacters(text), " characters; at most ", most),
             ""};
   }
   const bool url = rule.refers_to() == "url";
@@ -96,12 +95,12 @@ Advice SetEnum(absl::string_view text, const FieldDescriptor* field, const std::
     words.push_back(word.word);
   }
   const std::string nearest = NearestOf(text, words);
-  return {absl::StrCat("'", path, "' cannot be ", Shown(text)),
-          nearest.empty() || words.size() == 1
-              ? absl::StrCat("write ", words.size() == 1 ? "" : "one of ",
-                             absl::StrJoin(words, ", "))
-              : absl::StrCat("did you mean '", nearest, "'? It is one of ",
-                             absl::StrJoin(words, ", "))};
+  return {
+      absl::StrCat("'", path, "' cannot be ", Shown(text)),
+      nearest.empty() || words.size() == 1
+          ? absl::StrCat("write ", words.size() == 1 ? "" : "one of ", absl::StrJoin(words, ", "))
+          : absl::StrCat("did you mean '", nearest, "'? It is one of ",
+                         absl::StrJoin(words, ", "))};
 }
 
 Advice SetDuration(absl::string_view text, const FieldDescriptor* field, const std::string& path,
@@ -157,9 +156,9 @@ Advice SetNumber(absl::string_view text, bool quoted, const FieldDescriptor* fie
                  const std::string& path, Message* message) {
   double value = 0;
   if (quoted || !IsNumberWord(text) || !absl::SimpleAtod(text, &value) || !std::isfinite(value)) {
-    return {absl::StrCat("'", path, "' must be a number, not ", quoted ? "the text " : "",
-                         Shown(text)),
-            NumberHelp(text, quoted)};
+    return {
+        absl::StrCat("'", path, "' must be a number, not ", quoted ? "the text " : "", Shown(text)),
+        NumberHelp(text, quoted)};
   }
   Advice advice = CheckBounds(value, text, field, path);
   if (!advice.message.empty()) return advice;
@@ -191,7 +190,7 @@ Advice SetWholeNumber(absl::string_view text, bool quoted, const FieldDescriptor
   int64_t value = 0;
   const bool wide = field->cpp_type() == FieldDescriptor::CPPTYPE_INT64 ||
                     field->cpp_type() == FieldDescriptor::CPPTYPE_UINT64;
-  const int64_t largest = wide ? std::numeric_limits<int64_t>::max()
+  const int64_t largest = wide        ? std::numeric_limits<int64_t>::max()
                           : is_signed ? std::numeric_limits<int32_t>::max()
                                       : std::numeric_limits<uint32_t>::max();
   const bool fits = absl::SimpleAtoi(text, &value) && value <= largest && value >= -largest;
@@ -236,9 +235,9 @@ Advice SetBool(absl::string_view text, bool quoted, const FieldDescriptor* field
 }  // namespace
 
 bool IsNumberWord(absl::string_view text) {
-  static const RE2* const number = new RE2(
-      R"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0x[0-9a-fA-F]+|0o[0-7]+|)"
-      R"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))");
+  static const RE2* const number =
+      new RE2(R"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0x[0-9a-fA-F]+|0o[0-7]+|)"
+              R"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))");
   return Matches(text, *number);
 }
 
@@ -252,8 +251,8 @@ std::string PatternWords(const std::string& pattern) {
   static const RE2* const literal = new RE2(R"([A-Za-z0-9/|-]+)");
   int more = 0;
   if (RE2::FullMatch(pattern, *name, &more)) {
-    return absl::StrCat("lower case letters, digits and dashes, a letter first, at most ",
-                        more + 1, " characters");
+    return absl::StrCat("lower case letters, digits and dashes, a letter first, at most ", more + 1,
+                        " characters");
   }
   if (RE2::FullMatch(pattern, *literal)) {
     std::vector<std::string> words = absl::StrSplit(pattern, '|');
@@ -274,13 +273,19 @@ Advice SetScalar(absl::string_view text, bool quoted, const FieldDescriptor* fie
                  const std::string& path, Message* message) {
   if (IsDuration(field)) return SetDuration(text, field, path, message);
   switch (field->cpp_type()) {
-    case FieldDescriptor::CPPTYPE_STRING: return SetText(text, quoted, field, path, message);
-    case FieldDescriptor::CPPTYPE_ENUM: return SetEnum(text, field, path, message);
-    case FieldDescriptor::CPPTYPE_BOOL: return SetBool(text, quoted, field, path, message);
+    case FieldDescriptor::CPPTYPE_STRING:
+      return SetText(text, quoted, field, path, message);
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return SetEnum(text, field, path, message);
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return SetBool(text, quoted, field, path, message);
     case FieldDescriptor::CPPTYPE_FLOAT:
-    case FieldDescriptor::CPPTYPE_DOUBLE: return SetNumber(text, quoted, field, path, message);
-    case FieldDescriptor::CPPTYPE_MESSAGE: return {"not a single value", ""};
-    default: return SetWholeNumber(text, quoted, field, path, message);
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return SetNumber(text, quoted, field, path, message);
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return {"not a single value", ""};
+    default:
+      return SetWholeNumber(text, quoted, field, path, message);
   }
 }
 

@@ -11,8 +11,9 @@ namespace firedrill {
 
 // Sets (or, for a list, adds) the field where the text is of its type and within its rules. Else
 // the advice says what is wrong with the value of `path`.
-Advice SetScalar(absl::string_view text, bool quoted, const google::protobuf::FieldDescriptor* field,
-                 const std::string& path, google::protobuf::Message* message);
+Advice SetScalar(absl::string_view text, bool quoted,
+                 const google::protobuf::FieldDescriptor* field, const std::string& path,
+                 google::protobuf::Message* message);
 
 // What a pattern asks for, in words.
 std::string PatternWords(const std::string& pattern);

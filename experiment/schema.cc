@@ -46,7 +46,8 @@ Json ToJson(const YamlNode& node) {
       if (IsNumberWord(node.scalar) && absl::SimpleAtod(node.scalar, &number)) return number;
       return node.scalar;
     }
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
@@ -93,7 +94,8 @@ class Schema {
         all.push_back({{"oneOf", RequiredEach(choice.keys)}});
       }
     }
-    for (const auto& group : NeededGroupsOf(message)) all.push_back({{"anyOf", RequiredEach(group)}});
+    for (const auto& group : NeededGroupsOf(message))
+      all.push_back({{"anyOf", RequiredEach(group)}});
     if (!required.empty()) schema["required"] = required;
     if (all.size() == 1) {
       for (auto& [name, value] : all[0].items()) schema[name] = value;
@@ -177,21 +179,33 @@ class Schema {
       return schema;
     }
     switch (field->cpp_type()) {
-      case FieldDescriptor::CPPTYPE_MESSAGE: return Reference(field->message_type());
+      case FieldDescriptor::CPPTYPE_MESSAGE:
+        return Reference(field->message_type());
       case FieldDescriptor::CPPTYPE_ENUM:
-        for (const EnumWord& word : WordsOf(field->enum_type())) schema["enum"].push_back(word.word);
+        for (const EnumWord& word : WordsOf(field->enum_type()))
+          schema["enum"].push_back(word.word);
         return schema;
-      case FieldDescriptor::CPPTYPE_BOOL: schema["type"] = "boolean"; return schema;
-      case FieldDescriptor::CPPTYPE_STRING: OfText(field, &schema); return schema;
+      case FieldDescriptor::CPPTYPE_BOOL:
+        schema["type"] = "boolean";
+        return schema;
+      case FieldDescriptor::CPPTYPE_STRING:
+        OfText(field, &schema);
+        return schema;
       case FieldDescriptor::CPPTYPE_FLOAT:
-      case FieldDescriptor::CPPTYPE_DOUBLE: schema["type"] = "number"; break;
-      default: schema["type"] = "integer"; break;
+      case FieldDescriptor::CPPTYPE_DOUBLE:
+        schema["type"] = "number";
+        break;
+      default:
+        schema["type"] = "integer";
+        break;
     }
     const bool is_unsigned = field->cpp_type() == FieldDescriptor::CPPTYPE_UINT32 ||
                              field->cpp_type() == FieldDescriptor::CPPTYPE_UINT64;
     double bound = 0;
-    if (absl::SimpleAtod(rule.min(), &bound)) schema["minimum"] = bound;
-    else if (is_unsigned) schema["minimum"] = 0;
+    if (absl::SimpleAtod(rule.min(), &bound))
+      schema["minimum"] = bound;
+    else if (is_unsigned)
+      schema["minimum"] = 0;
     if (absl::SimpleAtod(rule.max(), &bound)) schema["maximum"] = bound;
     return schema;
   }
@@ -200,8 +214,8 @@ class Schema {
     const v1::FieldRule& rule = RuleOf(field);
     (*schema)["type"] = "string";
     const std::string& pattern = rule.pattern();
-    const bool fixed = !pattern.empty() &&
-                       pattern.find_first_of("\\[](){}.*+?^$") == std::string::npos;
+    const bool fixed =
+        !pattern.empty() && pattern.find_first_of("\\[](){}.*+?^$") == std::string::npos;
     if (fixed) {
       size_t start = 0;
       while (start <= pattern.size()) {

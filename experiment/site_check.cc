@@ -20,14 +20,19 @@ using Labels = google::protobuf::Map<std::string, std::string>;
 bool ConditionHolds(const v1::LabelCondition& condition, const Labels& labels) {
   auto it = labels.find(condition.key());
   const bool listed = it != labels.end() &&
-                      std::find(condition.values().begin(), condition.values().end(),
-                                it->second) != condition.values().end();
+                      std::find(condition.values().begin(), condition.values().end(), it->second) !=
+                          condition.values().end();
   switch (condition.operator_()) {
-    case v1::LabelCondition::OPERATOR_IN: return listed;
-    case v1::LabelCondition::OPERATOR_NOT_IN: return !listed;
-    case v1::LabelCondition::OPERATOR_EXISTS: return it != labels.end();
-    case v1::LabelCondition::OPERATOR_DOES_NOT_EXIST: return it == labels.end();
-    default: return false;
+    case v1::LabelCondition::OPERATOR_IN:
+      return listed;
+    case v1::LabelCondition::OPERATOR_NOT_IN:
+      return !listed;
+    case v1::LabelCondition::OPERATOR_EXISTS:
+      return it != labels.end();
+    case v1::LabelCondition::OPERATOR_DOES_NOT_EXIST:
+      return it == labels.end();
+    default:
+      return false;
   }
 }
 
@@ -92,16 +97,18 @@ class SiteCheck {
       reporter_.AtValue(path, absl::StrCat("the site has no ", what, " '", name, "'"),
                         NamesAdvice(name, known));
     };
-    ForEachText(spec_, "", [&](const FieldDescriptor* field, const Message&,
-                               const std::string& path, const std::string& text) {
-      const std::string& kind = RuleOf(field).refers_to();
-      if (kind == "endpoint") find("endpoint", endpoints, path, text);
-      if (kind == "receiver") find("webhook receiver", receivers, path, text);
-      if (field->containing_type() == v1::PrometheusProbe::descriptor() &&
-          !site_.has_prometheus()) {
-        reporter_.AtKey(path, "the site has no Prometheus to ask", "add 'prometheus' to the site");
-      }
-    });
+    ForEachText(spec_, "",
+                [&](const FieldDescriptor* field, const Message&, const std::string& path,
+                    const std::string& text) {
+                  const std::string& kind = RuleOf(field).refers_to();
+                  if (kind == "endpoint") find("endpoint", endpoints, path, text);
+                  if (kind == "receiver") find("webhook receiver", receivers, path, text);
+                  if (field->containing_type() == v1::PrometheusProbe::descriptor() &&
+                      !site_.has_prometheus()) {
+                    reporter_.AtKey(path, "the site has no Prometheus to ask",
+                                    "add 'prometheus' to the site");
+                  }
+                });
     if (spec_.expect().alerts_size() > 0 && !site_.has_prometheus()) {
       reporter_.AtKey("expect.alerts", "the site has no Prometheus whose alerts could be seen",
                       "add 'prometheus' to the site");
@@ -138,12 +145,12 @@ class SiteCheck {
       const size_t found = NodesOf(target.name()).size();
       if (found >= target.count()) continue;
       const std::string path = ItemPath("targets", i);
-      reporter_.AtKey(found == 0 ? path + ".selector" : path + ".count",
-                      absl::StrCat("target '", target.name(), "' needs ", target.count(),
-                                   target.count() == 1 ? " node" : " nodes",
-                                   "; its selector matches ", found == 0 ? "none" :
-                                   absl::StrCat(found), " of the site"),
-                      NodesWords());
+      reporter_.AtKey(
+          found == 0 ? path + ".selector" : path + ".count",
+          absl::StrCat("target '", target.name(), "' needs ", target.count(),
+                       target.count() == 1 ? " node" : " nodes", "; its selector matches ",
+                       found == 0 ? "none" : absl::StrCat(found), " of the site"),
+          NodesWords());
     }
   }
 
@@ -177,9 +184,9 @@ class SiteCheck {
     }
     std::sort(known.begin(), known.end());
     known.erase(std::unique(known.begin(), known.end()), known.end());
-    reporter_.AtValue(path, absl::StrCat("no node of target '", target, "' has the ", what, " '",
-                                         name, "'"),
-                      NamesAdvice(name, known));
+    reporter_.AtValue(
+        path, absl::StrCat("no node of target '", target, "' has the ", what, " '", name, "'"),
+        NamesAdvice(name, known));
   }
 
   static std::vector<std::string> ProfilesOf(const v1::NodeSpec& node) {
@@ -211,12 +218,13 @@ class SiteCheck {
              });
       }
     }
-    ForEachText(spec_, "", [&](const FieldDescriptor* field, const Message& owner,
-                               const std::string& path, const std::string&) {
-      if (field->containing_type() != v1::SqlProbe::descriptor()) return;
-      if (field->name() != "profile") return;
-      CheckSql(static_cast<const v1::SqlProbe&>(owner), ParentPath(path));
-    });
+    ForEachText(spec_, "",
+                [&](const FieldDescriptor* field, const Message& owner, const std::string& path,
+                    const std::string&) {
+                  if (field->containing_type() != v1::SqlProbe::descriptor()) return;
+                  if (field->name() != "profile") return;
+                  CheckSql(static_cast<const v1::SqlProbe&>(owner), ParentPath(path));
+                });
   }
 
   void CheckFault(const v1::FaultStep& step, const std::string& path) {

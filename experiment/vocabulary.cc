@@ -167,16 +167,22 @@ std::string TypeWords(const FieldDescriptor* field) {
 std::string ElementWords(const FieldDescriptor* field) {
   if (IsDuration(field)) return "a duration such as 250ms, 5s or 1m30s";
   switch (field->cpp_type()) {
-    case FieldDescriptor::CPPTYPE_BOOL: return "true or false";
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return "true or false";
     case FieldDescriptor::CPPTYPE_INT32:
     case FieldDescriptor::CPPTYPE_INT64:
     case FieldDescriptor::CPPTYPE_UINT32:
-    case FieldDescriptor::CPPTYPE_UINT64: return "a whole number";
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return "a whole number";
     case FieldDescriptor::CPPTYPE_FLOAT:
-    case FieldDescriptor::CPPTYPE_DOUBLE: return "a number";
-    case FieldDescriptor::CPPTYPE_ENUM: return "one word";
-    case FieldDescriptor::CPPTYPE_STRING: return "a text";
-    case FieldDescriptor::CPPTYPE_MESSAGE: return "a mapping";
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return "a number";
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return "one word";
+    case FieldDescriptor::CPPTYPE_STRING:
+      return "a text";
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return "a mapping";
   }
   return "a value";
 }
@@ -188,7 +194,8 @@ std::vector<MeasuredField> MeasuredFieldsOf(const Descriptor* kind) {
     MeasuredField field;
     field.name = parts[0];
     if (parts.size() > 1) field.meaning = parts[1];
-    if (absl::StartsWith(field.meaning, "a duration")) field.scale = MeasuredField::Scale::kDuration;
+    if (absl::StartsWith(field.meaning, "a duration"))
+      field.scale = MeasuredField::Scale::kDuration;
     if (absl::StartsWith(field.meaning, "a share")) field.scale = MeasuredField::Scale::kShare;
     fields.push_back(std::move(field));
   }

@@ -1,4 +1,5 @@
-// The vocabulary as people write it: keys, values of enums, rules and comments, read from the protos.
+// The vocabulary as people write it: keys, values of enums, rules and comments, read from the
+// protos.
 #pragma once
 
 #include <string>

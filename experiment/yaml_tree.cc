@@ -44,9 +44,9 @@ class Lines {
 
   Place AtByte(size_t byte) const {
     size_t line = std::upper_bound(starts_.begin(), starts_.end(), byte) - starts_.begin() - 1;
-    return {static_cast<int>(line) + 1,
-            static_cast<int>(CountCharacters(text_.substr(starts_[line], byte - starts_[line]))) +
-                1};
+    return {
+        static_cast<int>(line) + 1,
+        static_cast<int>(CountCharacters(text_.substr(starts_[line], byte - starts_[line]))) + 1};
   }
 
   size_t ByteOf(const YAML::Mark& mark) const {
@@ -137,7 +137,8 @@ class Builder : public YAML::EventHandler {
   };
 
   void Add(Place place, std::string message, std::string suggestion = "") {
-    problems_->push_back({place.line, place.column, std::move(message), std::move(suggestion), "", false});
+    problems_->push_back(
+        {place.line, place.column, std::move(message), std::move(suggestion), "", false});
   }
 
   void CheckTag(const YAML::Mark& mark, const std::string& tag) {

@@ -1,6 +1,6 @@
 // A YAML text as a small tree in which everything knows its place. Only the plain part of YAML is
-// taken: maps with text keys, lists and scalars. Whatever would make a reader wonder what a file says
-// (aliases, anchors, merges, tags, duplicate keys, several documents) is a problem.
+// taken: maps with text keys, lists and scalars. Whatever would make a reader wonder what a file
+// says (aliases, anchors, merges, tags, duplicate keys, several documents) is a problem.
 #pragma once
 
 #include <optional>

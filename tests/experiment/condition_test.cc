@@ -40,7 +40,10 @@ TEST(Condition, TakesTheProbesValueWhereNoFieldStands) {
 }
 
 TEST(Condition, AppliesEveryRelationAtItsBoundary) {
-  struct Case { const char* text; Truth below, at, above; };
+  struct Case {
+    const char* text;
+    Truth below, at, above;
+  };
   constexpr Truth kTrue = Truth::kTrue, kFalse = Truth::kFalse;
   for (const Case& c : std::initializer_list<Case>{{"< 2", kTrue, kFalse, kFalse},
                                                    {"<= 2", kTrue, kTrue, kFalse},
@@ -66,7 +69,11 @@ TEST(Condition, IsFalseWhereOneComparisonFailsAndAnotherIsUnknown) {
 }
 
 TEST(Condition, SaysWhereATextIsWrong) {
-  struct Case { const char* text; size_t offset; const char* words; };
+  struct Case {
+    const char* text;
+    size_t offset;
+    const char* words;
+  };
   for (const Case& c : std::initializer_list<Case>{
            {"", 0, "expected one of"},
            {"ok", 2, "after 'ok'"},
@@ -102,8 +109,7 @@ TEST(Condition, DescribesWhatWasObserved) {
   EXPECT_EQ(Describe(Values{{"ok", 43.14}}, Parsed("ok >= 99%, p95 < 250ms")),
             "ok 43.1%, p95 unknown");
   EXPECT_EQ(Describe(Values{{"value", 0.7193}}, Parsed("< 0.6")), "0.7193");
-  EXPECT_EQ(Describe(Values{{"status", 503}}, Parsed("status >= 200, status < 300")),
-            "status 503");
+  EXPECT_EQ(Describe(Values{{"status", 503}}, Parsed("status >= 200, status < 300")), "status 503");
   EXPECT_EQ(Describe(Values{{"latency", 0.0421}}, Parsed("latency < 1s")), "latency 42.1ms");
   EXPECT_EQ(Describe(Values{{"latency", 130.2}}, Parsed("latency < 1s")), "latency 2m10s");
 }

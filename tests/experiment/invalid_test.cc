@@ -1,6 +1,6 @@
-// Invalid definitions: each case of invalid/*.txt against the whole report in invalid/*.golden, with
-// its line, column, caret and help. After a change that is meant, run with FIREDRILL_UPDATE_GOLDEN=1
-// and read the difference.
+// Invalid definitions: each case of invalid/*.txt against the whole report in invalid/*.golden,
+// with its line, column, caret and help. After a change that is meant, run with
+// FIREDRILL_UPDATE_GOLDEN=1 and read the difference.
 #include <cstdlib>
 #include <fstream>
 
@@ -90,7 +90,8 @@ void CheckFile(const std::string& name, const std::string& base, size_t at_least
   EXPECT_GE(cases.size(), at_least);
   const std::string golden_path = Folder() + "invalid/" + name + ".golden";
   const bool update = std::getenv("FIREDRILL_UPDATE_GOLDEN") != nullptr;
-  const auto golden = update ? std::map<std::string, std::string>() : ReportsOf(TextOf(golden_path));
+  const auto golden =
+      update ? std::map<std::string, std::string>() : ReportsOf(TextOf(golden_path));
   const std::string base_text = base.empty() ? "" : TextOf(Folder() + "valid/" + base);
   std::string updated;
   std::set<std::string> names;

@@ -61,9 +61,9 @@ TEST(Limits, ReadsAFileThatBeginsWithAByteOrderMark) {
 
 // Every text is either a definition or has problems with a place in it.
 void ExpectSaneReading(const std::string& text) {
-  for (const DefinitionFile& file : {DefinitionFile(ReadExperiment(text, "x")),
-                                     DefinitionFile(ReadSite(text, "x")),
-                                     ReadDefinition(text, "x")}) {
+  for (const DefinitionFile& file :
+       {DefinitionFile(ReadExperiment(text, "x")), DefinitionFile(ReadSite(text, "x")),
+        ReadDefinition(text, "x")}) {
     const int lines = static_cast<int>(std::count(text.begin(), text.end(), '\n')) + 1;
     for (const Problem& problem : file.problems) {
       EXPECT_FALSE(problem.message.empty());
@@ -90,11 +90,21 @@ TEST(Limits, SurvivesTwoThousandMutationsOfValidFiles) {
       for (int edit = 0; edit < edits && !text.empty(); ++edit) {
         const size_t at = random() % text.size();
         switch (random() % 5) {
-          case 0: text.resize(at); break;
-          case 1: text[at] = kBytes[random() % kBytes.size()]; break;
-          case 2: text.insert(at, 1, kBytes[random() % kBytes.size()]); break;
-          case 3: text.erase(at, 1 + random() % 40); break;
-          case 4: text.insert(at, text.substr(random() % text.size(), random() % 200)); break;
+          case 0:
+            text.resize(at);
+            break;
+          case 1:
+            text[at] = kBytes[random() % kBytes.size()];
+            break;
+          case 2:
+            text.insert(at, 1, kBytes[random() % kBytes.size()]);
+            break;
+          case 3:
+            text.erase(at, 1 + random() % 40);
+            break;
+          case 4:
+            text.insert(at, text.substr(random() % text.size(), random() % 200));
+            break;
         }
       }
       SCOPED_TRACE(absl::StrCat(name, ", seed ", seed, ", mutation ", i));

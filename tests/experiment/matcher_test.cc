@@ -44,7 +44,11 @@ TEST(Matcher, ReadsEscapes) {
 }
 
 TEST(Matcher, SaysWhereATextIsWrong) {
-  struct Case { const char* text; size_t offset; const char* words; };
+  struct Case {
+    const char* text;
+    size_t offset;
+    const char* words;
+  };
   for (const Case& c : std::initializer_list<Case>{
            {"", 0, "begins with the name of a label"},
            {"=\"a\"", 0, "begins with the name of a label"},

@@ -11,12 +11,13 @@ Problem At(int line, int column, std::string message, std::string suggestion = "
 }
 
 TEST(Rendering, ShowsPlaceLineCaretAndHelp) {
-  EXPECT_EQ(RenderProblems("dir/x.yaml", "a: 1\nbb: 2\n", {At(2, 5, "no", "try 3"), At(0, 0, "gone")}),
-            "dir/x.yaml:2:5: error: no\n"
-            "  2 | bb: 2\n"
-            "    |     ^\n"
-            "  help: try 3\n"
-            "dir/x.yaml: error: gone\n");
+  EXPECT_EQ(
+      RenderProblems("dir/x.yaml", "a: 1\nbb: 2\n", {At(2, 5, "no", "try 3"), At(0, 0, "gone")}),
+      "dir/x.yaml:2:5: error: no\n"
+      "  2 | bb: 2\n"
+      "    |     ^\n"
+      "  help: try 3\n"
+      "dir/x.yaml: error: gone\n");
 }
 
 TEST(Rendering, CountsCharactersAndKeepsTabs) {
@@ -52,8 +53,8 @@ TEST(Rendering, HidesWhatMayBeASecretFromEveryProblemOfTheLine) {
 }
 
 TEST(Rendering, WritesWorkflowCommandsForGithub) {
-  EXPECT_EQ(RenderProblemsForGithub("a,b:c%.yaml", {At(2, 5, "100%\nbad", "try: 3, 4"),
-                                                    At(0, 0, "gone")}),
+  EXPECT_EQ(RenderProblemsForGithub("a,b:c%.yaml",
+                                    {At(2, 5, "100%\nbad", "try: 3, 4"), At(0, 0, "gone")}),
             "::error file=a%2Cb%3Ac%25.yaml,line=2,col=5::100%25%0Abad%0Ahelp: try: 3, 4\n"
             "::error file=a%2Cb%3Ac%25.yaml::gone\n");
 }

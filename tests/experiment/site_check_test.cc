@@ -12,8 +12,8 @@ class SiteCheckTest : public ::testing::Test {
  protected:
   SiteCheckTest() {
     const std::string folder = absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/experiment/valid/");
-    experiment_ = ReadExperiment(ReadFileText(folder + "unclosed-connections.yaml").value_or(""),
-                                 "x.yaml");
+    experiment_ =
+        ReadExperiment(ReadFileText(folder + "unclosed-connections.yaml").value_or(""), "x.yaml");
     SiteFile site = ReadSite(ReadFileText(folder + "site.yaml").value_or(""), "site.yaml");
     EXPECT_TRUE(experiment_.ok() && site.ok());
     site_ = site.site.spec();
@@ -40,8 +40,9 @@ TEST_F(SiteCheckTest, AcceptsASiteThatHasAll) { EXPECT_EQ(Check(), ""); }
 TEST_F(SiteCheckTest, RefusesAnEnvironmentThatIsNotPermitted) {
   site_.set_environment("production");
   site_.clear_injectors();
-  EXPECT_EQ(Check(), "16:12: the site's environment is 'production', in which this experiment may "
-                     "not run (run it elsewhere, or permit the environment here)");
+  EXPECT_EQ(Check(),
+            "16:12: the site's environment is 'production', in which this experiment may "
+            "not run (run it elsewhere, or permit the environment here)");
 }
 
 TEST_F(SiteCheckTest, MissesAnEndpoint) {
@@ -66,22 +67,25 @@ TEST_F(SiteCheckTest, MissesPrometheus) {
 
 TEST_F(SiteCheckTest, MissesPages) {
   site_.clear_pages();
-  EXPECT_EQ(Check(), "18:31: the site does not say which alerts page a person (add matchers to "
-                     "'pages' in the site: ['severity=\"page\"'])");
+  EXPECT_EQ(Check(),
+            "18:31: the site does not say which alerts page a person (add matchers to "
+            "'pages' in the site: ['severity=\"page\"'])");
 }
 
 TEST_F(SiteCheckTest, MissesANodeForATarget) {
   (*Node(2)->mutable_labels())["role"] = "idle";
-  EXPECT_EQ(Check(), "15:25: target 'load-node' needs 1 node; its selector matches none of the "
-                     "site (the nodes are lab-node {role=database, service=shop}, app-node "
-                     "{role=app, service=shop} and load-node {role=idle})");
+  EXPECT_EQ(Check(),
+            "15:25: target 'load-node' needs 1 node; its selector matches none of the "
+            "site (the nodes are lab-node {role=database, service=shop}, app-node "
+            "{role=app, service=shop} and load-node {role=idle})");
 }
 
 TEST_F(SiteCheckTest, MissesNodesInAPermittedEnvironment) {
   Node(2)->set_environment("production");
   EXPECT_EQ(Check().substr(0, 70),
             std::string("15:25: target 'load-node' needs 1 node; its selector matches none of "
-                        "the site").substr(0, 70));
+                        "the site")
+                .substr(0, 70));
 }
 
 TEST_F(SiteCheckTest, MissesEnoughNodes) {
@@ -106,31 +110,38 @@ TEST_F(SiteCheckTest, AcceptsAProfileOfOneOfSeveralNodes) {
 
 TEST_F(SiteCheckTest, MissesAStatement) {
   Node(0)->mutable_profiles(1)->clear_statements();
-  EXPECT_EQ(Check(), "56:76: no node of target 'db-node' has the statement 'sessions-of-run' "
-                     "(there is none)");
+  EXPECT_EQ(Check(),
+            "56:76: no node of target 'db-node' has the statement 'sessions-of-run' "
+            "(there is none)");
 }
 
 TEST_F(SiteCheckTest, RefusesAFreeQueryWhereNoPolicyPermitsIt) {
-  auto* sql = experiment_.experiment.mutable_spec()->mutable_expect()->mutable_recovery(2)
-                  ->mutable_probe()->mutable_sql();
+  auto* sql = experiment_.experiment.mutable_spec()
+                  ->mutable_expect()
+                  ->mutable_recovery(2)
+                  ->mutable_probe()
+                  ->mutable_sql();
   sql->set_query("SELECT 1");
   EXPECT_EQ(Check().substr(0, 67),
             std::string("56:30: no node of target 'db-node' permits free queries (name a st"
-                        "atement").substr(0, 67));
+                        "atement")
+                .substr(0, 67));
   Node(0)->mutable_policy()->set_free_queries(true);
   EXPECT_EQ(Check(), "");
 }
 
 TEST_F(SiteCheckTest, MissesAProgram) {
   Node(1)->clear_programs();
-  EXPECT_EQ(Check(), "38:77: no node of target 'app-node' has the program 'restart-shop' "
-                     "(there is none)");
+  EXPECT_EQ(Check(),
+            "38:77: no node of target 'app-node' has the program 'restart-shop' "
+            "(there is none)");
 }
 
 TEST_F(SiteCheckTest, MissesAValueFile) {
   Node(2)->mutable_values(0)->set_name("emails");
-  EXPECT_EQ(Check(), "27:25: no node of target 'load-node' has the value file 'shop-emails' "
-                     "(there is only emails)");
+  EXPECT_EQ(Check(),
+            "27:25: no node of target 'load-node' has the value file 'shop-emails' "
+            "(there is only emails)");
 }
 
 TEST_F(SiteCheckTest, LeavesNodesAloneWhereTheSiteDescribesNone) {

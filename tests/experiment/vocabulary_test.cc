@@ -100,8 +100,10 @@ TEST(Vocabulary, EveryKindHasASummaryAndAnExample) {
 
 // A step of each group around an example, in an otherwise valid file.
 TEST(Vocabulary, EveryExampleIsValidInADefinition) {
-  const std::string valid = ReadFileText(absl::StrCat(FIREDRILL_SOURCE_DIR,
-      "/tests/experiment/valid/unclosed-connections.yaml")).value_or("");
+  const std::string valid =
+      ReadFileText(
+          absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/experiment/valid/unclosed-connections.yaml"))
+          .value_or("");
   auto indented = [](const std::string& text) {
     std::string out;
     for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
@@ -121,7 +123,8 @@ TEST(Vocabulary, EveryExampleIsValidInADefinition) {
       if (group->field(i)->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
       const v1::KindRule& kind = KindOf(group->field(i)->message_type());
       std::string entry = "    - name: example\n" + head + indented(kind.example());
-      if (list == "faults" && kind.ending() != v1::ENDING_ONE_SHOT) entry += "      duration: 30s\n";
+      if (list == "faults" && kind.ending() != v1::ENDING_ONE_SHOT)
+        entry += "      duration: 30s\n";
       const ExperimentFile file = ReadExperiment(inserted(list, entry), "example.yaml");
       EXPECT_EQ(file.Report(), "") << kind.example();
       ++examples;
@@ -140,8 +143,9 @@ TEST(Schema, KnowsInlineKeysEnumsAndChoices) {
   EXPECT_EQ(step["properties"]["holdConnections"]["$ref"], "#/definitions/HoldConnections");
   EXPECT_FALSE(step["properties"].contains("fault"));
   EXPECT_EQ(step["additionalProperties"], false);
-  EXPECT_EQ(step["oneOf"], nlohmann::json::parse(
-      R"([{"required":["holdConnections"]},{"required":["terminateSessions"]}])"));
+  EXPECT_EQ(step["oneOf"],
+            nlohmann::json::parse(
+                R"([{"required":["holdConnections"]},{"required":["terminateSessions"]}])"));
   const auto& hold = schema["definitions"]["HoldConnections"];
   EXPECT_EQ(hold["properties"]["state"]["enum"],
             nlohmann::json::parse(R"(["idle","idleInTransaction","active"])"));
