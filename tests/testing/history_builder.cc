@@ -323,6 +323,12 @@ HistoryBuilder& HistoryBuilder::Gap(const std::string& source, double from, doub
   return *this;
 }
 
+HistoryBuilder& HistoryBuilder::Change(const std::function<void(v1::RunCreated&)>& change) {
+  change(created_);
+  *events_.front().mutable_created() = created_;
+  return *this;
+}
+
 HistoryBuilder& HistoryBuilder::Clock(absl::Duration offset, absl::Duration error) {
   offset_ = offset;
   error_ = error;

@@ -67,6 +67,9 @@ class HistoryBuilder {
 
   // The last event that was told: to change what has no word here.
   v1::Event& Last() { return events_.back(); }
+  std::vector<v1::Event>& events() { return events_; }
+  // Another definition, site or plan for the same events.
+  HistoryBuilder& Change(const std::function<void(v1::RunCreated&)>& change);
   // The clock of what is told from now on by Prometheus and Alertmanager: their clock - ours, and its error.
   HistoryBuilder& Clock(absl::Duration offset, absl::Duration error);
 
