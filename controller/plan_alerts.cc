@@ -84,7 +84,8 @@ void CheckFiring(const v1::AlertArithmetic& sum, const std::string& since, v1::P
 
 void CheckNotifying(const v1::AlertExpectation& alert, const v1::AlertArithmetic& sum,
                     v1::Plan& plan) {
-  if (!alert.has_notification()) return;
+  // One that cannot even fire has been named already.
+  if (!alert.has_notification() || !sum.possible()) return;
   const absl::Duration earliest = FromProto(sum.earliest_firing()) + FromProto(sum.group_wait());
   const absl::Duration limit = FromProto(alert.notification().within());
   if (earliest <= limit) return;
