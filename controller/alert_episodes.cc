@@ -1,5 +1,6 @@
-// Puts the transitions of three sources together. Prometheus comes first, because only it knows when an
-// instance began to be pending; then what Alertmanager and the receivers add is matched to what it told.
+// Puts the transitions of three sources together. Prometheus comes first, because only it knows
+// when an instance began to be pending; then what Alertmanager and the receivers add is matched to
+// what it told.
 #include "controller/alert_episodes.h"
 
 #include <algorithm>
@@ -24,9 +25,7 @@ struct Building {
   const v1::Event* firing_event = nullptr;
   bool open = true;
 
-  absl::Time BeginRaw() const {
-    return active_raw.has_value() ? *active_raw : *episode.firing_raw;
-  }
+  absl::Time BeginRaw() const { return active_raw.has_value() ? *active_raw : *episode.firing_raw; }
 };
 
 using Labels = google::protobuf::Map<std::string, std::string>;
@@ -96,8 +95,8 @@ class Builder {
       }
       episode.left_alertmanager.reset();
     } else {
-      // Resolved, or gone for reasons unknown: whether its series are there is Prometheus' to say. It is the
-      // last one that Alertmanager still has.
+      // Resolved, or gone for reasons unknown: whether its series are there is Prometheus' to say.
+      // It is the last one that Alertmanager still has.
       for (auto it = buildings_.rbegin(); it != buildings_.rend(); ++it) {
         AlertEpisode& episode = it->episode;
         if (!episode.reached_alertmanager.has_value() || !Same(*it, labels)) continue;
@@ -124,10 +123,9 @@ class Builder {
         episodes.push_back(std::move(building.episode));
       }
     }
-    std::stable_sort(episodes.begin(), episodes.end(),
-                     [](const AlertEpisode& a, const AlertEpisode& b) {
-                       return a.Begin().at < b.Begin().at;
-                     });
+    std::stable_sort(
+        episodes.begin(), episodes.end(),
+        [](const AlertEpisode& a, const AlertEpisode& b) { return a.Begin().at < b.Begin().at; });
     return episodes;
   }
 
@@ -187,11 +185,11 @@ class Builder {
     building.open = false;
   }
 
-  // The episode that an alert of Alertmanager is about: `startsAt` lies between its begin and its end.
+  // The episode that an alert of Alertmanager is about: `startsAt` lies between its begin and its
+  // end.
   Building& Match(const v1::Event& event, const std::map<std::string, std::string>& labels) {
     const v1::AlertTransition& alert = event.alert();
-    const absl::Time starts =
-        FromProto(alert.has_active_at() ? alert.active_at() : event.at());
+    const absl::Time starts = FromProto(alert.has_active_at() ? alert.active_at() : event.at());
     Building* best = nullptr;
     for (Building& building : buildings_) {
       if (!Same(building, labels)) continue;
@@ -208,7 +206,8 @@ class Builder {
       Building building;
       building.episode.alert = alert.alert();
       building.episode.outer_labels = labels;
-      building.episode.firing = alert.has_active_at() ? Moment(event, alert.active_at()) : Moment(event);
+      building.episode.firing =
+          alert.has_active_at() ? Moment(event, alert.active_at()) : Moment(event);
       building.episode.seen_firing = building.episode.firing;
       building.episode.firing_raw = starts;
       buildings_.push_back(std::move(building));
@@ -219,8 +218,8 @@ class Builder {
     return *best;
   }
 
-  // `startsAt` is the first evaluation in which it fired, by the clock of Prometheus; Prometheus itself only
-  // tells the evaluation after which we asked.
+  // `startsAt` is the first evaluation in which it fired, by the clock of Prometheus; Prometheus
+  // itself only tells the evaluation after which we asked.
   void Refine(Building& building, const v1::Event& event, absl::Time starts) {
     AlertEpisode& episode = building.episode;
     if (!episode.firing.has_value()) {

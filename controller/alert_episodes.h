@@ -1,4 +1,5 @@
-// The life of each alert instance as Prometheus, Alertmanager and our receiver saw it, put together. Pure.
+// The life of each alert instance as Prometheus, Alertmanager and our receiver saw it, put
+// together. Pure.
 #pragma once
 
 #include <map>
@@ -19,7 +20,8 @@ struct Delivery {
   std::optional<absl::Time> resolved;
 };
 
-// One instance of an alert, from pending to its end. The same labels may have several, one after the other.
+// One instance of an alert, from pending to its end. The same labels may have several, one after
+// the other.
 struct AlertEpisode {
   std::string alert;
   // Prometheus' labels; Alertmanager's are these and the external ones. Either may be empty.

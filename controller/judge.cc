@@ -18,7 +18,8 @@ using Result = v1::ExpectationResult;
 
 // What preflight finds wrong with the way to the receiver, rather than with the rule.
 bool IsAboutDelivery(const std::string& code) {
-  for (absl::string_view word : {"silenc", "inhibit", "rout", "receiver", "alertmanager", "canary", "notify"}) {
+  for (absl::string_view word :
+       {"silenc", "inhibit", "rout", "receiver", "alertmanager", "canary", "notify"}) {
     if (absl::StrContains(code, word)) return true;
   }
   return false;
@@ -39,8 +40,8 @@ Result* Concerned(Case& run, const v1::Finding& defect) {
       const bool about = alert.name() == defect.subject() || alert.alert() == defect.subject() ||
                          alert.notification().receiver() == defect.subject();
       if (!about) continue;
-      const bool part = result.kind() == (delivery ? Result::KIND_ALERT_DELIVERED
-                                                   : Result::KIND_ALERT_FIRING);
+      const bool part =
+          result.kind() == (delivery ? Result::KIND_ALERT_DELIVERED : Result::KIND_ALERT_FIRING);
       if (part || found == nullptr) found = &result;
     }
     // `before` names rules that must exist too.
@@ -99,7 +100,8 @@ void NotRun(Case& run) {
   }
 }
 
-// What was applied has been seen to be undone: told by the run's end, and not contradicted by its faults.
+// What was applied has been seen to be undone: told by the run's end, and not contradicted by its
+// faults.
 bool UndoConfirmed(const Case& run) {
   bool applied = false;
   for (const FaultCourse& fault : run.steps.faults()) {
@@ -153,7 +155,8 @@ void ApplyDefects(Case& run) {
       result = &run.Add(Result::KIND_UNSPECIFIED, finding.subject(), "");
       result->set_expected("alerting that can do what this experiment asks of it");
     }
-    // The first defect of an expectation is the one that is told; the others stand among the findings.
+    // The first defect of an expectation is the one that is told; the others stand among the
+    // findings.
     if (!told.insert(result).second) continue;
     if (!run.gate_passed.has_value()) result->set_observed("found before anything was injected");
     Fail(*result, finding.code(), finding.message(), finding.mend());

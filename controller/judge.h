@@ -7,8 +7,8 @@
 
 namespace firedrill {
 
-// The first event must be RunCreated. An unfinished history is judged as it stands: what is still open is
-// inconclusive.
+// The first event must be RunCreated. An unfinished history is judged as it stands: what is still
+// open is inconclusive.
 v1::Judgement Judge(const std::vector<v1::Event>& history);
 
 // The exit code of several runs together: 5 > 130 > 4 > 1 > 6 > 3 > 0.

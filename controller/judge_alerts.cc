@@ -1,4 +1,5 @@
-// Judges the contract on each alert: fires in time, is delivered, ends, and comes before its symptoms.
+// Judges the contract on each alert: fires in time, is delivered, ends, and comes before its
+// symptoms.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -35,8 +36,8 @@ const v1::AlertArithmetic* ArithmeticOf(const Case& run, const std::string& expe
   return nullptr;
 }
 
-// True where it was active before the fault. Where the clocks cannot tell it is credited, and the comparison
-// of its time with the budget is what counts.
+// True where it was active before the fault. Where the clocks cannot tell it is credited, and the
+// comparison of its time with the budget is what counts.
 bool WasActiveBefore(const AlertEpisode& episode, const Instant& started) {
   const Instant begin = episode.Begin();
   return begin.at + begin.error + started.error < started.at;
@@ -126,23 +127,26 @@ void JudgeNotFired(Case& run, Contract& contract, Result& result) {
     result.set_observed(absl::StrCat(early.firing.has_value() ? "firing" : "pending", " since ",
                                      run.At(early.Begin().at), ", before the fault began"));
     // Still on while the fault was: it could not begin a second time.
-    const bool in_the_way = !early.ended.has_value() || early.ended->at > contract.since->started.at;
+    const bool in_the_way =
+        !early.ended.has_value() || early.ended->at > contract.since->started.at;
     if (in_the_way) {
       return Doubt(result, "already-active",
-                   absl::StrCat(alert, " was active before the fault, so that the fault cannot have "
-                                       "caused it"),
+                   absl::StrCat(alert,
+                                " was active before the fault, so that the fault cannot have "
+                                "caused it"),
                    "wait until it has resolved and stayed so, and run again");
     }
   }
   const AlertEpisode* pending = nullptr;
   if (SawPending(contract, &pending)) {
     const absl::Time until = pending->ended.has_value() ? pending->ended->at : run.end;
-    result.set_observed(absl::StrCat("pending ", After(pending->pending->at - anchor, expected.since()),
-                                     ", for ", Short(until - pending->pending->at),
-                                     ", and never fired"));
-    const std::string hold = contract.arithmetic != nullptr
-                                 ? absl::StrCat(" of ", Short(FromProto(contract.arithmetic->hold())))
-                                 : std::string();
+    result.set_observed(
+        absl::StrCat("pending ", After(pending->pending->at - anchor, expected.since()), ", for ",
+                     Short(until - pending->pending->at), ", and never fired"));
+    const std::string hold =
+        contract.arithmetic != nullptr
+            ? absl::StrCat(" of ", Short(FromProto(contract.arithmetic->hold())))
+            : std::string();
     return Fail(result, "only-pending",
                 absl::StrCat("its condition was true for ", Short(until - pending->pending->at),
                              ", which is shorter than the rule's `for`", hold),
@@ -171,8 +175,8 @@ void JudgeFiring(Case& run, Contract& contract) {
   const v1::AlertExpectation& expected = contract.expected;
   const absl::Duration budget = FromProto(expected.firing_within());
   Result& result = run.Add(Result::KIND_ALERT_FIRING, expected.name(), contract.path);
-  result.set_expected(absl::StrCat(expected.alert(), " firing within ", Short(budget), " of ",
-                                   expected.since()));
+  result.set_expected(
+      absl::StrCat(expected.alert(), " firing within ", Short(budget), " of ", expected.since()));
   *result.mutable_budget() = expected.firing_within();
   contract.since = Anchored(run, expected.since(), result);
   if (!contract.since.has_value()) return;
@@ -180,7 +184,8 @@ void JudgeFiring(Case& run, Contract& contract) {
   *contract.times->mutable_anchor() = ToProto(contract.since->at.at);
   for (const AlertEpisode* episode : contract.credited) {
     if (contract.fired != nullptr && episode != contract.fired) continue;
-    if (episode->pending.has_value()) *contract.times->mutable_pending() = ToProto(episode->pending->at);
+    if (episode->pending.has_value())
+      *contract.times->mutable_pending() = ToProto(episode->pending->at);
     break;
   }
   if (contract.fired == nullptr) {
@@ -209,14 +214,22 @@ void JudgeFiring(Case& run, Contract& contract) {
   const absl::Time deadline = contract.since->at.at + budget;
   if (CutShort(run, deadline, result)) return;
   if (BlindIn(run, {"prometheus"}, contract.since->started.at, firing.at)) {
-    return Doubt(result, "blind",
-                 "Prometheus told nothing fresh for a while before it was seen, so that it may have "
-                 "fired in time");
+    return Doubt(
+        result, "blind",
+        "Prometheus told nothing fresh for a while before it was seen, so that it may have "
+        "fired in time");
   }
   if (const ImpactSeen* impact = MissingImpact(run, *contract.since)) {
     return Doubt(result, "no-impact", absl::StrCat("impact ", impact->name, " was not reached"));
   }
-  Fail(result, "late", absl::StrCat("it fired ", Short(measured - budget), " too late"),
+  const absl::Time anchor = contract.since->at.at;
+  std::string where;
+  if (contract.fired->pending.has_value()) {
+    const absl::Time pending = contract.fired->pending->at;
+    where = absl::StrCat(": ", Short(pending - anchor), " until it was pending, ",
+                         Short(firing.at - pending), " of `for`; limit ", Short(budget));
+  }
+  Fail(result, "late", absl::StrCat("it fired ", Short(measured - budget), " too late", where),
        Longer(contract, "firingWithin"));
 }
 
@@ -285,8 +298,8 @@ void JudgeDelivered(Case& run, const Contract& contract) {
   if (!expected.has_notification()) return;
   const v1::NotificationExpectation& wanted = expected.notification();
   const absl::Duration budget = FromProto(wanted.within());
-  Result& result = run.Add(Result::KIND_ALERT_DELIVERED, absl::StrCat(expected.name(), "/delivered"),
-                           contract.path);
+  Result& result = run.Add(Result::KIND_ALERT_DELIVERED,
+                           absl::StrCat(expected.name(), "/delivered"), contract.path);
   result.set_expected(absl::StrCat("delivered to ", wanted.receiver(), " within ", Short(budget),
                                    " of ", expected.since()));
   *result.mutable_budget() = wanted.within();
@@ -331,8 +344,8 @@ void JudgeNotResolved(Case& run, const Contract& contract, absl::Time deadline,
   const bool only_alertmanager = !open.pending.has_value() && !open.ended.has_value();
   if (open.vanished.has_value() || (only_alertmanager && open.left_alertmanager.has_value())) {
     result.set_observed(absl::StrCat(
-        "went away ", run.At(open.vanished.has_value() ? open.vanished->at
-                                                       : open.left_alertmanager->at),
+        "went away ",
+        run.At(open.vanished.has_value() ? open.vanished->at : open.left_alertmanager->at),
         " without its series"));
     return Doubt(result, "blind-resolve",
                  absl::StrCat(contract.expected.alert(),
@@ -413,10 +426,12 @@ void JudgeResolved(Case& run, Contract& contract) {
   }
   if (CutShort(run, deadline, result)) return;
   if (BlindIn(run, {"prometheus", "alertmanager"}, since->at.at, last->at)) {
-    return Doubt(result, "blind", "a source told nothing fresh, so that it may have resolved in time");
+    return Doubt(result, "blind",
+                 "a source told nothing fresh, so that it may have resolved in time");
   }
   Fail(result, "late", absl::StrCat("it resolved ", Short(measured - budget), " too late"),
-       "allow more time in resolved.within, or shorten the window that its expression looks back on");
+       "allow more time in resolved.within, or shorten the window that its expression looks back "
+       "on");
 }
 
 // ---- order
@@ -455,8 +470,8 @@ void JudgeOrder(Case& run, const Contract& contract, const std::string& symptom)
   }
   const std::string other_at = run.At(other->firing->at);
   if (first != nullptr && *first->firing_raw < *other->firing_raw) {
-    return Pass(result, absl::StrCat(Short(*other->firing_raw - *first->firing_raw), " before ",
-                                     symptom));
+    return Pass(result,
+                absl::StrCat(Short(*other->firing_raw - *first->firing_raw), " before ", symptom));
   }
   if (!run.finished.has_value()) return Doubt(result, "open", "the run has not finished");
   if (first != nullptr && *first->firing_raw == *other->firing_raw) {
@@ -467,13 +482,15 @@ void JudgeOrder(Case& run, const Contract& contract, const std::string& symptom)
              "evaluate more often, or put them into different groups");
     return Doubt(result, "tie", "both fired in the same evaluation");
   }
-  result.set_observed(first == nullptr
-                          ? absl::StrCat(symptom, " fired at ", other_at, ", ", expected.alert(), " never")
-                          : absl::StrCat(symptom, " fired ",
-                                         Short(*first->firing_raw - *other->firing_raw), " before it"));
+  result.set_observed(
+      first == nullptr
+          ? absl::StrCat(symptom, " fired at ", other_at, ", ", expected.alert(), " never")
+          : absl::StrCat(symptom, " fired ", Short(*first->firing_raw - *other->firing_raw),
+                         " before it"));
   if (blind()) return Doubt(result, "blind", "Prometheus told nothing fresh for a while");
   Fail(result, "wrong-order",
-       absl::StrCat("the symptom (", symptom, ") was named before the cause (", expected.alert(), ")"),
+       absl::StrCat("the symptom (", symptom, ") was named before the cause (", expected.alert(),
+                    ")"),
        absl::StrCat("make ", expected.alert(), " quicker, or ", symptom, " slower"));
 }
 
@@ -497,8 +514,8 @@ void JudgeAlerts(Case& run) {
 void JudgeForbidden(Case& run) {
   for (int i = 0; i < run.spec.expect().must_not_fire_size(); ++i) {
     const std::string& alert = run.spec.expect().must_not_fire(i);
-    Result& result = run.Add(Result::KIND_FORBIDDEN_ALERT, alert,
-                             absl::StrCat("expect.mustNotFire[", i, "]"));
+    Result& result =
+        run.Add(Result::KIND_FORBIDDEN_ALERT, alert, absl::StrCat("expect.mustNotFire[", i, "]"));
     result.set_expected(absl::StrCat(alert, " does not fire"));
     const AlertEpisode* fired = nullptr;
     const AlertEpisode* pending = nullptr;
@@ -520,8 +537,9 @@ void JudgeForbidden(Case& run) {
       continue;
     }
     const std::string observed =
-        pending == nullptr ? "never fired"
-                           : absl::StrCat("pending at ", run.At(pending->Begin().at), ", never fired");
+        pending == nullptr
+            ? "never fired"
+            : absl::StrCat("pending at ", run.At(pending->Begin().at), ", never fired");
     result.set_observed(observed);
     if (!run.finished.has_value()) {
       Doubt(result, "open", "the run has not finished");

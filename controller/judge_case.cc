@@ -71,8 +71,7 @@ bool NotInForce(const Case& run, const Anchor& anchor, v1::ExpectationResult& re
       return true;
     }
     if (run.stop.has_value() && !run.steps.Applied(step)) {
-      Doubt(result, "cut-short",
-            absl::StrCat("the run was stopped before fault ", step, " began"));
+      Doubt(result, "cut-short", absl::StrCat("the run was stopped before fault ", step, " began"));
       return true;
     }
     Doubt(result, "not-in-force",
@@ -88,7 +87,8 @@ std::string NoAnchorReason(const Case& run, const Anchor& anchor) {
   for (const RemedyCourse& remedy : run.steps.remedies()) {
     if (remedy.planned.name() != anchor.step) continue;
     if (remedy.last.state() == v1::REMEDY_STATE_FAILED) {
-      return absl::StrCat("remedy ", anchor.step, " failed with exit code ", remedy.last.exit_code());
+      return absl::StrCat("remedy ", anchor.step, " failed with exit code ",
+                          remedy.last.exit_code());
     }
     return absl::StrCat("remedy ", anchor.step, " was not done");
   }
@@ -189,8 +189,7 @@ std::optional<Since> Anchored(const Case& run, const std::string& since,
     if (!run.finished.has_value()) {
       Doubt(result, "open", absl::StrCat(AnchorText(*anchor), " has not happened yet"));
     } else if (run.stop.has_value()) {
-      Doubt(result, "cut-short",
-            absl::StrCat("the run was stopped before ", AnchorText(*anchor)));
+      Doubt(result, "cut-short", absl::StrCat("the run was stopped before ", AnchorText(*anchor)));
     } else {
       Doubt(result, "no-anchor", NoAnchorReason(run, *anchor));
     }
@@ -210,8 +209,9 @@ bool CutShort(const Case& run, absl::Time deadline, v1::ExpectationResult& resul
           absl::StrCat("the run was stopped ", Short(deadline - run.horizon),
                        " before this was decided"));
   } else {
-    Doubt(result, "cut-short",
-          absl::StrCat("the run ended ", Short(deadline - run.horizon), " before this was decided"));
+    Doubt(
+        result, "cut-short",
+        absl::StrCat("the run ended ", Short(deadline - run.horizon), " before this was decided"));
   }
   return true;
 }
@@ -230,7 +230,8 @@ const Gap* BlindIn(const Case& run, std::initializer_list<absl::string_view> sou
 const ImpactSeen* MissingImpact(const Case& run, const Since& since) {
   for (const ImpactSeen& impact : run.impacts) {
     if (impact.reached) continue;
-    // What hangs on a fault, or comes after the moment from which it should have hurt, rests on the hurt.
+    // What hangs on a fault, or comes after the moment from which it should have hurt, rests on the
+    // hurt.
     const bool same = impact.anchor.step == since.anchor.step;
     const bool later = impact.since.has_value() && impact.since->at <= since.at.at;
     if (same || later) return &impact;

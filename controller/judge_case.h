@@ -1,5 +1,5 @@
-// What every part of the judgement looks at, gathered once, and the words they share. Nobody but judge*.cc
-// includes this.
+// What every part of the judgement looks at, gathered once, and the words they share. Nobody but
+// judge*.cc includes this.
 #pragma once
 
 #include <optional>
@@ -69,8 +69,8 @@ void Fail(v1::ExpectationResult& result, absl::string_view code, const std::stri
 enum class Fit { kWithin, kBeyond, kTooCloseToCall };
 Fit Compare(absl::Duration measured, absl::Duration budget, absl::Duration error);
 
-// The anchor's time; or, where it has none or its fault was not in force, nothing, and the result is in doubt.
-// `started` is when the fault began: what was there before it does not count.
+// The anchor's time; or, where it has none or its fault was not in force, nothing, and the result
+// is in doubt. `started` is when the fault began: what was there before it does not count.
 struct Since {
   Anchor anchor;
   Instant at;

@@ -17,8 +17,8 @@ using Result = v1::ExpectationResult;
 std::string Amount(const v1::Observation& seen) {
   if (!seen.detail().empty()) return seen.detail();
   return absl::StrCat(FormatValue(seen.real(), Unit::kPlain), " of ",
-                      FormatValue(seen.requested(), Unit::kPlain),
-                      seen.unit().empty() ? "" : " ", seen.unit());
+                      FormatValue(seen.requested(), Unit::kPlain), seen.unit().empty() ? "" : " ",
+                      seen.unit());
 }
 
 // The question behind an impact or a recovery, as the plan asks it.
@@ -50,6 +50,7 @@ struct Watch {
   Since since;
   absl::Duration within;
   absl::Duration hold;
+  bool steady_state = false;
 
   absl::Time Deadline() const { return since.at.at + within + hold; }
 };
@@ -86,8 +87,7 @@ void DoubtBlind(const Case& run, const Watch& watch, Result& result) {
     }
   }
   if (example == nullptr) {
-    return Doubt(result, "blind",
-                 "there were no answers in the time in which this is judged",
+    return Doubt(result, "blind", "there were no answers in the time in which this is judged",
                  "see whether the probe or the load was running");
   }
   result.set_observed(At(run, *example));
@@ -95,9 +95,13 @@ void DoubtBlind(const Case& run, const Watch& watch, Result& result) {
         code == "starved" ? "the load could not send what was due, so that it measured itself"
         : code == "late"  ? "answers came after their deadline, and do not count"
                           : "there were no answers in the time in which this is judged",
-        code == "starved" ? "give the load's node more room, or lower the rate"
-                          : "make the probe's source answer during the fault, or allow it more time");
+        code == "starved"
+            ? "give the load's node more room, or lower the rate"
+            : "make the probe's source answer during the fault, or allow it more time");
 }
+
+// Steady state comes back; any other condition comes true.
+std::string Back(const Watch& watch) { return watch.steady_state ? "back" : "true"; }
 
 std::string HoldsText(const v1::PlannedCheck& check, absl::Duration hold) {
   if (hold == absl::ZeroDuration()) return check.is();
@@ -106,7 +110,8 @@ std::string HoldsText(const v1::PlannedCheck& check, absl::Duration hold) {
 
 // ---- recovery
 
-// When the stretch that `hold` belongs to began, seen from the anchor; negative where it was true before.
+// When the stretch that `hold` belongs to began, seen from the anchor; negative where it was true
+// before.
 absl::Duration BeginOf(const Watch& watch, const Hold& hold, bool* never_broken) {
   const absl::Time begin = StretchBegin(watch.points, hold.begin);
   *never_broken = begin < watch.since.started.at;
@@ -122,12 +127,13 @@ void JudgeCameBack(Case& run, const Watch& watch, const std::string& since, Resu
     bool never_broken = false;
     const absl::Duration measured = BeginOf(watch, *hold, &never_broken);
     *result.mutable_measured() = ToProto(measured);
-    const std::string stayed = watch.hold > absl::ZeroDuration()
-                                   ? absl::StrCat(", and stayed for ", Short(hold->end - hold->begin))
-                                   : std::string();
+    const std::string stayed =
+        watch.hold > absl::ZeroDuration()
+            ? absl::StrCat(", and stayed for ", Short(hold->end - hold->begin))
+            : std::string();
     result.set_observed(never_broken
                             ? "it held all the time"
-                            : absl::StrCat("back ", After(measured, since), stayed));
+                            : absl::StrCat(Back(watch), " ", After(measured, since), stayed));
     if (const ImpactSeen* impact = MissingImpact(run, watch.since)) {
       return Doubt(result, "no-impact",
                    absl::StrCat("impact ", impact->name,
@@ -152,16 +158,18 @@ void JudgeCameBack(Case& run, const Watch& watch, const std::string& since, Resu
   if (later.has_value()) {
     const absl::Duration measured = later->begin - anchor;
     *result.mutable_measured() = ToProto(measured);
-    result.set_observed(absl::StrCat("back ", After(measured, since)));
-    return Fail(result, "late", absl::StrCat("it came back ", Short(measured - watch.within), " too late"),
+    result.set_observed(absl::StrCat(Back(watch), " ", After(measured, since)));
+    return Fail(result, "late",
+                absl::StrCat("it came back ", Short(measured - watch.within), " too late"),
                 "see what it waited for, or allow more time in `within`");
   }
   const std::optional<Hold> flicker =
       FirstHold(watch.points, anchor, watch.within, absl::ZeroDuration(), watch.blind_after);
   if (flicker.has_value() && watch.hold > absl::ZeroDuration()) {
-    return Fail(result, "did-not-stay",
-                absl::StrCat("it was back ", After(flicker->begin - anchor, since), " and lasted only ",
-                             Short(flicker->end - flicker->begin)),
+    const std::string then = result.observed();
+    result.set_observed(absl::StrCat(Back(watch), " ", After(flicker->begin - anchor, since),
+                                     ", for ", Short(flicker->end - flicker->begin)));
+    return Fail(result, "did-not-stay", absl::StrCat("it did not stay: ", then),
                 "see what broke it again");
   }
   Fail(result, "never-came-back", "it was not back when the run ended",
@@ -180,14 +188,14 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
   }
   // Only what went away can come *back*: a stretch that goes on from before is passed over.
   absl::Time from = anchor;
-  const std::optional<Hold> already = FirstHold(watch.points, anchor, watch.blind_after,
-                                                absl::ZeroDuration(), watch.blind_after);
+  const std::optional<Hold> already =
+      FirstHold(watch.points, anchor, watch.blind_after, absl::ZeroDuration(), watch.blind_after);
   const bool held_already =
       already.has_value() && StretchBegin(watch.points, already->begin) < begun;
   if (held_already) from = already->end + absl::Nanoseconds(1);
   const absl::Duration within = anchor + watch.within - from;
-  const bool went = std::any_of(
-      watch.points.begin(), watch.points.end(), [&](const TruthPoint& point) {
+  const bool went =
+      std::any_of(watch.points.begin(), watch.points.end(), [&](const TruthPoint& point) {
         return point.truth == Truth::kFalse && point.at >= from && point.at <= watch.Deadline();
       });
   if (const TruthPoint* last = LastBefore(watch, watch.Deadline())) {
@@ -211,8 +219,8 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
     }
     if (!run.finished.has_value()) return Doubt(result, "open", "the run has not finished");
     return Fail(result, "came-back",
-                absl::StrCat("it came back, although it was believed that ", watch.since.anchor.step,
-                             " does not help"),
+                absl::StrCat("it came back, although it was believed that ",
+                             watch.since.anchor.step, " does not help"),
                 "the belief is wrong: change the runbook, or this expectation");
   }
   if (CutShort(run, watch.Deadline(), result)) return;
@@ -286,7 +294,7 @@ void JudgeImpacts(Case& run) {
         const absl::Duration measured = hold->begin - since->at.at;
         *result.mutable_measured() = ToProto(measured);
         const TruthPoint* point = LastBefore(watch, hold->begin);
-        Pass(result, absl::StrCat(point->observed, " ", After(measured, expected.since())));
+        Pass(result, absl::StrCat(point->observed, ", ", After(measured, expected.since())));
       } else {
         if (const TruthPoint* last = LastBefore(watch, watch.Deadline())) {
           result.set_observed(At(run, *last));
@@ -297,10 +305,10 @@ void JudgeImpacts(Case& run) {
                                      watch.blind_after)) {
           DoubtBlind(run, watch, result);
         } else {
-          Doubt(result, "no-impact",
-                "it did not hurt enough for the run to mean anything",
-                "make the fault bigger or longer, or add what makes the system feel it (a warm pool "
-                "does not notice a full server)");
+          Doubt(
+              result, "no-impact", "it did not hurt enough for the run to mean anything",
+              "make the fault bigger or longer, or add what makes the system feel it (a warm pool "
+              "does not notice a full server)");
         }
       }
     }
@@ -317,6 +325,7 @@ void JudgeRecovery(Case& run) {
     Watch watch{CheckOf(run, "recovery", expected)};
     watch.within = FromProto(expected.within());
     watch.hold = FromProto(expected.for_());
+    watch.steady_state = expected.probe().question_case() == v1::Probe::kProbe;
     result.set_expected(absl::StrCat(back ? "" : "NOT ", HoldsText(watch.check, watch.hold),
                                      ", within ", Short(watch.within), " of ", expected.since()));
     *result.mutable_budget() = expected.within();

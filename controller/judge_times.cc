@@ -74,7 +74,8 @@ void MeasureExpected(Case& run) {
     if (!times.has_resolved()) {
       all_resolved = false;
     } else {
-      resolved = std::max(resolved.value_or(FromProto(times.resolved())), FromProto(times.resolved()));
+      resolved =
+          std::max(resolved.value_or(FromProto(times.resolved())), FromProto(times.resolved()));
     }
   }
   if (detect.has_value()) *run.out->mutable_time_to_detect() = ToProto(*detect);
@@ -130,8 +131,8 @@ void FindObservations(Case& run) {
   const std::optional<Instant> start = run.steps.FirstStart();
   const std::optional<Instant> end = run.steps.LastEnd();
   for (const Gap& gap : run.gaps) {
-    const bool during = start.has_value() && gap.to >= start->at &&
-                        (!end.has_value() || gap.from <= end->at);
+    const bool during =
+        start.has_value() && gap.to >= start->at && (!end.has_value() || gap.from <= end->at);
     run.Note("monitor-gap", gap.source,
              absl::StrCat(gap.source, " told nothing fresh from ", run.At(gap.from), " to ",
                           run.At(gap.to), during ? ", during the fault" : "",

@@ -1,11 +1,14 @@
 // What a person or a pipeline reads of a run. Pure functions of its history and judgement.
 #pragma once
 
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "controller/truth.h"
 #include "firedrill/v1/run.pb.h"
 
 namespace firedrill {
@@ -15,29 +18,59 @@ struct ReportStyle {
   size_t width = 100;
 };
 
-// The whole report as text: verdict, measured times, expectations (failures first), timeline, proof of undo.
+// The whole report as text: verdict, measured times, expectations (failures first), timeline, proof
+// of undo.
 std::string ReportText(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
                        const ReportStyle& style);
-// The closing part of `firedrill run`: failures first, each with expected, observed, the line and the mend.
+// The closing part of `firedrill run`: failures first, each with expected, observed, the line and
+// the mend; then the measured times; the last line is the verdict.
 std::string SummaryText(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
                         const ReportStyle& style);
-// JUnit XML: one test case an expectation; measured times as properties.
+// JUnit XML: one test case an expectation; measured times as properties. A run that did not
+// complete, or whose undo is not confirmed, has one more case "run" with an error, so that a
+// pipeline does not take it for green.
 std::string ReportJUnit(const std::vector<v1::Event>& history, const v1::Judgement& judgement);
 // The judgement and the plan as JSON, one object.
 std::string ReportJson(const std::vector<v1::Event>& history, const v1::Judgement& judgement);
 
-// One line of live output for an event, without the newline; empty for events that people need not see.
-// `begin` is the run's first event's time: lines start with the seconds since the gate's end or begin.
+// Lines of live output for an event, without the last newline; empty for events that people need
+// not see. Lines start with the time: since the run's begin, and with a sign, since the gate was
+// passed. To be fed every event of one run, in order.
 class LiveLines {
  public:
   explicit LiveLines(const ReportStyle& style) : style_(style) {}
   std::string Line(const v1::Event& event);
 
  private:
+  // A steady-state check and what was last said of it.
+  struct Watched {
+    std::string name;
+    std::string is;
+    TruthTracker tracker;
+    std::optional<Truth> said;
+    int unknown = 0;
+  };
+
+  std::string Words(const v1::Event& event);
+  std::string Created(const v1::RunCreated& created);
+  std::string Fault(const v1::FaultReport& report);
+  std::string Alert(const v1::AlertTransition& alert);
+  std::string Gap(const v1::MonitorGap& gap, const std::string& source);
+  std::string Truths(const v1::Event& event);
+  std::string OneTruth(Watched& check, const TruthPoint& point);
+  std::string Role(const std::string& alert) const;
+  std::string Stamp(absl::Time at) const;
+  // True the first time.
+  bool First(const std::string& what) { return said_.insert(what).second; }
+
   ReportStyle style_;
-  v1::Plan plan_;
+  v1::ExperimentSpec spec_;
+  std::set<std::string> one_shots_;
+  std::vector<Watched> checks_;
   std::optional<absl::Time> begin_;
   std::optional<absl::Time> gate_passed_;
+  std::set<std::string> said_;
+  std::map<std::string, absl::Time> gaps_;
 };
 
 }  // namespace firedrill

@@ -94,6 +94,8 @@ void RunSteps::TakeFault(const v1::Event& event) {
         (report.observation().real() >= fault.best.real() || fault.best.unit().empty())) {
       fault.best = report.observation();
     }
+    if (Over(report.state()) && report.has_observation())
+      fault.after = report.observation().detail();
     // "superseded" may be followed by "reverted" of what was ours: the first end counts.
     if (Over(report.state()) && !fault.end.has_value()) fault.end = now;
   }
@@ -102,7 +104,8 @@ void RunSteps::TakeFault(const v1::Event& event) {
 void RunSteps::TakeRemedy(const v1::Event& event) {
   const v1::RemedyReport& report = event.remedy();
   for (RemedyCourse& remedy : remedies_) {
-    if (remedy.planned.name() != report.remedy() || remedy.planned.node() != report.node()) continue;
+    if (remedy.planned.name() != report.remedy() || remedy.planned.node() != report.node())
+      continue;
     remedy.last = report;
     const Instant now = InstantOf(event);
     if (report.state() == v1::REMEDY_STATE_RUNNING && !remedy.running.has_value()) {
@@ -120,10 +123,14 @@ void RunSteps::TakeRemedy(const v1::Event& event) {
 std::optional<Instant> RunSteps::Find(const Anchor& anchor) const {
   const auto faults = Named(faults_, anchor.step);
   switch (anchor.point) {
-    case AnchorPoint::kStart: return First(faults, &FaultCourse::start);
-    case AnchorPoint::kReached: return Last(faults, &FaultCourse::reached);
-    case AnchorPoint::kEnd: return Last(faults, &FaultCourse::end);
-    case AnchorPoint::kDone: return Last(Named(remedies_, anchor.step), &RemedyCourse::done);
+    case AnchorPoint::kStart:
+      return First(faults, &FaultCourse::start);
+    case AnchorPoint::kReached:
+      return Last(faults, &FaultCourse::reached);
+    case AnchorPoint::kEnd:
+      return Last(faults, &FaultCourse::end);
+    case AnchorPoint::kDone:
+      return Last(Named(remedies_, anchor.step), &RemedyCourse::done);
   }
   return std::nullopt;
 }

@@ -1,4 +1,5 @@
-// When the faults and remedies of a run happened, as its history tells: the times of the anchors. Pure.
+// When the faults and remedies of a run happened, as its history tells: the times of the anchors.
+// Pure.
 #pragma once
 
 #include <map>
@@ -33,6 +34,8 @@ struct FaultCourse {
   std::optional<Instant> end;
   // The strongest disturbance that was measured, and the last thing that was said.
   v1::Observation best;
+  // What was measured once it was off: the proof.
+  std::string after;
   std::string reason;
   std::string undo_by_hand;
 };
@@ -48,7 +51,8 @@ class RunSteps {
  public:
   explicit RunSteps(const std::vector<v1::Event>& history);
 
-  // With several nodes: the first start, and the last of everything else; empty until all have got there.
+  // With several nodes: the first start, and the last of everything else; empty until all have got
+  // there.
   std::optional<Instant> Find(const Anchor& anchor) const;
   bool IsFault(const std::string& step) const;
   // Every node has seen it at the requested magnitude.

@@ -54,8 +54,8 @@ double Percentile(const std::map<uint64_t, uint64_t>& latency, uint64_t answers,
   return bound;
 }
 
-// The fields of a load. Shares are of the requests whose fate is known: a time-out is an error, a request
-// still under way is neither.
+// The fields of a load. Shares are of the requests whose fate is known: a time-out is an error, a
+// request still under way is neither.
 std::map<std::string, double> Fields(const Tally& tally) {
   std::map<std::string, double> fields;
   const uint64_t known = tally.ok + tally.errors;
@@ -109,9 +109,8 @@ std::optional<TruthPoint> TruthTracker::FeedSample(const v1::Event& event) {
     point.observed = absl::StrCat("unknown: ", sample.unknown());
     point.code = sample.late() ? "late" : "blind";
   } else if (sample.late()) {
-    point.observed =
-        absl::StrCat("unknown: answered too late, after ",
-                     firedrill::FormatDuration(FromProto(sample.took())));
+    point.observed = absl::StrCat("unknown: answered too late, after ",
+                                  firedrill::FormatDuration(FromProto(sample.took())));
     point.code = "late";
   } else {
     point.truth = Evaluate(condition_, sample.values());
@@ -126,7 +125,8 @@ std::optional<TruthPoint> TruthTracker::FeedWindow(const v1::LoadWindow& window)
   std::optional<TruthPoint> whole;
   // Compared by start, and not by order of coming: a window may be told again with what came later.
   const bool newer = windows_.empty() || start > FromProto(windows_.back().start());
-  if (check_.request().empty() && newer && !windows_.empty()) whole = PointAt(EndOf(windows_.back()));
+  if (check_.request().empty() && newer && !windows_.empty())
+    whole = PointAt(EndOf(windows_.back()));
 
   auto same = std::find_if(windows_.begin(), windows_.end(), [&](const v1::LoadWindow& known) {
     return known.request() == window.request() && FromProto(known.start()) == start;
@@ -134,10 +134,9 @@ std::optional<TruthPoint> TruthTracker::FeedWindow(const v1::LoadWindow& window)
   if (same != windows_.end()) {
     *same = window;
   } else {
-    auto place = std::upper_bound(windows_.begin(), windows_.end(), start,
-                                  [](absl::Time at, const v1::LoadWindow& known) {
-                                    return at < FromProto(known.start());
-                                  });
+    auto place = std::upper_bound(
+        windows_.begin(), windows_.end(), start,
+        [](absl::Time at, const v1::LoadWindow& known) { return at < FromProto(known.start()); });
     windows_.insert(place, window);
   }
   const absl::Time newest = EndOf(windows_.back());
@@ -159,8 +158,8 @@ TruthPoint TruthTracker::PointAt(absl::Time end) const {
   point.at = end;
   const uint64_t unsent = tally.due > tally.sent ? tally.due - tally.sent : 0;
   if (static_cast<double>(unsent) > kMostUnsent * static_cast<double>(tally.due)) {
-    point.observed = absl::StrFormat("unknown: starved, %d of %d due requests were not sent", unsent,
-                                     tally.due);
+    point.observed =
+        absl::StrFormat("unknown: starved, %d of %d due requests were not sent", unsent, tally.due);
     point.code = "starved";
     return point;
   }
@@ -171,7 +170,8 @@ TruthPoint TruthTracker::PointAt(absl::Time end) const {
   return point;
 }
 
-std::vector<TruthPoint> TruthOf(const v1::PlannedCheck& check, const std::vector<v1::Event>& history) {
+std::vector<TruthPoint> TruthOf(const v1::PlannedCheck& check,
+                                const std::vector<v1::Event>& history) {
   TruthTracker tracker(check);
   std::vector<TruthPoint> points;
   for (const v1::Event& event : history) {
@@ -194,7 +194,9 @@ std::optional<Hold> FirstHold(const std::vector<TruthPoint>& points, absl::Time 
                               absl::Duration within, absl::Duration hold,
                               absl::Duration blind_after) {
   std::optional<Hold> stretch;
-  const auto long_enough = [&] { return stretch.has_value() && stretch->end - stretch->begin >= hold; };
+  const auto long_enough = [&] {
+    return stretch.has_value() && stretch->end - stretch->begin >= hold;
+  };
   for (const TruthPoint& point : points) {
     if (point.at < from || point.truth == Truth::kUnknown) continue;
     const bool broken = point.truth == Truth::kFalse ||
@@ -216,7 +218,8 @@ std::optional<Hold> FirstHold(const std::vector<TruthPoint>& points, absl::Time 
 std::optional<Hold> FirstPossibleHold(const std::vector<TruthPoint>& points, absl::Time from,
                                       absl::Duration within, absl::Duration hold,
                                       absl::Duration blind_after) {
-  // Between two false points everything that was seen true, or not seen for long, may have been a hold.
+  // Between two false points everything that was seen true, or not seen for long, may have been a
+  // hold.
   std::optional<Hold> stretch;
   const auto extend = [&](absl::Time begin, absl::Time end) {
     if (!stretch.has_value()) {

@@ -14,7 +14,8 @@
 namespace firedrill {
 
 struct TruthPoint {
-  // When it was so, by the controller's clock: when a question was asked, or the end of a load's window.
+  // When it was so, by the controller's clock: when a question was asked, or the end of a load's
+  // window.
   absl::Time at;
   Truth truth = Truth::kUnknown;
   // "ok 43.1%, p95 1.2s", or why nothing is known.
@@ -23,14 +24,16 @@ struct TruthPoint {
   std::string code = {};
 };
 
-// Folds events into points of one condition. A late sample, a missing series and a starved load are unknown.
-// `at` never goes back for a load whose windows come in order; samples of one probe come in order anyway.
+// Folds events into points of one condition. A late sample, a missing series and a starved load are
+// unknown. `at` never goes back for a load whose windows come in order; samples of one probe come
+// in order anyway.
 class TruthTracker {
  public:
   // The check's `is` must be valid, or empty for `page: unexpected` (which is not tracked here).
   explicit TruthTracker(const v1::PlannedCheck& check);
-  // A point, where this event says something about the condition. A load without a request name gives the
-  // point of a second when the next one begins, for only then have all its request names been heard.
+  // A point, where this event says something about the condition. A load without a request name
+  // gives the point of a second when the next one begins, for only then have all its request names
+  // been heard.
   std::optional<TruthPoint> Feed(const v1::Event& event);
 
  private:
@@ -46,14 +49,16 @@ class TruthTracker {
 };
 
 // The whole history at once, by time.
-std::vector<TruthPoint> TruthOf(const v1::PlannedCheck& check, const std::vector<v1::Event>& history);
+std::vector<TruthPoint> TruthOf(const v1::PlannedCheck& check,
+                                const std::vector<v1::Event>& history);
 
-// Answers may be missing for so long before a stretch counts as blind: three questions, at least 3 s.
+// Answers may be missing for so long before a stretch counts as blind: three questions, at least 3
+// s.
 absl::Duration BlindAfter(const v1::Plan& plan, const v1::PlannedCheck& check);
 
 // When an unbroken stretch of kTrue began that lasted for `hold`, looking only at points in
-// [from, from + within] for its begin; unknown points neither extend nor break it unless nothing was known
-// for longer than `blind_after`. Empty where there is none. `points` by time.
+// [from, from + within] for its begin; unknown points neither extend nor break it unless nothing
+// was known for longer than `blind_after`. Empty where there is none. `points` by time.
 struct Hold {
   absl::Time begin;
   absl::Time end;  // The last point that was still true.
@@ -62,14 +67,15 @@ std::optional<Hold> FirstHold(const std::vector<TruthPoint>& points, absl::Time 
                               absl::Duration within, absl::Duration hold,
                               absl::Duration blind_after = absl::Seconds(3));
 
-// The same, had everything that is not known been true: where even that finds nothing, the condition surely
-// did not hold. Nothing is known of the times before the first and after the last point.
+// The same, had everything that is not known been true: where even that finds nothing, the
+// condition surely did not hold. Nothing is known of the times before the first and after the last
+// point.
 std::optional<Hold> FirstPossibleHold(const std::vector<TruthPoint>& points, absl::Time from,
                                       absl::Duration within, absl::Duration hold,
                                       absl::Duration blind_after = absl::Seconds(3));
 
-// The first true point of the unbroken stretch that the true point at `when` belongs to; it may lie long
-// before. InfinitePast where nothing false was ever seen before it.
+// The first true point of the unbroken stretch that the true point at `when` belongs to; it may lie
+// long before. InfinitePast where nothing false was ever seen before it.
 absl::Time StretchBegin(const std::vector<TruthPoint>& points, absl::Time when);
 
 }  // namespace firedrill

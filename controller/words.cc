@@ -13,8 +13,7 @@ std::string Short(absl::Duration duration) {
   const absl::Duration size = absl::AbsDuration(duration);
   if (size < absl::Seconds(1)) return firedrill::FormatDuration(duration);
   if (size >= absl::Minutes(2)) {
-    return firedrill::FormatDuration(
-        absl::Seconds(std::llround(absl::ToDoubleSeconds(duration))));
+    return firedrill::FormatDuration(absl::Seconds(std::llround(absl::ToDoubleSeconds(duration))));
   }
   const double tenths = std::round(absl::ToDoubleSeconds(duration) * 10) / 10;
   if (tenths == std::floor(tenths)) return absl::StrFormat("%.0fs", tenths);
@@ -36,76 +35,121 @@ std::string After(absl::Duration duration, absl::string_view anchor) {
 
 absl::string_view VerdictWord(v1::Verdict verdict) {
   switch (verdict) {
-    case v1::VERDICT_PASSED: return "passed";
-    case v1::VERDICT_INCONCLUSIVE: return "inconclusive";
-    case v1::VERDICT_FAILED: return "FAILED";
-    default: return "not judged";
+    case v1::VERDICT_PASSED:
+      return "passed";
+    case v1::VERDICT_INCONCLUSIVE:
+      return "inconclusive";
+    case v1::VERDICT_FAILED:
+      return "FAILED";
+    default:
+      return "not judged";
   }
 }
 
 absl::string_view OutcomeWord(v1::Outcome outcome) {
   switch (outcome) {
-    case v1::OUTCOME_COMPLETED: return "completed";
-    case v1::OUTCOME_NOT_STARTED: return "not started";
-    case v1::OUTCOME_ABORTED: return "aborted";
-    case v1::OUTCOME_MISSED: return "missed";
-    default: return "unfinished";
+    case v1::OUTCOME_COMPLETED:
+      return "completed";
+    case v1::OUTCOME_NOT_STARTED:
+      return "not started";
+    case v1::OUTCOME_ABORTED:
+      return "aborted";
+    case v1::OUTCOME_MISSED:
+      return "missed";
+    default:
+      return "unfinished";
   }
 }
 
 absl::string_view PhaseWord(v1::Phase phase) {
   switch (phase) {
-    case v1::PHASE_PREFLIGHT: return "preflight";
-    case v1::PHASE_GATE: return "gate";
-    case v1::PHASE_INJECT: return "inject";
-    case v1::PHASE_REVERT: return "revert";
-    case v1::PHASE_RECOVER: return "recover";
-    case v1::PHASE_FINISHED: return "finished";
-    default: return "";
+    case v1::PHASE_PREFLIGHT:
+      return "preflight";
+    case v1::PHASE_GATE:
+      return "gate";
+    case v1::PHASE_INJECT:
+      return "inject";
+    case v1::PHASE_REVERT:
+      return "revert";
+    case v1::PHASE_RECOVER:
+      return "recover";
+    case v1::PHASE_FINISHED:
+      return "finished";
+    default:
+      return "";
   }
 }
 
 absl::string_view FaultStateWord(v1::FaultState state) {
   switch (state) {
-    case v1::FAULT_STATE_APPLYING: return "applying";
-    case v1::FAULT_STATE_ACTIVE: return "active";
-    case v1::FAULT_STATE_REVERTING: return "reverting";
-    case v1::FAULT_STATE_REVERTED: return "reverted";
-    case v1::FAULT_STATE_UNKNOWN: return "unknown";
-    case v1::FAULT_STATE_EXPIRED: return "expired";
-    case v1::FAULT_STATE_SUPERSEDED: return "superseded";
-    case v1::FAULT_STATE_STUCK: return "STUCK";
-    case v1::FAULT_STATE_REFUSED: return "refused";
-    default: return "not applied";
+    case v1::FAULT_STATE_APPLYING:
+      return "applying";
+    case v1::FAULT_STATE_ACTIVE:
+      return "active";
+    case v1::FAULT_STATE_REVERTING:
+      return "reverting";
+    case v1::FAULT_STATE_REVERTED:
+      return "reverted";
+    case v1::FAULT_STATE_UNKNOWN:
+      return "unknown";
+    case v1::FAULT_STATE_EXPIRED:
+      return "expired";
+    case v1::FAULT_STATE_SUPERSEDED:
+      return "superseded";
+    case v1::FAULT_STATE_STUCK:
+      return "STUCK";
+    case v1::FAULT_STATE_REFUSED:
+      return "refused";
+    default:
+      return "not applied";
   }
 }
 
 absl::string_view KindWord(v1::ExpectationResult::Kind kind) {
   switch (kind) {
-    case v1::ExpectationResult::KIND_IMPACT: return "impact";
-    case v1::ExpectationResult::KIND_ALERT_FIRING: return "alert firing";
-    case v1::ExpectationResult::KIND_ALERT_DELIVERED: return "alert delivered";
-    case v1::ExpectationResult::KIND_ALERT_RESOLVED: return "alert resolved";
-    case v1::ExpectationResult::KIND_ALERT_ORDER: return "alert order";
-    case v1::ExpectationResult::KIND_FORBIDDEN_ALERT: return "forbidden alert";
-    case v1::ExpectationResult::KIND_RECOVERY: return "recovery";
-    case v1::ExpectationResult::KIND_EFFICACY: return "fault in force";
-    default: return "preflight";
+    case v1::ExpectationResult::KIND_IMPACT:
+      return "impact";
+    case v1::ExpectationResult::KIND_ALERT_FIRING:
+      return "alert firing";
+    case v1::ExpectationResult::KIND_ALERT_DELIVERED:
+      return "alert delivered";
+    case v1::ExpectationResult::KIND_ALERT_RESOLVED:
+      return "alert resolved";
+    case v1::ExpectationResult::KIND_ALERT_ORDER:
+      return "alert order";
+    case v1::ExpectationResult::KIND_FORBIDDEN_ALERT:
+      return "forbidden alert";
+    case v1::ExpectationResult::KIND_RECOVERY:
+      return "recovery";
+    case v1::ExpectationResult::KIND_EFFICACY:
+      return "fault in force";
+    default:
+      return "preflight";
   }
 }
 
 absl::string_view CauseWord(v1::StopRequested::Cause cause) {
   switch (cause) {
-    case v1::StopRequested::CAUSE_OPERATOR: return "an operator";
-    case v1::StopRequested::CAUSE_GUARDRAIL: return "a guardrail";
-    case v1::StopRequested::CAUSE_OWNER_LOST: return "the client that started it is gone";
-    case v1::StopRequested::CAUSE_INTERRUPT: return "Ctrl-C";
-    case v1::StopRequested::CAUSE_LEVER: return "the emergency lever";
-    case v1::StopRequested::CAUSE_NODE_LOST: return "a node was lost";
-    case v1::StopRequested::CAUSE_SHUTDOWN: return "the controller's end";
-    case v1::StopRequested::CAUSE_FAULT_REFUSED: return "a fault that could not be applied";
-    case v1::StopRequested::CAUSE_FAULT_STUCK: return "a fault that could not be undone";
-    default: return "";
+    case v1::StopRequested::CAUSE_OPERATOR:
+      return "an operator";
+    case v1::StopRequested::CAUSE_GUARDRAIL:
+      return "a guardrail";
+    case v1::StopRequested::CAUSE_OWNER_LOST:
+      return "the client that started it is gone";
+    case v1::StopRequested::CAUSE_INTERRUPT:
+      return "Ctrl-C";
+    case v1::StopRequested::CAUSE_LEVER:
+      return "the emergency lever";
+    case v1::StopRequested::CAUSE_NODE_LOST:
+      return "a node was lost";
+    case v1::StopRequested::CAUSE_SHUTDOWN:
+      return "the controller's end";
+    case v1::StopRequested::CAUSE_FAULT_REFUSED:
+      return "a fault that could not be applied";
+    case v1::StopRequested::CAUSE_FAULT_STUCK:
+      return "a fault that could not be undone";
+    default:
+      return "";
   }
 }
 

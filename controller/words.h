@@ -9,7 +9,8 @@
 
 namespace firedrill {
 
-// "12.3s", "1m30s": a tenth of a second below two minutes, whole seconds above, milliseconds below a second.
+// "12.3s", "1m30s": a tenth of a second below two minutes, whole seconds above, milliseconds below
+// a second.
 std::string Short(absl::Duration duration);
 // "+12.3s", "-0.4s", "+0.0s": always a sign and a tenth, so that columns line up.
 std::string Signed(absl::Duration duration);

@@ -56,8 +56,8 @@ std::string HoldText(const std::optional<Hold>& hold) {
 }
 
 std::string First(const std::string& truths, int within, int hold) {
-  return HoldText(FirstHold(Of(truths), HistoryBuilder::Time(1), absl::Seconds(within),
-                            absl::Seconds(hold)));
+  return HoldText(
+      FirstHold(Of(truths), HistoryBuilder::Time(1), absl::Seconds(within), absl::Seconds(hold)));
 }
 
 std::string Possible(const std::string& truths, int within, int hold) {
@@ -89,14 +89,14 @@ TEST(Truth, ALateOrMissingAnswerIsUnknownAndNeverFalse) {
 }
 
 TEST(Truth, NotANumberIsUnknown) {
-  const auto points = Points(ProbeCheck(), Empty().Sample(1, "steadyState/slots-free", std::nan("")));
+  const auto points =
+      Points(ProbeCheck(), Empty().Sample(1, "steadyState/slots-free", std::nan("")));
   EXPECT_EQ(points.at(0).truth, Truth::kUnknown);
 }
 
 TEST(Truth, OtherProbesAndRequestsSayNothing) {
   EXPECT_TRUE(Points(ProbeCheck(), Empty().Sample(1, "steadyState/else", 0.9)).empty());
-  EXPECT_TRUE(
-      Points(LoadCheck("ok >= 99%"), Empty().Load(0, "shoppers", "images", 0)).empty());
+  EXPECT_TRUE(Points(LoadCheck("ok >= 99%"), Empty().Load(0, "shoppers", "images", 0)).empty());
 }
 
 TEST(Truth, ALoadIsSummedOverItsWindow) {
@@ -128,7 +128,8 @@ TEST(Truth, PercentilesComeFromTheBucketThatHoldsThem) {
 TEST(Truth, WithoutAnyAnswerTheLatencyIsUnknown) {
   const auto latency = Points(LoadCheck("p95 < 1s"), Empty().Load(0, "shoppers", "login", 0));
   EXPECT_EQ(latency.at(0).truth, Truth::kUnknown);
-  const auto both = Points(LoadCheck("ok >= 99%, p95 < 1s"), Empty().Load(0, "shoppers", "login", 0));
+  const auto both =
+      Points(LoadCheck("ok >= 99%, p95 < 1s"), Empty().Load(0, "shoppers", "login", 0));
   EXPECT_EQ(both.at(0).truth, Truth::kFalse);
 }
 

@@ -19,14 +19,23 @@ constexpr char kShopRun[] = R"pb(
     api_version: "firedrill/v1" kind: "Experiment"
     metadata { name: "unclosed-connections" labels { key: "team" value: "web" } }
     spec {
-      hypothesis: "When a leaking client fills the shop's database, on-call is paged about the slots within 15 s, nobody is sent after memory or a DDoS, restarting the shop does not help, and logins answer again within 15 s of the leak's end."
-      steady_state { name: "logins-answer" probe { load: "shoppers" request: "login" } is: "ok >= 99%, p95 < 250ms" over { seconds: 2 } for { seconds: 5 } }
-      steady_state { name: "slots-free" probe { prometheus { query: "slots" } } is: "< 0.6" for { seconds: 5 } }
-      faults { name: "leak" target: "db-node" duration { seconds: 40 } fault { hold_connections { profile: "leaker" fill_to: 1 } } }
-      faults { name: "cut" target: "db-node" at { seconds: 12 } fault { terminate_sessions { profile: "dba" user: "shop" } } }
-      remedies { name: "restart-shop" target: "app-node" at { seconds: 20 } remedy { run_program { program: "restart-shop" } } }
+      hypothesis:
+        "When a leaking client fills the shop's database, on-call is paged about the slots within 15 s, "
+        "nobody is sent after memory or a DDoS, restarting the shop does not help, "
+        "and logins answer again within 15 s of the leak's end."
+      steady_state { name: "logins-answer" probe { load: "shoppers" request: "login" }
+          is: "ok >= 99%, p95 < 250ms" over { seconds: 2 } for { seconds: 5 } }
+      steady_state { name: "slots-free" probe { prometheus { query: "slots" } } is: "< 0.6" for
+          { seconds: 5 } }
+      faults { name: "leak" target: "db-node" duration { seconds: 40 } fault { hold_connections
+          { profile: "leaker" fill_to: 1 } } }
+      faults { name: "cut" target: "db-node" at { seconds: 12 } fault { terminate_sessions
+          { profile: "dba" user: "shop" } } }
+      remedies { name: "restart-shop" target: "app-node" at { seconds: 20 } remedy { run_program
+          { program: "restart-shop" } } }
       expect {
-        impact { name: "logins-hurt" probe { load: "shoppers" request: "login" } is: "ok < 60%" over { seconds: 2 } since: "cut.start" within { seconds: 10 } }
+        impact { name: "logins-hurt" probe { load: "shoppers" request: "login" } is: "ok < 60%"
+            over { seconds: 2 } since: "cut.start" within { seconds: 10 } }
         alerts {
           name: "slots-page" alert: "PostgresConnectionsNearLimit" matchers: "severity=\"page\""
           since: "leak.reached" firing_within { seconds: 10 }
@@ -37,9 +46,12 @@ constexpr char kShopRun[] = R"pb(
         may_fire: "ApiErrorRateHigh"
         must_not_fire: "PossibleDDoS"
         must_not_fire: "HostMemoryHigh"
-        recovery { name: "back-after-leak" probe { probe: "logins-answer" } since: "leak.end" within { seconds: 15 } for { seconds: 10 } }
-        recovery { name: "restart-is-no-cure" probe { probe: "logins-answer" } since: "restart-shop.done" within { seconds: 10 } expected: false }
-        recovery { name: "no-leftovers" probe { sql { from: "db-node" profile: "dba" statement: "sessions-of-run" } } is: "== 0" since: "leak.end" within { seconds: 5 } }
+        recovery { name: "back-after-leak" probe { probe: "logins-answer" } since: "leak.end"
+            within { seconds: 15 } for { seconds: 10 } }
+        recovery { name: "restart-is-no-cure" probe { probe: "logins-answer" }
+            since: "restart-shop.done" within { seconds: 10 } expected: false }
+        recovery { name: "no-leftovers" probe { sql { from: "db-node" profile: "dba"
+            statement: "sessions-of-run" } } is: "== 0" since: "leak.end" within { seconds: 5 } }
       }
     }
   }
@@ -56,17 +68,23 @@ constexpr char kShopRun[] = R"pb(
     targets { target: "db-node" nodes: "db-1" }
     targets { target: "app-node" nodes: "app-1" }
     targets { target: "load-node" nodes: "load-1" }
-    faults { name: "leak" node: "db-1" fault { hold_connections { profile: "leaker" fill_to: 1 } } duration { seconds: 40 } lease { seconds: 5 } ending: ENDING_DIES_WITH_PROCESS }
-    faults { name: "cut" node: "db-1" fault { terminate_sessions { profile: "dba" user: "shop" } } at { seconds: 12 } lease { seconds: 5 } ending: ENDING_ONE_SHOT }
+    faults { name: "leak" node: "db-1" fault { hold_connections { profile: "leaker" fill_to: 1 } }
+        duration { seconds: 40 } lease { seconds: 5 } ending: ENDING_DIES_WITH_PROCESS }
+    faults { name: "cut" node: "db-1" fault { terminate_sessions { profile: "dba" user: "shop" } }
+        at { seconds: 12 } lease { seconds: 5 } ending: ENDING_ONE_SHOT }
     remedies { name: "restart-shop" node: "app-1" at { seconds: 20 } }
     loads { name: "shoppers" node: "load-1" }
     probes { id: "steadyState/slots-free" every { seconds: 1 } deadline { seconds: 2 } }
-    probes { id: "recovery/no-leftovers" every { seconds: 1 } deadline { seconds: 2 } node: "db-1" }
-    gate { name: "logins-answer" load: "shoppers" request: "login" is: "ok >= 99%, p95 < 250ms" over { seconds: 2 } for { seconds: 5 } }
+    probes { id: "recovery/no-leftovers" every { seconds: 1 } deadline { seconds: 2 } node: "db-1"
+        }
+    gate { name: "logins-answer" load: "shoppers" request: "login" is: "ok >= 99%, p95 < 250ms"
+        over { seconds: 2 } for { seconds: 5 } }
     gate { name: "slots-free" probe: "steadyState/slots-free" is: "< 0.6" for { seconds: 5 } }
     arithmetic {
-      expectation: "slots-page" alert: "PostgresConnectionsNearLimit" scrape { seconds: 1 } evaluation { seconds: 1 } hold { seconds: 2 }
-      earliest_firing { seconds: 2 } latest_firing { seconds: 4 } limit { seconds: 10 } possible: true
+      expectation: "slots-page" alert: "PostgresConnectionsNearLimit" scrape { seconds: 1 }
+          evaluation { seconds: 1 } hold { seconds: 2 }
+      earliest_firing { seconds: 2 } latest_firing { seconds: 4 } limit { seconds: 10 }
+          possible: true
       explanation: "at most 1s until a scrape + 1s until an evaluation + 2s `for`"
     }
     page_matchers: "severity=\"page\""
@@ -187,6 +205,12 @@ HistoryBuilder& HistoryBuilder::Remedy(double at, const std::string& remedy, v1:
   report.set_node(node);
   report.set_state(state);
   report.set_exit_code(exit_code);
+  for (const v1::Event& event : events_) {
+    if (event.has_remedy() && event.remedy().remedy() == remedy &&
+        event.remedy().state() == v1::REMEDY_STATE_RUNNING) {
+      *report.mutable_took() = ToProto(Time(at) - FromProto(event.at()));
+    }
+  }
   return *this;
 }
 
@@ -252,9 +276,8 @@ v1::AlertTransition& HistoryBuilder::AddAlert(double at, const std::string& sour
 
 HistoryBuilder& HistoryBuilder::Pending(double at, const std::string& alert, const Labels& labels,
                                         double active_at) {
-  v1::AlertTransition& transition =
-      AddAlert(at + 0.3, "prometheus", v1::ALERT_SOURCE_PROMETHEUS, alert, labels,
-               v1::ALERT_STATE_PENDING, active_at);
+  v1::AlertTransition& transition = AddAlert(at + 0.3, "prometheus", v1::ALERT_SOURCE_PROMETHEUS,
+                                             alert, labels, v1::ALERT_STATE_PENDING, active_at);
   *transition.mutable_evaluated_at() = ToProto(Time(at) + offset_);
   return *this;
 }
@@ -364,7 +387,8 @@ HistoryBuilder ShopHistory(const ShopCourse& course) {
   history.Phase(-15, v1::PHASE_PREFLIGHT).Phase(-10, v1::PHASE_GATE);
   history.Phase(0, v1::PHASE_INJECT, "steady state holds");
   const auto full = [&](double t) { return t >= course.leak_reached && course.leak_in_force; };
-  history.Apply(0, "leak").Fault(0.2, "leak", v1::FAULT_STATE_ACTIVE, false, "10 of 57 usable slots taken", 10);
+  history.Apply(0, "leak").Fault(0.2, "leak", v1::FAULT_STATE_ACTIVE, false,
+                                 "10 of 57 usable slots taken", 10);
   if (course.leak_in_force) {
     history.Fault(course.leak_reached, "leak", v1::FAULT_STATE_ACTIVE, true,
                   "57 of 57 usable slots taken, 51 by this fault", 57);
@@ -385,12 +409,14 @@ HistoryBuilder ShopHistory(const ShopCourse& course) {
     history.Load(t, "shoppers", "login", course.logins(t));
     history.Sample(t + 0.5, "steadyState/slots-free", course.slots(t + 0.5));
     if (t > 0) {
-      history.Sample(t + 0.4, "recovery/no-leftovers", t + 0.4 < course.leftovers_gone && full(t) ? 51 : 0);
+      history.Sample(t + 0.4, "recovery/no-leftovers",
+                     t + 0.4 < course.leftovers_gone && full(t) ? 51 : 0);
     }
   }
 
   const std::string alert = "PostgresConnectionsNearLimit";
-  if (course.pending.has_value()) history.Pending(*course.pending, alert, SlotsLabels(), *course.pending);
+  if (course.pending.has_value())
+    history.Pending(*course.pending, alert, SlotsLabels(), *course.pending);
   if (course.firing.has_value()) {
     const double active = course.pending.value_or(*course.firing);
     history.Firing(*course.firing, alert, SlotsLabels(), active);
@@ -401,7 +427,8 @@ HistoryBuilder ShopHistory(const ShopCourse& course) {
     if (course.inactive.has_value()) {
       history.Inactive(*course.inactive, alert, SlotsLabels(), active);
       history.LeftAlertmanager(*course.inactive + 0.5, alert, SlotsLabels(), *course.firing);
-      history.Delivered(*course.inactive + 1.5, "oncall", alert, SlotsLabels(), *course.firing, false);
+      history.Delivered(*course.inactive + 1.5, "oncall", alert, SlotsLabels(), *course.firing,
+                        false);
     }
   } else if (course.pending.has_value() && course.inactive.has_value()) {
     history.Inactive(*course.inactive, alert, SlotsLabels(), *course.pending);

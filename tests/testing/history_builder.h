@@ -1,5 +1,5 @@
-// Synthetic histories, for whatever is a pure function of one. Times are seconds after the gate was passed;
-// events may be told in any order, and are put in order and numbered by Build().
+// Synthetic histories, for whatever is a pure function of one. Times are seconds after the gate was
+// passed; events may be told in any order, and are put in order and numbered by Build().
 #pragma once
 
 #include <functional>
@@ -44,7 +44,8 @@ class HistoryBuilder {
                          const std::string& field = "value");
   HistoryBuilder& NoSample(double asked, const std::string& probe, const std::string& why);
   HistoryBuilder& LateSample(double asked, const std::string& probe, double value);
-  // One second of requests that begins at `start`: 40 due and sent, `ok` percent of them, the rest refused.
+  // One second of requests that begins at `start`: 40 due and sent, `ok` percent of them, the rest
+  // refused.
   HistoryBuilder& Load(double start, const std::string& load, const std::string& request, double ok,
                        absl::Duration latency = absl::Milliseconds(20), uint64_t sent = 40);
 
@@ -70,7 +71,8 @@ class HistoryBuilder {
   std::vector<v1::Event>& events() { return events_; }
   // Another definition, site or plan for the same events.
   HistoryBuilder& Change(const std::function<void(v1::RunCreated&)>& change);
-  // The clock of what is told from now on by Prometheus and Alertmanager: their clock - ours, and its error.
+  // The clock of what is told from now on by Prometheus and Alertmanager: their clock - ours, and
+  // its error.
   HistoryBuilder& Clock(absl::Duration offset, absl::Duration error);
 
   std::vector<v1::Event> Build() const;
@@ -107,8 +109,8 @@ struct ShopCourse {
   double finished = 75;
 };
 
-// The definition, site and plan of the leak of 2025-02-15: faults leak (0 s to 40 s) and cut (at 12 s), remedy
-// restart-shop (at 20 s), and every kind of expectation.
+// The definition, site and plan of the leak of 2025-02-15: faults leak (0 s to 40 s) and cut (at 12
+// s), remedy restart-shop (at 20 s), and every kind of expectation.
 v1::RunCreated ShopRun();
 HistoryBuilder ShopHistory(const ShopCourse& course = {});
 // Labels of slots-page's alert, as Prometheus tells them.

@@ -1,0 +1,172 @@
+// Pieces that several reports are made of.
+#include "controller/report_parts.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "base/time_proto.h"
+#include "controller/run_steps.h"
+#include "controller/words.h"
+
+namespace firedrill::reporting {
+namespace {
+
+constexpr size_t kLabelWidth = 10;
+
+std::string Line(absl::string_view label, absl::string_view text, const ReportStyle& style) {
+  if (text.empty()) return "";
+  const std::string head = absl::StrCat("    ", Pad(label, kLabelWidth));
+  return absl::StrCat(Paint(style, Ink::kDim, head),
+                      Wrap(text, style.width, head.size(), head.size()), "\n");
+}
+
+}  // namespace
+
+std::string Paint(const ReportStyle& style, Ink ink, absl::string_view text) {
+  if (!style.color || ink == Ink::kPlain) return std::string(text);
+  const char* code = "";
+  switch (ink) {
+    case Ink::kBold:
+      code = "1";
+      break;
+    case Ink::kDim:
+      code = "2";
+      break;
+    case Ink::kRed:
+      code = "1;31";
+      break;
+    case Ink::kYellow:
+      code = "33";
+      break;
+    case Ink::kGreen:
+      code = "32";
+      break;
+    case Ink::kPlain:
+      break;
+  }
+  return absl::StrCat("\x1b[", code, "m", text, "\x1b[0m");
+}
+
+Ink InkOf(v1::Verdict verdict) {
+  switch (verdict) {
+    case v1::VERDICT_FAILED:
+      return Ink::kRed;
+    case v1::VERDICT_INCONCLUSIVE:
+      return Ink::kYellow;
+    case v1::VERDICT_PASSED:
+      return Ink::kGreen;
+    default:
+      return Ink::kPlain;
+  }
+}
+
+std::string Wrap(absl::string_view text, size_t width, size_t indent, size_t taken) {
+  std::string wrapped;
+  size_t used = taken;
+  for (absl::string_view word : absl::StrSplit(text, absl::ByAnyChar(" \n"), absl::SkipEmpty())) {
+    const bool first = wrapped.empty();
+    if (!first && used + 1 + word.size() > width) {
+      absl::StrAppend(&wrapped, "\n", std::string(indent, ' '), word);
+      used = indent + word.size();
+    } else {
+      absl::StrAppend(&wrapped, first ? "" : " ", word);
+      used += (first ? 0 : 1) + word.size();
+    }
+  }
+  return wrapped;
+}
+
+std::string Pad(absl::string_view text, size_t width) {
+  return absl::StrCat(text, std::string(text.size() < width ? width - text.size() : 0, ' '));
+}
+
+std::vector<const v1::ExpectationResult*> WorstFirst(const v1::Judgement& judgement) {
+  std::vector<const v1::ExpectationResult*> results;
+  for (const v1::ExpectationResult& result : judgement.results()) results.push_back(&result);
+  std::stable_sort(results.begin(), results.end(),
+                   [](const auto* a, const auto* b) { return a->verdict() > b->verdict(); });
+  return results;
+}
+
+std::string Place(const v1::RunCreated& created, const v1::ExpectationResult& result) {
+  if (result.position().line() == 0) return result.path();
+  return absl::StrCat(created.file(), ":", result.position().line());
+}
+
+std::string ResultBlock(const v1::RunCreated& created, const v1::ExpectationResult& result,
+                        const ReportStyle& style) {
+  std::string block = absl::StrCat(
+      "  ", Paint(style, InkOf(result.verdict()), Pad(VerdictWord(result.verdict()), 13)),
+      Paint(style, Ink::kBold, result.name()), "  ",
+      Paint(style, Ink::kDim, Place(created, result)), "\n");
+  absl::StrAppend(&block, Line("expected", result.expected(), style),
+                  Line("observed", result.observed(), style), Line("why", result.reason(), style),
+                  Line("mend", result.mend(), style));
+  return block;
+}
+
+std::string Tally(const v1::Judgement& judgement) {
+  int failed = 0, inconclusive = 0, not_run = 0, passed = 0;
+  for (const v1::ExpectationResult& result : judgement.results()) {
+    int& count = result.verdict() == v1::VERDICT_FAILED   ? failed
+                 : result.verdict() == v1::VERDICT_PASSED ? passed
+                 : result.code() == "not-run"             ? not_run
+                                                          : inconclusive;
+    ++count;
+  }
+  std::vector<std::string> parts;
+  const auto add = [&](int count, absl::string_view what) {
+    if (count > 0) parts.push_back(absl::StrCat(count, " ", what));
+  };
+  add(failed, "failed");
+  add(inconclusive, "inconclusive");
+  add(not_run, "not judged");
+  add(passed, "passed");
+  return parts.empty() ? "nothing was expected" : absl::StrJoin(parts, ", ");
+}
+
+std::vector<MeasuredTime> MeasuredTimes(const v1::Judgement& judgement) {
+  std::vector<MeasuredTime> times;
+  const auto add = [&](bool has, absl::string_view name, const google::protobuf::Duration& time,
+                       const std::string& meaning) {
+    if (has) times.push_back({std::string(name), Short(FromProto(time)), meaning});
+  };
+  add(judgement.has_time_to_detect(), "detect", judgement.time_to_detect(),
+      "fault in force to the expected alert firing");
+  add(judgement.has_time_to_notify(), "notify", judgement.time_to_notify(),
+      "fault in force to the receiver being told");
+  add(judgement.has_time_to_resolve(), "resolve", judgement.time_to_resolve(),
+      "last fault's end to the alert's end");
+  add(judgement.has_time_to_recover(), "recover", judgement.time_to_recover(),
+      FromProto(judgement.time_to_recover()) < absl::ZeroDuration()
+          ? "steady state was back before the last fault's end"
+          : "last fault's end to steady state");
+  add(judgement.has_time_to_any_alert(), "first page", judgement.time_to_any_alert(),
+      absl::StrCat("fault in force to ", judgement.any_alert()));
+  return times;
+}
+
+std::string UndoWarning(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+                        const ReportStyle& style) {
+  if (judgement.undo_confirmed() || judgement.outcome() == v1::OUTCOME_UNSPECIFIED) return "";
+  std::string text =
+      absl::StrCat(Paint(style, Ink::kRed, "UNDO NOT CONFIRMED: a person must look."), "\n");
+  const RunSteps steps(history);
+  for (const FaultCourse& fault : steps.faults()) {
+    if (!fault.apply_issued || fault.end.has_value()) continue;
+    if (fault.last == v1::FAULT_STATE_REFUSED) continue;
+    absl::StrAppend(&text, "  ", fault.planned.name(), " on ", fault.planned.node(), " is ",
+                    FaultStateWord(fault.last), fault.reason.empty() ? "" : ": ", fault.reason,
+                    "\n");
+    absl::StrAppend(&text, "    ",
+                    fault.undo_by_hand.empty()
+                        ? absl::StrCat("look there with: firedrill leftovers")
+                        : absl::StrCat("undo it with: ", fault.undo_by_hand),
+                    "\n");
+  }
+  return text;
+}
+
+}  // namespace firedrill::reporting

@@ -1,0 +1,48 @@
+// Pieces that several reports are made of. Nobody but report*.cc and live_lines.cc includes this.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "controller/report.h"
+#include "firedrill/v1/run.pb.h"
+
+namespace firedrill::reporting {
+
+enum class Ink { kPlain, kBold, kDim, kRed, kYellow, kGreen };
+std::string Paint(const ReportStyle& style, Ink ink, absl::string_view text);
+Ink InkOf(v1::Verdict verdict);
+
+// Broken at spaces so that no line is longer than `width`; every line but the first begins with
+// `indent` spaces. `taken`: what stands on the first line already.
+std::string Wrap(absl::string_view text, size_t width, size_t indent, size_t taken);
+// Padded with spaces to `width`; longer text is kept.
+std::string Pad(absl::string_view text, size_t width);
+
+// Failed, then inconclusive, then passed, each in the order of the file.
+std::vector<const v1::ExpectationResult*> WorstFirst(const v1::Judgement& judgement);
+// "experiments/x.yaml:44"; the path where the position is not known.
+std::string Place(const v1::RunCreated& created, const v1::ExpectationResult& result);
+// Expected, observed, why and mend of one result, beneath its name.
+std::string ResultBlock(const v1::RunCreated& created, const v1::ExpectationResult& result,
+                        const ReportStyle& style);
+// "1 failed, 2 inconclusive, 9 passed".
+std::string Tally(const v1::Judgement& judgement);
+// What was measured, as (what, how long, of what).
+struct MeasuredTime {
+  std::string name;
+  std::string value;
+  std::string meaning;
+};
+std::vector<MeasuredTime> MeasuredTimes(const v1::Judgement& judgement);
+// Faults whose undo was not seen, each with what to paste; empty where all is well.
+std::string UndoWarning(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+                        const ReportStyle& style);
+
+// Lanes of faults, remedies, alerts and steady state over time.
+std::string Timeline(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+                     const ReportStyle& style);
+
+}  // namespace firedrill::reporting

@@ -1,0 +1,263 @@
+// What people and pipelines read of a run, against files that a person has looked at.
+// FIREDRILL_UPDATE_GOLDEN=1 writes them anew.
+#include "controller/report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <pugixml.hpp>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/time_proto.h"
+#include "controller/judge.h"
+#include "tests/testing/history_builder.h"
+
+namespace firedrill {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+void ExpectGolden(const std::string& name, const std::string& text) {
+  const std::string path = absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/controller/golden/", name);
+  if (std::getenv("FIREDRILL_UPDATE_GOLDEN") != nullptr) {
+    std::ofstream(path) << text;
+    return;
+  }
+  std::ifstream file(path);
+  ASSERT_TRUE(file.good()) << path << " is missing; write it with FIREDRILL_UPDATE_GOLDEN=1";
+  std::ostringstream golden;
+  golden << file.rdbuf();
+  EXPECT_EQ(text, golden.str());
+}
+
+// Late, with a recovery that does not stay, a gap and a forbidden alert: something of everything.
+std::vector<v1::Event> Failing() {
+  ShopCourse course;
+  course.pending = 13.5;
+  course.firing = 17.0;
+  course.delivered = std::nullopt;
+  course.logins = [](double t) { return t < 13 || (t >= 43 && t < 49) ? 100.0 : 20.0; };
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Firing(33, "PossibleDDoS", {{"severity", "page"}}, 30);
+  builder.Gap("prometheus", 24, 29, "connection refused");
+  builder.Firing(30, "DiskFull", {}, 28);
+  return builder.Build();
+}
+
+std::vector<v1::Event> Passing() {
+  HistoryBuilder builder = ShopHistory();
+  for (v1::Event& event : builder.events()) {
+    if (!event.has_fault() || event.fault().state() != v1::FAULT_STATE_REVERTED) continue;
+    if (event.fault().fault() == "leak") {
+      event.mutable_fault()->mutable_observation()->set_detail("0 sessions of this fault left");
+    }
+  }
+  return builder.Build();
+}
+
+std::vector<v1::Event> Stuck() {
+  HistoryBuilder builder = ShopHistory();
+  for (v1::Event& event : builder.events()) {
+    if (event.has_fault() && event.fault().state() == v1::FAULT_STATE_REVERTED &&
+        event.fault().fault() == "leak") {
+      event.mutable_fault()->set_state(v1::FAULT_STATE_STUCK);
+      event.mutable_fault()->set_reason("the server does not answer");
+      event.mutable_fault()->set_undo_by_hand(
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
+          "'firedrill:uc-7f3a:leak'");
+    }
+    if (event.has_finished()) {
+      event.mutable_finished()->set_outcome(v1::OUTCOME_ABORTED);
+      event.mutable_finished()->set_undo_confirmed(false);
+      event.mutable_finished()->set_cause(v1::StopRequested::CAUSE_FAULT_STUCK);
+      event.mutable_finished()->set_reason("leak on db-1 could not be undone");
+    }
+  }
+  return builder.Build();
+}
+
+std::vector<v1::Event> Defective() {
+  HistoryBuilder builder(ShopRun());
+  builder.Phase(-15, v1::PHASE_PREFLIGHT);
+  builder.Find(-14, v1::Finding::KIND_DEFECT, "rule-missing", "slots-page",
+               "Prometheus has no rule PostgresConnectionsNearLimit",
+               "add the rule, or correct its name: PostgresConnectionsHigh is near");
+  builder.Finish(-13, v1::OUTCOME_NOT_STARTED, true,
+                 "defects of the alerting under test: Prometheus has no rule "
+                 "PostgresConnectionsNearLimit");
+  return builder.Build();
+}
+
+std::string Live(const std::vector<v1::Event>& history, bool color = false) {
+  LiveLines live(ReportStyle{color});
+  std::string text;
+  for (const v1::Event& event : history) {
+    const std::string line = live.Line(event);
+    if (!line.empty()) absl::StrAppend(&text, line, "\n");
+  }
+  return text;
+}
+
+TEST(Report, OfAPassedRun) {
+  const auto history = Passing();
+  ExpectGolden("report_passed.txt", ReportText(history, Judge(history), {}));
+}
+
+TEST(Report, OfAFailedRun) {
+  const auto history = Failing();
+  ExpectGolden("report_failed.txt", ReportText(history, Judge(history), {}));
+}
+
+TEST(Report, OfARunThatWasNotStarted) {
+  const auto history = Defective();
+  ExpectGolden("report_defect.txt", ReportText(history, Judge(history), {}));
+}
+
+TEST(Summary, OfAPassedRun) {
+  const auto history = Passing();
+  ExpectGolden("report_summary_passed.txt", SummaryText(history, Judge(history), {}));
+}
+
+TEST(Summary, OfAFailedRunNamesFailuresFirst) {
+  const auto history = Failing();
+  const std::string text = SummaryText(history, Judge(history), {});
+  ExpectGolden("report_summary_failed.txt", text);
+  EXPECT_LT(text.rfind("FAILED       "), text.find("inconclusive "));
+}
+
+TEST(Summary, OfADefectIsShort) {
+  const auto history = Defective();
+  ExpectGolden("report_summary_defect.txt", SummaryText(history, Judge(history), {}));
+}
+
+TEST(Summary, SaysWhatToPasteWhereTheUndoIsNotConfirmed) {
+  const auto history = Stuck();
+  const std::string text = SummaryText(history, Judge(history), {});
+  ExpectGolden("report_summary_stuck.txt", text);
+  EXPECT_THAT(text, HasSubstr("SELECT pg_terminate_backend(pid)"));
+}
+
+TEST(Report, ColourIsOnlyThereWhenAskedFor) {
+  const auto history = Failing();
+  const v1::Judgement judgement = Judge(history);
+  for (const bool color : {false, true}) {
+    const ReportStyle style{color};
+    const std::string all =
+        absl::StrCat(ReportText(history, judgement, style), SummaryText(history, judgement, style),
+                     Live(history, color));
+    EXPECT_EQ(all.find('\x1b') != std::string::npos, color);
+  }
+}
+
+TEST(Report, KeepsToItsWidth) {
+  const auto history = Failing();
+  for (const size_t width : {80, 100, 140}) {
+    ReportStyle style;
+    style.width = width;
+    for (absl::string_view line :
+         absl::StrSplit(ReportText(history, Judge(history), style), '\n')) {
+      EXPECT_LE(line.size(), width) << line;
+    }
+  }
+}
+
+TEST(LiveLines, TellWhatMeansSomethingAndNotEverySample) {
+  const auto history = Failing();
+  const std::string text = Live(history);
+  ExpectGolden("report_live.txt", text);
+  EXPECT_LT(std::count(text.begin(), text.end(), '\n'), 50);
+}
+
+TEST(LiveLines, SayWhatIsNotYetKnownOfASteadyStateOnlyWhenItLasts) {
+  const auto of = [](int unknown) {
+    HistoryBuilder builder(ShopRun());
+    builder.Sample(-9, "steadyState/slots-free", 0.2);
+    for (int i = 0; i < unknown; ++i)
+      builder.NoSample(-8 + i, "steadyState/slots-free", "no series");
+    return Live(builder.Build());
+  };
+  EXPECT_THAT(of(2), Not(HasSubstr("unknown")));
+  EXPECT_THAT(of(3), HasSubstr("slots-free is unknown: no series"));
+}
+
+TEST(LiveLines, AStuckFaultComesWithItsUndo) {
+  EXPECT_THAT(Live(Stuck()), HasSubstr("undo it with: SELECT"));
+}
+
+TEST(JUnit, HasACaseForEveryExpectation) {
+  const auto history = Failing();
+  const v1::Judgement judgement = Judge(history);
+  pugi::xml_document document;
+  ASSERT_TRUE(document.load_string(ReportJUnit(history, judgement).c_str()));
+  const pugi::xml_node suite = document.child("testsuites").child("testsuite");
+  EXPECT_STREQ(suite.attribute("name").value(), "unclosed-connections");
+  EXPECT_EQ(suite.attribute("tests").as_int(), judgement.results_size());
+  int cases = 0, failures = 0, skipped = 0;
+  for (const pugi::xml_node test : suite.children("testcase")) {
+    ++cases;
+    failures += test.child("failure") ? 1 : 0;
+    skipped += test.child("skipped") ? 1 : 0;
+    EXPECT_GE(test.attribute("time").as_double(), 0);
+  }
+  EXPECT_EQ(cases, judgement.results_size());
+  EXPECT_EQ(failures, suite.attribute("failures").as_int());
+  EXPECT_EQ(skipped, suite.attribute("skipped").as_int());
+  EXPECT_GT(failures, 0);
+  const pugi::xml_node late = suite.find_child_by_attribute("testcase", "name", "slots-page");
+  EXPECT_STREQ(late.attribute("line").value(), "44");
+  EXPECT_STREQ(late.child("failure").attribute("type").value(), "late");
+  EXPECT_THAT(late.child("failure").text().get(), HasSubstr("mend: allow more time"));
+  EXPECT_TRUE(
+      suite.child("properties").find_child_by_attribute("property", "name", "time_to_detect"));
+}
+
+TEST(JUnit, IsNotGreenForARunThatWasNotStarted) {
+  HistoryBuilder builder(ShopRun());
+  builder.Finish(-13, v1::OUTCOME_NOT_STARTED, true, "node db-1 is silent");
+  const auto history = builder.Build();
+  pugi::xml_document document;
+  ASSERT_TRUE(document.load_string(ReportJUnit(history, Judge(history)).c_str()));
+  const pugi::xml_node suite = document.child("testsuites").child("testsuite");
+  EXPECT_EQ(suite.attribute("errors").as_int(), 1);
+  EXPECT_STREQ(suite.find_child_by_attribute("testcase", "name", "run")
+                   .child("error")
+                   .attribute("message")
+                   .value(),
+               "not started: node db-1 is silent");
+}
+
+TEST(JUnit, SurvivesWhatXmlCannotHold) {
+  HistoryBuilder builder(ShopRun());
+  builder.Finish(-13, v1::OUTCOME_NOT_STARTED, true, "a \x1b[31m<red> & \"quoted\" reason");
+  const auto history = builder.Build();
+  const std::string text = ReportJUnit(history, Judge(history));
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  pugi::xml_document document;
+  EXPECT_TRUE(document.load_string(text.c_str()));
+}
+
+TEST(Json, IsOneObjectWithJudgementAndPlan) {
+  const auto history = Failing();
+  const auto json = nlohmann::json::parse(ReportJson(history, Judge(history)));
+  EXPECT_EQ(json["judgement"]["verdict"], "VERDICT_FAILED");
+  EXPECT_EQ(json["judgement"]["exitCode"], 1);
+  EXPECT_EQ(json["judgement"]["results"].size(), 12u);
+  EXPECT_EQ(json["plan"]["run"], "uc-7f3a");
+  EXPECT_EQ(json["experiment"], "unclosed-connections");
+}
+
+TEST(Report, OfAnEmptyHistoryIsEmpty) {
+  EXPECT_EQ(ReportText({}, Judge({}), {}), "");
+  EXPECT_EQ(SummaryText({}, Judge({}), {}), "");
+  EXPECT_THAT(ReportJUnit({}, Judge({})), HasSubstr("<testsuite"));
+  EXPECT_THAT(ReportJson({}, Judge({})), HasSubstr("VERDICT_INCONCLUSIVE"));
+}
+
+}  // namespace
+}  // namespace firedrill
