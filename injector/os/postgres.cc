@@ -222,29 +222,30 @@ std::unique_ptr<PostgresSession> PostgresSession::Begin(const PostgresAccount& a
   std::string options;
   for (const auto& [name, value] : settings)
     absl::StrAppend(&options, "-c ", name, "=", value, " ");
+  const std::vector<std::pair<const char*, std::string>> parameters = {
+      {"host", hosts},
+      {"hostaddr", addresses},
+      {"port", port},
+      {"user", account.user},
+      {"dbname", account.database},
+      {"password", account.password},
+      {"sslmode", account.ssl_mode},
+      {"application_name", application_name},
+      {"options", options},
+      // Without these the environment of the injector would decide.
+      {"gssencmode", "disable"},
+      {"target_session_attrs", "any"},
+      {"client_encoding", "UTF8"},
+      {"keepalives_idle", "5"},
+      {"keepalives_interval", "2"},
+      {"keepalives_count", "3"},
+      {"tcp_user_timeout", "10000"}};
   std::vector<const char*> keys, values;
-  const auto add = [&](const char* key, const std::string& value) {
-    if (value.empty()) return;
+  for (const auto& [key, value] : parameters) {
+    if (value.empty()) continue;
     keys.push_back(key);
     values.push_back(value.c_str());
-  };
-  add("host", hosts);
-  add("hostaddr", addresses);
-  add("port", port);
-  add("user", account.user);
-  add("dbname", account.database);
-  add("password", account.password);
-  add("sslmode", account.ssl_mode);
-  add("application_name", application_name);
-  add("options", options);
-  // Without these the environment of the injector would decide.
-  add("gssencmode", "disable");
-  add("target_session_attrs", "any");
-  add("client_encoding", "UTF8");
-  add("keepalives_idle", "5");
-  add("keepalives_interval", "2");
-  add("keepalives_count", "3");
-  add("tcp_user_timeout", "10000");
+  }
   keys.push_back(nullptr);
   values.push_back(nullptr);
   auto* connection = PQconnectStartParams(keys.data(), values.data(), /*expand_dbname=*/0);
@@ -350,12 +351,27 @@ absl::StatusOr<PostgresRows> PostgresSession::Query(const std::string& sql,
   // Until the last answer has come, whatever ends this call leaves the session unusable.
   broken_ = true;
   PGconn* connection = connection_.get();
+  std::string& name = prepared_[sql];
+  if (name.empty()) {
+    const std::string fresh = absl::StrCat("s", prepared_.size());
+    if (PQsendPrepare(connection, fresh.c_str(), sql.c_str(), 0, nullptr) == 0) {
+      return ConnectionError();
+    }
+    RETURN_IF_ERROR(Collect(patience).status());
+    name = fresh;
+    broken_ = true;
+  }
   std::vector<const char*> values;
   for (const std::string& parameter : parameters) values.push_back(parameter.c_str());
-  if (PQsendQueryParams(connection, sql.c_str(), static_cast<int>(values.size()), nullptr,
-                        values.data(), nullptr, nullptr, 0) == 0) {
+  if (PQsendQueryPrepared(connection, name.c_str(), static_cast<int>(values.size()), values.data(),
+                          nullptr, nullptr, 0) == 0) {
     return ConnectionError();
   }
+  return Collect(patience);
+}
+
+absl::StatusOr<PostgresRows> PostgresSession::Collect(const Patience& patience) {
+  PGconn* connection = connection_.get();
   RETURN_IF_ERROR(Flush(patience));
   absl::Status failure;
   PostgresRows rows;

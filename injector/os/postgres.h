@@ -85,6 +85,8 @@ class PostgresSession {
   // its own: ask `ready()`.
   absl::Status Advance();
   bool ready() const { return ready_; }
+  // The next Advance() says who we are; only then does the session need a slot of the server.
+  bool at_the_door() const { return PQstatus(connection_.get()) == CONNECTION_MADE; }
   int fd() const { return PQsocket(connection_.get()); }
   short events() const { return events_; }
 
@@ -95,8 +97,9 @@ class PostgresSession {
   // True when all statements sent have been answered.
   bool Quiet() const { return !busy_; }
 
-  // Runs one statement and waits for its rows. After DEADLINE_EXCEEDED or CANCELLED the session is
-  // unusable, since its answer is still to come: `usable()` is false.
+  // Runs one statement and waits for its rows. The server plans it once a session, however often it
+  // runs: statements are to be few, and constant. After DEADLINE_EXCEEDED or CANCELLED the session
+  // is unusable, since its answer is still to come: `usable()` is false.
   absl::StatusOr<PostgresRows> Query(const std::string& sql,
                                      const std::vector<std::string>& parameters,
                                      const Patience& patience);
@@ -113,12 +116,16 @@ class PostgresSession {
   explicit PostgresSession(PGconn* connection) : connection_(connection) {}
   absl::Status ConnectionError() const;
   absl::Status Flush(const Patience& patience);
+  // The rows of what was sent last.
+  absl::StatusOr<PostgresRows> Collect(const Patience& patience);
 
   std::unique_ptr<PGconn, Finish> connection_;
   short events_ = 0;
   bool ready_ = false;
   bool broken_ = false;
   bool busy_ = false;
+  // The statements that the server has prepared, and what they are called there.
+  std::map<std::string, std::string> prepared_;
 };
 
 // What a control session asks the server about itself, once.

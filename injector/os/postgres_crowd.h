@@ -21,6 +21,15 @@ namespace firedrill {
 
 class PostgresCrowd {
  public:
+  struct Need {
+    // Sessions to be opened now, besides those held; those being opened count as missing.
+    int missing = 0;
+    // Connections to keep ready: the server has made a process for each, but it has no slot yet,
+    // because we have not said who we are. With these a freed slot is ours before an application,
+    // which must begin at the beginning, can ask for it.
+    int spares = 0;
+  };
+
   struct Options {
     PostgresAccount account;
     std::string application_name;
@@ -28,9 +37,8 @@ class PostgresCrowd {
     std::function<PostgresSettings()> settings;
     // What each session does once it is there; its answer is not waited for. Empty: nothing.
     std::function<std::string()> statement;
-    // How many sessions are to be opened now, besides the `held` ones; those being opened count as
-    // missing. Asked every few milliseconds, on the crowd's thread; may block until `stop`.
-    std::function<absl::StatusOr<int>(int held, std::stop_token stop)> missing;
+    // Asked every few milliseconds, on the crowd's thread; may block until `stop`.
+    std::function<absl::StatusOr<Need>(int held, std::stop_token stop)> need;
   };
 
   struct Figures {
@@ -49,18 +57,22 @@ class PostgresCrowd {
   ~PostgresCrowd();
 
   Figures figures() const FD_EXCLUDES(mutex_);
-  // Closes every session without waiting for the server. Idempotent. Not from within `missing`.
+  // Closes every session without waiting for the server. Idempotent. Not from within `need`.
   void Stop() FD_EXCLUDES(mutex_);
 
  private:
   struct Opening {
     std::unique_ptr<PostgresSession> session;
     absl::Duration since;
+    int steps = 0;
+    // Our proof of the password is sent; what comes next is the server's yes or no.
+    bool proven = false;
   };
 
   void Loop(std::stop_token stop);
   void Look(std::stop_token stop, absl::Duration now);
   void Launch(absl::Duration now);
+  void KeepSpares(absl::Duration now);
   void Await(absl::Duration now);
   void Advance(Opening& opening, absl::Duration now);
   void Hold(std::unique_ptr<PostgresSession> session);
@@ -74,12 +86,11 @@ class PostgresCrowd {
 
   // Only the crowd's thread touches these, and Stop() after it has ended.
   std::vector<Opening> opening_;
+  std::vector<Opening> spares_;
   std::map<int, std::unique_ptr<PostgresSession>> held_;
   Figures now_;
-  // How many may be opened before the next look.
-  int budget_ = 0;
-  // How many may be under way at once.
-  size_t width_;
+  // What was needed at the last look, less what has been opened since.
+  Need need_;
   int refused_in_a_row_ = 0;
   absl::Duration next_look_;
   absl::Duration next_try_;

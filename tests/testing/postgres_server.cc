@@ -18,7 +18,7 @@
 #include <fstream>
 #include <stdexcept>
 
-namespace firedrill::testing {
+namespace firedrill {
 namespace {
 
 namespace fs = std::filesystem;
@@ -178,4 +178,4 @@ std::vector<std::vector<std::string>> PostgresServer::Run(const std::string& sql
 
 int PostgresServer::Number(const std::string& sql) const { return std::stoi(Run(sql).at(0).at(0)); }
 
-}  // namespace firedrill::testing
+}  // namespace firedrill

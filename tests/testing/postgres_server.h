@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace firedrill::testing {
+namespace firedrill {
 
 struct PostgresOptions {
   int max_connections = 60;
@@ -51,4 +51,4 @@ class PostgresServer {
   pid_t pid_ = -1;
 };
 
-}  // namespace firedrill::testing
+}  // namespace firedrill

@@ -25,6 +25,9 @@ constexpr absl::Duration kLookTimeout = absl::Milliseconds(500);
 constexpr absl::Duration kNetMargin = absl::Seconds(1);
 // Descriptors that this process needs for everything else.
 constexpr size_t kOtherDescriptors = 128;
+// Connections kept ready to take back what others lose.
+constexpr int kFewestSpares = 2;
+constexpr int kMostSpares = 16;
 
 absl::string_view ServerState(v1::SessionState state) {
   switch (state) {
@@ -158,12 +161,19 @@ class Goal {
                      "; ask for 1 to ", usable_, ", or for a share of them with `fillTo`"));
   }
 
-  int Missing(const Counts& counts, int held, absl::Duration now) {
-    if (now >= end_ || (done_ && !message_.refill())) return 0;
-    const int have = counts_sessions() ? held : counts.taken;
+  PostgresCrowd::Need Need(const Counts& counts, int held, absl::Duration now) {
+    if (now >= end_ || (done_ && !message_.refill())) return {};
+    // Of our own sessions the server may know more than we do (those about to be ready) or fewer
+    // (those it has just ended): what others have is counted there, what we have is counted here.
+    const int all = counts.taken - counts.ours + held;
+    const int have = counts_sessions() ? held : all;
     if (have >= Wanted()) done_ = true;
+    PostgresCrowd::Need need;
     // Attempts at a full server would only cost it processes, and fill its log.
-    return std::clamp(WantedAt(now) - have, 0, std::max(0, usable_ - counts.taken));
+    need.missing = std::clamp(WantedAt(now) - have, 0, std::max(0, usable_ - all));
+    // The slots that may become free suddenly are those of others.
+    if (done_) need.spares = std::clamp(counts.taken - counts.ours, kFewestSpares, kMostSpares);
+    return need;
   }
 
  private:
@@ -308,9 +318,9 @@ class HoldConnections final : public Fault, public Prepares {
         return absl::StrCat("SELECT pg_sleep(", seconds, ")");
       };
     }
-    options.missing = [this](int held, std::stop_token stop) -> absl::StatusOr<int> {
+    options.need = [this](int held, std::stop_token stop) -> absl::StatusOr<PostgresCrowd::Need> {
       ASSIGN_OR_RETURN(const Counts counts, control_->Count(Patience(kLookTimeout, stop)));
-      return goal_->Missing(counts, held, RealClock().Boot());
+      return goal_->Need(counts, held, RealClock().Boot());
     };
     return options;
   }
