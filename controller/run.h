@@ -1,5 +1,6 @@
-// The course of a run: a pure fold. An event goes in; a new state and what is to be done about it come out.
-// The conductor appends every event before it is folded, so the state can be had again from the history.
+// The course of a run: a pure fold. An event goes in; a new state and what is to be done about it
+// come out. The conductor appends every event before it is folded, so the state can be had again
+// from the history.
 #pragma once
 
 #include <map>
@@ -134,9 +135,10 @@ struct Step {
   std::vector<Action> actions;
 };
 
-// Pure, total, and bounded: at most MostActions(plan) actions an event. Events after the end change nothing.
-// What is decided is in the state at once; the events that record a decision (PhaseEntered, CommandIssued)
-// change nothing when they are folded, except StopRequested, which undoes, and RunFinished, which ends.
+// Pure, total, and bounded: at most MostActions(plan) actions an event. Events after the end change
+// nothing. What is decided is in the state at once; the events that record a decision
+// (PhaseEntered, CommandIssued) change nothing when they are folded, except StopRequested, which
+// undoes, and RunFinished, which ends.
 Step Advance(const v1::Plan& plan, RunState state, const v1::Event& event);
 
 // The state after a whole history (the first event holds the plan).

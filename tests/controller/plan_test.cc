@@ -67,7 +67,8 @@ spec:
       target: db-node
       at: 0s
       duration: 40s
-      holdConnections: {profile: leaker, state: idleInTransaction, fillTo: 1.0, ramp: 5s, refill: true}
+      holdConnections:
+        {profile: leaker, state: idleInTransaction, fillTo: 1.0, ramp: 5s, refill: true}
     - {name: cut, target: db-node, at: 12s, terminateSessions: {profile: dba, user: shop}}
   remedies:
     - {name: restart-shop, target: app-node, at: 20s, runProgram: {program: restart-shop}}
