@@ -366,6 +366,28 @@ TEST(JudgeAlerts, VanishingWithItsSeriesIsNotResolving) {
   EXPECT_TRUE(HasFinding(judgement, "false-resolve"));
 }
 
+TEST(JudgeAlerts, AnEndWithoutSeriesIsNoEndWhateverItIsCalled) {
+  ShopCourse course;
+  course.inactive = std::nullopt;
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Inactive(44.5, kAlert, SlotsLabels(), 5.5);
+  builder.Last().mutable_alert()->set_series_present(false);
+  builder.LeftAlertmanager(45, kAlert, SlotsLabels(), 7.5);
+  EXPECT_EQ(Word(JudgeOf(builder), "slots-page/resolved"), "inconclusive blind-resolve");
+}
+
+TEST(JudgeAlerts, AnEndInsideTheErrorOfTheClocksIsInconclusive) {
+  ShopCourse course;
+  course.inactive = std::nullopt;
+  course.finished = 90;
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Clock(absl::ZeroDuration(), absl::Milliseconds(300));
+  // The limit is at 70.1 s.
+  builder.LeftAlertmanager(69, kAlert, SlotsLabels(), 7.5);
+  builder.Inactive(70, kAlert, SlotsLabels(), 5.5);
+  EXPECT_EQ(Word(JudgeOf(builder), "slots-page/resolved"), "inconclusive clock");
+}
+
 TEST(JudgeAlerts, GoingOutOfSightAndFiringAgainIsJudgedByItsEnd) {
   ShopCourse course;
   course.inactive = std::nullopt;
@@ -798,6 +820,12 @@ TEST(JudgeOutcome, AnUndoThatItsFaultContradictsIsNotConfirmed) {
   }
 }
 
+TEST(JudgeOutcome, AFaultThatIsStuckAfterAllIsNotUndone) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Fault(41, "leak", v1::FAULT_STATE_STUCK);
+  EXPECT_EQ(JudgeOf(builder).exit_code(), 5);
+}
+
 TEST(JudgeOutcome, WhereNothingWasAppliedNothingIsToBeUndone) {
   HistoryBuilder builder(ShopRun());
   builder.Finish(-13, v1::OUTCOME_NOT_STARTED, /*undo_confirmed=*/false);
@@ -823,6 +851,26 @@ TEST(JudgeLaws, AHistoryWithoutABeginIsJudgedAsNothing) {
 TEST(JudgeLaws, TheSameHistoryIsJudgedTheSame) {
   const auto history = ShopHistory().Build();
   EXPECT_EQ(Judge(history).SerializeAsString(), Judge(history).SerializeAsString());
+}
+
+TEST(JudgeLaws, OfAnUnfinishedRunOnlyWhatCannotChangeIsSaid) {
+  ShopCourse course;
+  course.pending = course.firing = std::nullopt;
+  course.logins = [](double t) { return t < 13 ? 100.0 : 0.0; };
+  std::vector<v1::Event> history = ShopHistory(course).Build();
+  EXPECT_EQ(Word(Judge(history), "slots-page"), "failed never-fired");
+  history.pop_back();
+  const v1::Judgement open = Judge(history);
+  // Its time is long over; but what tells of it may still be on its way.
+  EXPECT_EQ(Word(open, "slots-page"), "inconclusive open");
+  EXPECT_EQ(Word(open, "back-after-leak"), "inconclusive open");
+  EXPECT_EQ(Word(open, "PossibleDDoS"), "inconclusive open");
+  EXPECT_EQ(Word(open, "logins-hurt"), "passed");
+  HistoryBuilder forbidden = ShopHistory(course);
+  history = forbidden.Firing(33, "PossibleDDoS", {}, 30).Build();
+  history.pop_back();
+  EXPECT_EQ(Word(Judge(history), "PossibleDDoS"), "failed forbidden-fired");
+  EXPECT_EQ(Judge(history).verdict(), v1::VERDICT_FAILED);
 }
 
 // Courses that fail and pass in many ways, drawn with a seed.
@@ -856,6 +904,13 @@ TEST(JudgeLaws, NoLaterEventTakesAFailureBack) {
     if (chance() % 3 == 0) builder.Gap("prometheus", 10, 10 + static_cast<double>(chance() % 20));
     if (chance() % 4 == 0)
       builder.Find(-14, v1::Finding::KIND_DEFECT, "silenced", "slots-page", "silenced");
+    // What sources tell may be long on its way to us.
+    for (v1::Event& event : builder.events()) {
+      if (!event.has_alert() && !event.has_sample() && !event.has_load()) continue;
+      if (chance() % 8 != 0) continue;
+      *event.mutable_at() = ToProto(FromProto(event.at()) +
+                                    absl::Milliseconds(static_cast<int64_t>(chance() % 12000)));
+    }
     const std::vector<v1::Event> history = builder.Build();
     std::map<std::string, std::string> failed;
     v1::Verdict worst = v1::VERDICT_UNSPECIFIED;

@@ -20,8 +20,8 @@ constexpr char kShopRun[] = R"pb(
     metadata { name: "unclosed-connections" labels { key: "team" value: "web" } }
     spec {
       hypothesis:
-        "When a leaking client fills the shop's database, on-call is paged about the slots within 15 s, "
-        "nobody is sent after memory or a DDoS, restarting the shop does not help, "
+        "When a leaking client fills the shop's database, on-call is paged about the slots "
+        "within 15 s, nobody is sent after memory or a DDoS, restarting the shop does not help, "
         "and logins answer again within 15 s of the leak's end."
       steady_state { name: "logins-answer" probe { load: "shoppers" request: "login" }
           is: "ok >= 99%, p95 < 250ms" over { seconds: 2 } for { seconds: 5 } }
