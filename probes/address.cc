@@ -8,11 +8,11 @@
 
 #include <memory>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/status_macros.h"
 #include "base/text.h"
+#include "experiment/address.h"
 
 namespace firedrill {
 namespace {
@@ -42,45 +42,13 @@ struct Question {
 
 }  // namespace
 
-absl::StatusOr<HostPort> HostPortOf(absl::string_view url) {
-  const size_t scheme_end = url.find("://");
-  if (scheme_end == absl::string_view::npos) {
-    return absl::InvalidArgumentError(absl::StrCat("'", url, "' is no URL"));
+absl::StatusOr<HostPort> HostPortOf(const v1::Endpoint& endpoint) {
+  const absl::StatusOr<Address> address = ParseUrl(endpoint.url());
+  if (!address.ok()) {
+    return Annotate(address.status(), absl::StrCat("endpoint '", endpoint.name(), "' is at ", endpoint.url()));
   }
-  const absl::string_view scheme = url.substr(0, scheme_end);
-  absl::string_view rest = url.substr(scheme_end + 3);
-  rest = rest.substr(0, rest.find_first_of("/?#"));
-  const size_t at = rest.rfind('@');
-  if (at != absl::string_view::npos) rest.remove_prefix(at + 1);
-
-  HostPort found;
-  found.port = scheme == "http" ? 80 : scheme == "https" ? 443 : 0;
-  absl::string_view port;
-  if (absl::StartsWith(rest, "[")) {
-    const size_t close = rest.find(']');
-    if (close == absl::string_view::npos) {
-      return absl::InvalidArgumentError(absl::StrCat("'", url, "': the closing ] is missing"));
-    }
-    found.host = std::string(rest.substr(1, close - 1));
-    port = rest.substr(close + 1);
-  } else {
-    const size_t colon = rest.find(':');
-    found.host = std::string(rest.substr(0, colon));
-    port = colon == absl::string_view::npos ? "" : rest.substr(colon);
-  }
-  if (!port.empty()) {
-    int number = 0;
-    if (port[0] != ':' || !absl::SimpleAtoi(port.substr(1), &number) || number < 1 ||
-        number > 65535) {
-      return absl::InvalidArgumentError(absl::StrCat("'", url, "': no port from 1 to 65535"));
-    }
-    found.port = static_cast<uint16_t>(number);
-  }
-  if (found.host.empty() || found.port == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", url, "' has no host and port; write ", scheme, "://host:port"));
-  }
-  return found;
+  const int usual = address->scheme == "https" ? 443 : 80;
+  return HostPort{address->host, static_cast<uint16_t>(address->port == 0 ? usual : address->port)};
 }
 
 absl::StatusOr<std::vector<std::string>> ResolveHost(const std::string& host,

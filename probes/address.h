@@ -1,4 +1,4 @@
-// Addresses of endpoints: taken apart, resolved within a deadline, and checked.
+// Addresses of endpoints: found, resolved within a deadline, and checked.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,9 @@ struct HostPort {
   uint16_t port = 0;
 };
 
-// Of "tcp://db:5432", "http://shop/base" (port 80) or "https://[::1]:8443".
-absl::StatusOr<HostPort> HostPortOf(absl::string_view url);
+// Of tcp://db:5432, http://shop/base (port 80) or https://[::1]:8443. Refuses what is no URL, and link-local
+// addresses; the message names the endpoint.
+absl::StatusOr<HostPort> HostPortOf(const v1::Endpoint& endpoint);
 
 // The numeric addresses of a host, at most 16. DEADLINE_EXCEEDED, CANCELLED, NOT_FOUND. Blocks no longer than
 // `deadline`: the resolver itself knows none.

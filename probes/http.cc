@@ -24,20 +24,13 @@ class HttpProbe final : public Probe {
     if (!absl::StartsWith(probe_.path(), "/")) {
       return absl::InvalidArgumentError("the path of an http probe begins with a slash");
     }
-    ASSIGN_OR_RETURN(const HostPort where, HostPortOf(endpoint_.url()));
-    if (IsLinkLocalAddress(where.host)) {
-      return absl::PermissionDeniedError(absl::StrCat("endpoint '", endpoint_.name(), "' is at ",
-                                                      where.host, ": link-local addresses are refused"));
-    }
+    RETURN_IF_ERROR(HostPortOf(endpoint_).status());
     return ResolveSecret(endpoint_.token()).status();
   }
 
   absl::StatusOr<ProbeValues> Read(const ProbeContext& context) override {
     HttpRequest request;
-    const std::string& url = endpoint_.url();
-    const size_t host = url.find("://") + 3;
-    const size_t end = url.find_first_of("?#", host);
-    request.url = url.substr(0, end);
+    request.url = endpoint_.url();
     while (absl::EndsWith(request.url, "/")) request.url.pop_back();
     absl::StrAppend(&request.url, probe_.path());
     request.deadline = context.deadline;

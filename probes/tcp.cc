@@ -56,15 +56,14 @@ class TcpProbe final : public Probe {
   explicit TcpProbe(v1::Endpoint endpoint) : endpoint_(std::move(endpoint)) {}
 
   absl::Status Validate() const override {
-    ASSIGN_OR_RETURN(const HostPort where, HostPortOf(endpoint_.url()));
-    return CheckAddress(where.host);
+    return HostPortOf(endpoint_).status();
   }
 
   // Refused is an answer: nobody listens. Silence is none.
   absl::StatusOr<ProbeValues> Read(const ProbeContext& context) override {
     const absl::Duration begin = context.clock.Boot();
     const absl::Duration end = begin + context.deadline;
-    ASSIGN_OR_RETURN(const HostPort where, HostPortOf(endpoint_.url()));
+    ASSIGN_OR_RETURN(const HostPort where, HostPortOf(endpoint_));
     ASSIGN_OR_RETURN(const std::vector<std::string> addresses,
                      ResolveHost(where.host, context.deadline, context.stop));
     absl::Status last = absl::NotFoundError("the name has no address");

@@ -24,7 +24,7 @@
 
 extern char** environ;
 
-namespace firedrill::testing {
+namespace firedrill {
 namespace {
 
 constexpr char kSetpriv[] = "/usr/bin/setpriv";
@@ -131,4 +131,4 @@ std::string ReadFile(const std::string& path) {
   return text.str();
 }
 
-}  // namespace firedrill::testing
+}  // namespace firedrill

@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-namespace firedrill::testing {
+namespace firedrill {
 
 class Child {
  public:
@@ -58,4 +58,4 @@ int FreePort();
 void WriteFile(const std::string& path, const std::string& text);
 std::string ReadFile(const std::string& path);
 
-}  // namespace firedrill::testing
+}  // namespace firedrill

@@ -14,7 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 
-namespace firedrill::testing {
+namespace firedrill {
 namespace {
 
 bool ReadRequest(int fd, ServerRequest* request) {
@@ -108,4 +108,4 @@ void HttpServer::Serve(UniqueFd fd) {
   }
 }
 
-}  // namespace firedrill::testing
+}  // namespace firedrill

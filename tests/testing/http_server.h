@@ -12,7 +12,7 @@
 #include "absl/time/time.h"
 #include "base/unique_fd.h"
 
-namespace firedrill::testing {
+namespace firedrill {
 
 struct ServerRequest {
   std::string method;
@@ -59,4 +59,4 @@ class HttpServer {
   std::thread acceptor_;
 };
 
-}  // namespace firedrill::testing
+}  // namespace firedrill
