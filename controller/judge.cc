@@ -59,8 +59,8 @@ void NotRun(Case& run) {
                               ? absl::StrCat("nothing was injected: ", run.finished->reason())
                               : std::string("nothing has been injected yet");
   const auto add = [&](Result::Kind kind, const std::string& name, const std::string& path,
-                       const std::string& expected) {
-    Result& result = run.Add(kind, name, path);
+                       const std::string& expected, absl::string_view part = "") {
+    Result& result = run.Add(kind, name, path, part);
     result.set_expected(expected);
     Doubt(result, run.finished.has_value() ? "not-run" : "open", why);
   };
@@ -77,14 +77,15 @@ void NotRun(Case& run) {
                      " of ", alert.since()));
     if (alert.has_notification()) {
       add(Result::KIND_ALERT_DELIVERED, absl::StrCat(alert.name(), "/delivered"), path,
-          absl::StrCat("delivered to ", alert.notification().receiver()));
+          absl::StrCat("delivered to ", alert.notification().receiver()), "notification");
     }
     if (alert.has_resolved()) {
-      add(Result::KIND_ALERT_RESOLVED, absl::StrCat(alert.name(), "/resolved"), path, "resolved");
+      add(Result::KIND_ALERT_RESOLVED, absl::StrCat(alert.name(), "/resolved"), path, "resolved",
+          "resolved");
     }
     for (const std::string& symptom : alert.before()) {
       add(Result::KIND_ALERT_ORDER, absl::StrCat(alert.name(), "/before/", symptom), path,
-          absl::StrCat(alert.alert(), " firing before ", symptom));
+          absl::StrCat(alert.alert(), " firing before ", symptom), "before");
     }
   }
   for (int i = 0; i < expect.must_not_fire_size(); ++i) {

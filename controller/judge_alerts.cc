@@ -298,8 +298,9 @@ void JudgeDelivered(Case& run, const Contract& contract) {
   if (!expected.has_notification()) return;
   const v1::NotificationExpectation& wanted = expected.notification();
   const absl::Duration budget = FromProto(wanted.within());
-  Result& result = run.Add(Result::KIND_ALERT_DELIVERED,
-                           absl::StrCat(expected.name(), "/delivered"), contract.path);
+  Result& result =
+      run.Add(Result::KIND_ALERT_DELIVERED, absl::StrCat(expected.name(), "/delivered"),
+              contract.path, "notification");
   result.set_expected(absl::StrCat("delivered to ", wanted.receiver(), " within ", Short(budget),
                                    " of ", expected.since()));
   *result.mutable_budget() = wanted.within();
@@ -379,7 +380,7 @@ void JudgeResolved(Case& run, Contract& contract) {
   const v1::ResolvedExpectation& wanted = expected.resolved();
   const absl::Duration budget = FromProto(wanted.within());
   Result& result = run.Add(Result::KIND_ALERT_RESOLVED, absl::StrCat(expected.name(), "/resolved"),
-                           contract.path);
+                           contract.path, "resolved");
   result.set_expected(absl::StrCat("resolved within ", Short(budget), " of ", wanted.since()));
   *result.mutable_budget() = wanted.within();
   const std::optional<Since> since = Anchored(run, wanted.since(), result);
@@ -449,8 +450,9 @@ const AlertEpisode* FirstFiring(const Case& run, const std::string& alert, const
 
 void JudgeOrder(Case& run, const Contract& contract, const std::string& symptom) {
   const v1::AlertExpectation& expected = contract.expected;
-  Result& result = run.Add(Result::KIND_ALERT_ORDER,
-                           absl::StrCat(expected.name(), "/before/", symptom), contract.path);
+  Result& result =
+      run.Add(Result::KIND_ALERT_ORDER, absl::StrCat(expected.name(), "/before/", symptom),
+              contract.path, "before");
   result.set_expected(absl::StrCat(expected.alert(), " firing before ", symptom));
   if (!Anchored(run, expected.since(), result).has_value()) return;
   const AlertEpisode* other = FirstFiring(run, symptom, *contract.since);

@@ -125,13 +125,15 @@ std::string Case::At(absl::Time time) const {
 }
 
 v1::ExpectationResult& Case::Add(v1::ExpectationResult::Kind kind, const std::string& name,
-                                 const std::string& path) {
+                                 const std::string& path, absl::string_view part) {
   v1::ExpectationResult& result = *out->add_results();
   result.set_kind(kind);
   result.set_name(name);
   result.set_path(path);
-  auto position = created.positions().find(path);
-  if (position != created.positions().end()) *result.mutable_position() = position->second;
+  for (const std::string& key : {path, absl::StrCat(path, ".", part)}) {
+    auto position = created.positions().find(key);
+    if (position != created.positions().end()) *result.mutable_position() = position->second;
+  }
   return result;
 }
 

@@ -52,8 +52,9 @@ struct Case {
 
   // Of the gate's end, as reports show times: "+12.3s".
   std::string At(absl::Time time) const;
+  // `part`: the key beneath `path` that is judged, where it has a position of its own.
   v1::ExpectationResult& Add(v1::ExpectationResult::Kind kind, const std::string& name,
-                             const std::string& path);
+                             const std::string& path, absl::string_view part = "");
   void Note(absl::string_view code, absl::string_view subject, const std::string& message,
             const std::string& mend = "");
 };

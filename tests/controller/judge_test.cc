@@ -90,6 +90,7 @@ TEST(Judge, ResultsStandInTheOrderOfTheFileWithTheirPositions) {
                                           "no-leftovers"));
   EXPECT_EQ(Of(judgement, "slots-page/delivered").path(), "expect.alerts[0]");
   EXPECT_EQ(Of(judgement, "slots-page/delivered").position().line(), 44u);
+  EXPECT_EQ(Of(judgement, "slots-page/resolved").position().line(), 49u);
   EXPECT_EQ(Of(judgement, "HostMemoryHigh").position().column(), 34u);
 }
 

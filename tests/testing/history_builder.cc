@@ -94,6 +94,7 @@ constexpr char kShopRun[] = R"pb(
   positions { key: "faults[1]" value { line: 37 column: 7 } }
   positions { key: "expect.impact[0]" value { line: 42 column: 9 } }
   positions { key: "expect.alerts[0]" value { line: 44 column: 9 } }
+  positions { key: "expect.alerts[0].resolved" value { line: 49 column: 11 } }
   positions { key: "expect.mustNotFire[0]" value { line: 53 column: 20 } }
   positions { key: "expect.mustNotFire[1]" value { line: 53 column: 34 } }
   positions { key: "expect.recovery[0]" value { line: 55 column: 9 } }
