@@ -3,7 +3,6 @@
 
 #include <netdb.h>
 #include <poll.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -452,23 +451,6 @@ absl::StatusOr<std::unique_ptr<PostgresSession>> OpenControl(const PostgresAccou
                      "hangs; use a server of version 14 or newer"));
   }
   return session;
-}
-
-absl::Status PermitDescriptors(size_t count) {
-  rlimit limit{};
-  getrlimit(RLIMIT_NOFILE, &limit);
-  if (limit.rlim_cur >= count) return absl::OkStatus();
-  if (limit.rlim_max < count) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("this process may open ", limit.rlim_max, " files, and needs ", count,
-                     "; raise the hard limit (LimitNOFILE=) or ask for fewer"));
-  }
-  limit.rlim_cur = count;
-  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-    return absl::InternalError(
-        absl::StrCat("raising the limit of open files to ", count, ": ", std::strerror(errno)));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace firedrill

@@ -147,7 +147,4 @@ absl::StatusOr<std::unique_ptr<PostgresSession>> OpenControl(const PostgresAccou
                                                              absl::string_view run,
                                                              const Patience& patience);
 
-// At least `count` descriptors may be open in this process; raises the soft limit as far as needed.
-absl::Status PermitDescriptors(size_t count);
-
 }  // namespace firedrill

@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "injector/fault.h"
+#include "injector/os/descriptors.h"
 #include "injector/os/postgres_crowd.h"
 
 namespace firedrill {
