@@ -1,0 +1,213 @@
+// Faults in force, impact and recovery: each rule kept and broken.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/controller/judging.h"
+
+namespace firedrill {
+namespace {
+
+// ---- efficacy and impact
+
+TEST(JudgeEfficacy, WhatIsAnchoredOnAFaultNotInForceIsInDoubt) {
+  ShopCourse course;
+  course.leak_in_force = false;
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "leak"), "inconclusive not-in-force");
+  EXPECT_EQ(Of(judgement, "leak").observed(), "10 of 57 usable slots taken");
+  // Also what did happen: it did not happen because of the fault that was asked for.
+  for (const char* name : {"slots-page", "slots-page/delivered", "slots-page/resolved",
+                           "back-after-leak", "restart-is-no-cure", "no-leftovers"}) {
+    EXPECT_EQ(Word(judgement, name), "inconclusive not-in-force") << name;
+  }
+  EXPECT_EQ(Word(judgement, "logins-hurt"), "passed");
+  EXPECT_EQ(judgement.exit_code(), 6);
+}
+
+TEST(JudgeEfficacy, AOneShotFaultWithoutEffectIsNotInForce) {
+  ShopCourse course;
+  course.cut_in_force = false;
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "cut"), "inconclusive not-in-force");
+  EXPECT_EQ(Word(judgement, "logins-hurt"), "inconclusive not-in-force");
+  EXPECT_EQ(Word(judgement, "slots-page"), "passed");
+}
+
+TEST(JudgeImpact, NotReachedLeavesWhatDependsOnItInDoubt) {
+  ShopCourse course;
+  course.logins = [](double) { return 100.0; };
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "logins-hurt"), "inconclusive no-impact");
+  // The leak was in force, and the alert is about the leak.
+  EXPECT_EQ(Word(judgement, "slots-page"), "passed");
+  EXPECT_EQ(Word(judgement, "back-after-leak"), "inconclusive no-impact");
+  EXPECT_EQ(Word(judgement, "restart-is-no-cure"), "inconclusive held-already");
+  EXPECT_EQ(judgement.exit_code(), 6);
+}
+
+TEST(JudgeImpact, AMissingAlertOfAFaultThatDidNotHurtIsInDoubt) {
+  ShopCourse course;
+  course.logins = [](double) { return 100.0; };
+  course.pending = course.firing = course.api_errors_firing = std::nullopt;
+  const auto on_cut = [](v1::RunCreated& created) {
+    v1::AlertExpectation& alert =
+        *created.mutable_experiment()->mutable_spec()->mutable_expect()->mutable_alerts(0);
+    alert.set_since("cut.start");
+  };
+  EXPECT_EQ(Word(JudgeOf(Changed(course, on_cut)), "slots-page"), "inconclusive no-impact");
+  // It came before the impact, and does not depend on it.
+  EXPECT_EQ(Word(JudgeOf(course), "slots-page"), "failed never-fired");
+  // With the impact reached there is no excuse.
+  course.logins = ShopCourse().logins;
+  EXPECT_EQ(Word(JudgeOf(Changed(course, on_cut)), "slots-page"), "failed never-fired");
+}
+
+TEST(JudgeImpact, AFaultThatDidNotHurtMayStillBeSeenToAlert) {
+  ShopCourse course;
+  course.logins = [](double) { return 100.0; };
+  course.pending = 13.0;
+  course.firing = 15.0;
+  const auto on_cut = [](v1::RunCreated& created) {
+    created.mutable_experiment()->mutable_spec()->mutable_expect()->mutable_alerts(0)->set_since(
+        "cut.start");
+  };
+  EXPECT_EQ(Word(JudgeOf(Changed(course, on_cut)), "slots-page"), "passed");
+}
+
+TEST(JudgeImpact, ABlindLoadIsNotMistakenForOneThatDoesNotHurt) {
+  HistoryBuilder builder = ShopHistory();
+  for (v1::Event& event : builder.events()) {
+    if (event.has_load() && FromProto(event.load().start()) >= HistoryBuilder::Time(11)) {
+      event.mutable_load()->set_sent(30);
+    }
+  }
+  EXPECT_EQ(Word(JudgeOf(builder), "logins-hurt"), "inconclusive starved");
+}
+
+// ---- recovery
+
+TEST(JudgeRecovery, ComingBackLateFailsAndIsMeasured) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 58 ? 100.0 : 20.0; };
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "back-after-leak"), "failed late");
+  EXPECT_NEAR(Measured(judgement, "back-after-leak"), 60 - 40.1, 1e-6);
+  EXPECT_NEAR(Seconds(judgement.time_to_recover()), 60 - 40.1, 1e-6);
+}
+
+TEST(JudgeRecovery, NeverComingBackFails) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 ? 100.0 : 0.0; };
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "back-after-leak"), "failed never-came-back");
+  EXPECT_FALSE(judgement.has_time_to_recover());
+}
+
+TEST(JudgeRecovery, ComingBackOnlyForAMomentFails) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || (t >= 43 && t < 49) ? 100.0 : 20.0; };
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "back-after-leak"), "failed did-not-stay");
+  EXPECT_THAT(Of(judgement, "back-after-leak").reason(),
+              testing::HasSubstr("it did not stay: ok 20%"));
+}
+
+TEST(JudgeRecovery, HealingDuringTheFaultIsNegative) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 33 ? 100.0 : 20.0; };
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "back-after-leak"), "passed");
+  EXPECT_NEAR(Measured(judgement, "back-after-leak"), 35 - 40.1, 1e-6);
+  EXPECT_EQ(Of(judgement, "back-after-leak").observed(),
+            "back 5.1s before leak.end, and stayed for 33s");
+}
+
+TEST(JudgeRecovery, TimeToRecoverIsNegativeWhereAllHealedDuringTheFault) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 33 ? 100.0 : 20.0; };
+  course.slots = [](double t) { return t < 3 || t > 30 ? 0.2 : 1.0; };
+  EXPECT_NEAR(Seconds(JudgeOf(course).time_to_recover()), 35 - 40.1, 1e-6);
+}
+
+TEST(JudgeRecovery, AStarvedLoadLeavesItInDoubt) {
+  HistoryBuilder builder = ShopHistory();
+  for (v1::Event& event : builder.events()) {
+    if (event.has_load() && FromProto(event.load().start()) >= HistoryBuilder::Time(41)) {
+      event.mutable_load()->set_sent(30);
+    }
+  }
+  EXPECT_EQ(Word(JudgeOf(builder), "back-after-leak"), "inconclusive starved");
+}
+
+TEST(JudgeRecovery, BlindnessThatCannotHideARecoveryIsNoExcuse) {
+  // Blind for 5 s in the middle; ten seconds in a row would have been needed.
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 ? 100.0 : 0.0; };
+  HistoryBuilder builder = ShopHistory(course);
+  for (v1::Event& event : builder.events()) {
+    if (!event.has_load()) continue;
+    const absl::Time start = FromProto(event.load().start());
+    if (start >= HistoryBuilder::Time(46) && start < HistoryBuilder::Time(50)) {
+      event.mutable_load()->set_sent(30);
+    }
+  }
+  EXPECT_EQ(Word(JudgeOf(builder), "back-after-leak"), "failed never-came-back");
+}
+
+TEST(JudgeRecovery, ALoadThatEndedLeavesItInDoubt) {
+  HistoryBuilder builder = ShopHistory();
+  std::erase_if(builder.events(), [](const v1::Event& event) {
+    return event.has_load() && FromProto(event.load().start()) >= HistoryBuilder::Time(41);
+  });
+  EXPECT_EQ(Word(JudgeOf(builder), "back-after-leak"), "inconclusive blind");
+}
+
+TEST(JudgeRecovery, ARemedyThatHelpsRefutesTheBeliefThatItDoesNot) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 23 ? 100.0 : 20.0; };
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "restart-is-no-cure"), "failed came-back");
+  EXPECT_NEAR(Measured(judgement, "restart-is-no-cure"), 25 - 21.5, 1e-6);
+}
+
+TEST(JudgeRecovery, WhatComesBackWhileTheRemedyRunsCameBackThroughIt) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 18.9 ? 100.0 : 20.0; };
+  EXPECT_EQ(Word(JudgeOf(course), "restart-is-no-cure"), "failed came-back");
+}
+
+TEST(JudgeRecovery, WhatWasBackBeforeTheRemedyIsNotItsDoing) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 16 ? 100.0 : 20.0; };
+  EXPECT_EQ(Word(JudgeOf(course), "restart-is-no-cure"), "inconclusive held-already");
+}
+
+TEST(JudgeRecovery, ComingBackLaterThanWithinDoesNotRefuteTheBelief) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 32 ? 100.0 : 20.0; };
+  EXPECT_EQ(Word(JudgeOf(course), "restart-is-no-cure"), "passed");
+}
+
+TEST(JudgeRecovery, ARemedyThatFailedIsNotJudgedForItsHelp) {
+  HistoryBuilder builder = ShopHistory();
+  for (v1::Event& event : builder.events()) {
+    if (event.has_remedy() && event.remedy().state() == v1::REMEDY_STATE_DONE) {
+      event.mutable_remedy()->set_state(v1::REMEDY_STATE_FAILED);
+      event.mutable_remedy()->set_exit_code(2);
+    }
+  }
+  const v1::Judgement judgement = JudgeOf(builder);
+  EXPECT_EQ(Word(judgement, "restart-is-no-cure"), "inconclusive no-anchor");
+  EXPECT_EQ(Of(judgement, "restart-is-no-cure").reason(),
+            "remedy restart-shop failed with exit code 2");
+}
+
+TEST(JudgeRecovery, ProbesOfTheirOwnAreFoundByTheirPlannedName) {
+  ShopCourse course;
+  course.leftovers_gone = 60;
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "no-leftovers"), "failed late");
+}
+
+}  // namespace
+}  // namespace firedrill
