@@ -267,7 +267,11 @@ class HoldConnections final : public Fault, public Prepares {
     return observation;
   }
 
-  void Release() override { crowd_.reset(); }
+  void Release() override {
+    crowd_.reset();
+    // After Apply() the control connection is needed to look whether all is gone.
+    if (!goal_.has_value()) control_.reset();
+  }
 
   absl::Status ReadBack(const Context& context, const Node& node) const override {
     const Patience patience = PatienceOf(context);

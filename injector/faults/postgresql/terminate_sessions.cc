@@ -60,11 +60,10 @@ class TerminateSessions final : public Fault, public Prepares {
       return absl::InvalidArgumentError(absl::StrCat("profile ", message_.profile(),
                                                      " is no PostgreSQL server; name one that is"));
     }
-    if (message_.user().empty() && message_.application_name().empty() &&
-        !message_.has_older_than()) {
+    if (message_.user().empty() && message_.application_name().empty()) {
       return absl::InvalidArgumentError(
-          "terminateSessions would end every session of the server; say whose: user, "
-          "applicationName or olderThan");
+          "terminateSessions would end every session of the server; say whose: user or "
+          "applicationName");
     }
     if (absl::StartsWith(message_.application_name(), "firedrill")) {
       return absl::InvalidArgumentError(absl::StrCat("applicationName ",

@@ -155,9 +155,9 @@ TEST_F(TerminateSessionsTest, NeverEndsOurOwnNorReplication) {
 }
 
 TEST_F(TerminateSessionsTest, EndsSessionsOfItsOwnRoleOnlyWhenNamed) {
-  PGconn* person = Open("dba", "psql");
+  PGconn* person = Open("dba", "web");
   PGconn* shop = Open("shop", "web");
-  ASSERT_TRUE(Apply("profile: 'dba' older_than { seconds: 0 }").ok());
+  ASSERT_TRUE(Apply("profile: 'dba' application_name: 'web'").ok());
   EXPECT_TRUE(Reached());
   EXPECT_FALSE(Alive(shop));
   EXPECT_TRUE(Alive(person));

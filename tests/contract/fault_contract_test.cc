@@ -1,0 +1,233 @@
+// What every fault promises, asked of each one that is registered, on the stage that its own
+// example needs. A new fault is tested here without a change, as long as its example finds its
+// profile below.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <libpq-fe.h>
+
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_join.h"
+#include "base/status_macros.h"
+#include "experiment/mapper.h"
+#include "experiment/yaml_tree.h"
+#include "firedrill/v1/options.pb.h"
+#include "tests/testing/fault_stage.h"
+#include "tests/testing/postgres_server.h"
+
+namespace firedrill {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+const google::protobuf::FieldDescriptor* FieldOf(v1::Fault::KindCase kind) {
+  return v1::Fault::descriptor()->FindFieldByNumber(kind);
+}
+const v1::KindRule& RuleOfKind(v1::Fault::KindCase kind) {
+  return FieldOf(kind)->message_type()->options().GetExtension(v1::kind);
+}
+
+// The example as the reader of definitions takes it.
+absl::StatusOr<v1::Fault> ParseExample(const std::string& text) {
+  std::vector<Problem> problems;
+  const auto root = ReadYaml(text, &problems);
+  Reporter reporter(text);
+  v1::Fault fault;
+  if (root.has_value()) MapYaml(*root, &fault, &reporter);
+  problems.insert(problems.end(), reporter.problems().begin(), reporter.problems().end());
+  if (!root.has_value() || !problems.empty()) {
+    return absl::InvalidArgumentError(RenderProblems("example", text, problems));
+  }
+  return fault;
+}
+
+// A fault that can be done away with has a field in the oneof and a file that registers it.
+TEST(FaultRegistry, KnowsEveryKindOfTheVocabulary) {
+  std::set<int> vocabulary;
+  const auto* kinds = v1::Fault::descriptor()->FindOneofByName("kind");
+  for (int i = 0; i < kinds->field_count(); ++i) vocabulary.insert(kinds->field(i)->number());
+  const auto registered = RegisteredFaults();
+  EXPECT_EQ(vocabulary, std::set<int>(registered.begin(), registered.end()));
+}
+
+TEST(FaultRegistry, RefusesWhatItDoesNotKnow) {
+  EXPECT_EQ(MakeFault(v1::Fault()).status().code(), absl::StatusCode::kUnimplemented);
+}
+
+class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
+ protected:
+  static void SetUpTestSuite() {
+    server_ = PostgresServer::Start().release();
+    ASSERT_NE(server_, nullptr);
+    server_->Run(
+        "CREATE ROLE leaker LOGIN; CREATE ROLE shop LOGIN;"
+        "CREATE ROLE dba LOGIN IN ROLE pg_signal_backend, pg_read_all_stats");
+  }
+  static void TearDownTestSuite() {
+    delete server_;
+    server_ = nullptr;
+  }
+  void SetUp() override {
+    ASSERT_NE(server_, nullptr);
+    for (const char* name : {"leaker", "dba"}) {
+      node_.AddProfile(name, server_->folder(), server_->port(), name, "");
+    }
+    for (int i = 0; i < 3; ++i) {
+      const std::string target = absl::StrCat("host=", server_->folder(), " port=", server_->port(),
+                                              " user=shop dbname=postgres application_name=web");
+      shop_.emplace_back(PQconnectdb(target.c_str()), PQfinish);
+    }
+    auto example = ParseExample(RuleOfKind(GetParam()).example());
+    ASSERT_TRUE(example.ok()) << example.status();
+    message_ = *std::move(example);
+    auto fault = MakeFault(message_);
+    ASSERT_TRUE(fault.ok()) << fault.status();
+    fault_ = *std::move(fault);
+    before_ = Snapshot();
+  }
+
+  bool one_shot() const { return RuleOfKind(GetParam()).ending() == v1::ENDING_ONE_SHOT; }
+
+  // Every session and every setting, but for the look itself.
+  static std::string Snapshot() {
+    std::vector<std::string> lines;
+    for (const auto& row : server_->Run(
+             "SELECT usename, application_name, state FROM pg_stat_activity WHERE backend_type = "
+             "'client backend' AND pid <> pg_backend_pid() AND application_name <> 'test' UNION "
+             "ALL "
+             "SELECT name, setting, source FROM pg_settings WHERE source NOT IN ('session', "
+             "'client', 'default', 'override') UNION ALL SELECT rolname, rolconfig::text, '' FROM "
+             "pg_roles ORDER BY 1, 2, 3")) {
+      lines.push_back(absl::StrJoin(row, " "));
+    }
+    return absl::StrJoin(lines, "\n");
+  }
+
+  absl::Status Apply() {
+    RETURN_IF_ERROR(fault_->Validate(node_));
+    NoChanges changes;
+    return fault_->Apply(StageContext("it", absl::Seconds(10)), node_, changes);
+  }
+  bool Reached() {
+    return Within(absl::Seconds(20), [this] {
+      const auto seen = fault_->Observe(StageContext("it"), node_);
+      return seen.ok() && seen->reached();
+    });
+  }
+
+  static inline PostgresServer* server_ = nullptr;
+  StageNode node_;
+  std::vector<std::unique_ptr<PGconn, decltype(&PQfinish)>> shop_;
+  v1::Fault message_;
+  std::unique_ptr<Fault> fault_;
+  std::string before_;
+};
+
+TEST_P(FaultContract, DocumentsItself) {
+  const v1::KindRule& rule = RuleOfKind(GetParam());
+  EXPECT_FALSE(rule.summary().empty());
+  EXPECT_EQ(rule.summary().back(), '.');
+  EXPECT_NE(rule.ending(), v1::ENDING_UNSPECIFIED);
+  EXPECT_FALSE(rule.ends().empty());
+  EXPECT_EQ(message_.kind_case(), GetParam());
+  EXPECT_EQ(KindName(message_), FieldOf(GetParam())->json_name());
+}
+
+TEST_P(FaultContract, TouchesNothingBeforeApply) {
+  EXPECT_TRUE(fault_->Validate(node_).ok());
+  EXPECT_FALSE(fault_->Observe(StageContext("it"), node_).ok());
+  EXPECT_EQ(Snapshot(), before_);
+  if (auto* prepares = dynamic_cast<Prepares*>(fault_.get()); prepares != nullptr) {
+    ASSERT_TRUE(prepares->Prepare(StageContext("it"), node_).ok());
+    // A control connection is all that may be there now, and it goes with Release().
+    EXPECT_EQ(server_->Number("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE "
+                              "'firedrill%' AND application_name NOT LIKE 'firedrill-control:%'"),
+              0);
+    fault_->Release();
+    EXPECT_TRUE(Within(absl::Seconds(2), [this] { return Snapshot() == before_; })) << Snapshot();
+  }
+}
+
+TEST_P(FaultContract, ReleaseIsLegalBeforeApplyAndTwice) {
+  fault_->Release();
+  fault_->Release();
+  EXPECT_TRUE(fault_->ReadBack(StageContext("it"), node_).ok());
+  ASSERT_TRUE(Apply().ok());
+  fault_->Release();
+  fault_->Release();
+  EXPECT_TRUE(fault_->ReadBack(StageContext("it"), node_).ok());
+  EXPECT_TRUE(fault_->ReadBack(StageContext("it"), node_).ok());
+}
+
+TEST_P(FaultContract, MeasuresItself) {
+  ASSERT_TRUE(Apply().ok());
+  ASSERT_TRUE(Reached());
+  const auto seen = fault_->Observe(StageContext("it"), node_);
+  ASSERT_TRUE(seen.ok()) << seen.status();
+  EXPECT_GT(seen->requested(), 0);
+  EXPECT_GE(seen->real(), seen->requested());
+  EXPECT_FALSE(seen->unit().empty());
+  EXPECT_FALSE(seen->detail().empty());
+  EXPECT_THAT(seen->subject(), HasSubstr("/"));
+}
+
+TEST_P(FaultContract, IsGoneAfterRelease) {
+  ASSERT_TRUE(Apply().ok());
+  ASSERT_TRUE(Reached());
+  if (!one_shot()) {
+    // The look must be able to see the fault, by another pair of eyes too, or its OK means nothing.
+    auto other = *MakeFault(message_);
+    EXPECT_FALSE(fault_->ReadBack(StageContext("it", absl::Milliseconds(300)), node_).ok());
+    EXPECT_FALSE(other->ReadBack(StageContext("it", absl::Milliseconds(300)), node_).ok());
+    EXPECT_NE(Snapshot(), before_);
+  }
+  const absl::Duration begin = RealClock().Boot();
+  fault_->Release();
+  EXPECT_LT(RealClock().Boot() - begin, absl::Seconds(1));
+  EXPECT_TRUE(fault_->ReadBack(StageContext("it"), node_).ok());
+  EXPECT_LT(RealClock().Boot() - begin, absl::Seconds(2));
+  fault_.reset();
+  if (one_shot()) {
+    EXPECT_THAT(Snapshot(), ::testing::Not(HasSubstr("firedrill")));
+  } else {
+    EXPECT_TRUE(Within(absl::Seconds(1), [this] { return Snapshot() == before_; })) << Snapshot();
+  }
+}
+
+TEST_P(FaultContract, IsGoneWithTheObjectToo) {
+  ASSERT_TRUE(Apply().ok());
+  ASSERT_TRUE(Reached());
+  fault_.reset();
+  EXPECT_TRUE(
+      Within(absl::Seconds(2), [] { return Snapshot().find("firedrill") == std::string::npos; }));
+}
+
+TEST_P(FaultContract, NamesWhatTheNodeLacks) {
+  StageNode empty;
+  const absl::Status status = fault_->Validate(empty);
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(std::string(status.message()), HasSubstr("there is no"));
+}
+
+TEST_P(FaultContract, HonoursTheStop) {
+  std::stop_source source;
+  source.request_stop();
+  Context context = StageContext("it");
+  context.stop = source.get_token();
+  NoChanges changes;
+  const absl::Duration begin = RealClock().Boot();
+  EXPECT_FALSE(fault_->Apply(context, node_, changes).ok());
+  EXPECT_LT(RealClock().Boot() - begin, absl::Seconds(1));
+  fault_->Release();
+  fault_.reset();
+  EXPECT_TRUE(
+      Within(absl::Seconds(2), [] { return Snapshot().find("firedrill") == std::string::npos; }));
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, FaultContract, ::testing::ValuesIn(RegisteredFaults()),
+                         [](const auto& info) { return FieldOf(info.param)->camelcase_name(); });
+
+}  // namespace
+}  // namespace firedrill
