@@ -1,0 +1,38 @@
+// The highest epoch seen of each controller group, kept durably: after a takeover the old controller is not
+// obeyed any more, also not by an injector that has restarted since.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "injector/disk.h"
+
+namespace firedrill {
+
+// On the executor only. Blocks on the disk when an epoch grows, which is once a takeover.
+class Epochs {
+ public:
+  static constexpr char kFile[] = "epochs";
+  // More groups than this, and the one not seen for longest is forgotten.
+  static constexpr size_t kMostGroups = 256;
+
+  static absl::StatusOr<Epochs> Open(Disk& disk);
+
+  // OK where `epoch` is the highest seen of its group, or a higher one, which is then kept first.
+  // FAILED_PRECONDITION for a lower one; the disk's error where it could not be kept.
+  absl::Status Admit(const std::string& group, uint64_t epoch);
+  // 0 for a group never seen.
+  uint64_t Highest(const std::string& group) const;
+
+ private:
+  explicit Epochs(Disk& disk) : disk_(&disk) {}
+
+  Disk* disk_;
+  // Oldest first.
+  std::vector<std::pair<std::string, uint64_t>> seen_;
+};
+
+}  // namespace firedrill

@@ -1,0 +1,116 @@
+// What ended injectors left on this machine.
+#include "injector/leftovers.h"
+
+#include "absl/strings/str_cat.h"
+#include "injector/disk.h"
+#include "injector/state_dir.h"
+
+namespace firedrill {
+namespace {
+
+std::string Says(const Journal::Entry& entry) {
+  return absl::StrCat(entry.undo.resource, " (run ", entry.run, ", fault ", entry.fault, ")");
+}
+
+void AddDamaged(const Journal& journal, const std::string& node, NodeLeftovers& left) {
+  for (const std::string& line : journal.damaged()) {
+    v1::Leftover& leftover = left.entries.emplace_back();
+    leftover.set_resource(absl::StrCat("journal of ", node));
+    leftover.set_reason(absl::StrCat("a line of the journal is damaged: ", line));
+    leftover.set_undo_by_hand("read the line, undo what it names, then delete it from the journal");
+  }
+}
+
+}  // namespace
+
+v1::Leftover ToLeftover(const Journal::Entry& entry, const std::string& reason) {
+  v1::Leftover leftover;
+  leftover.set_run(entry.run);
+  leftover.set_fault(entry.fault);
+  leftover.set_resource(entry.undo.resource);
+  leftover.set_undo_by_hand(entry.undo.by_hand);
+  leftover.set_reason(reason);
+  return leftover;
+}
+
+NodeLeftovers ReplayJournal(Journal& journal, const std::string& node, bool forget_begun) {
+  NodeLeftovers left;
+  left.node = node;
+  std::vector<Journal::Entry> before = journal.open();
+  const Journal::RollbackResult result = journal.RollBackAll();
+  for (const Journal::Problem& problem : result.problems) {
+    left.entries.push_back(ToLeftover(problem.entry, problem.why));
+    std::erase_if(before, [&](const Journal::Entry& entry) {
+      return entry.number == problem.entry.number;
+    });
+  }
+  for (const Journal::Entry& entry : before) left.undone.push_back(Says(entry));
+  if (forget_begun) {
+    for (const Journal::Begun& begun : journal.begun()) {
+      journal.End(begun.run, begun.fault);
+      left.undone.push_back(absl::StrCat("fault ", begun.fault, " of run ", begun.run,
+                                         ", whose injector has ended, and what it held with it"));
+    }
+  }
+  AddDamaged(journal, node, left);
+  return left;
+}
+
+std::vector<NodeLeftovers> Leftovers(const std::string& state_dir) {
+  std::vector<NodeLeftovers> all;
+  for (const std::string& node : NodesIn(state_dir)) {
+    NodeLeftovers left;
+    left.node = node;
+    left.owner = LockHolder(state_dir, node);
+    FileDisk disk(NodeFolder(state_dir, node));
+    const auto journal = Journal::Open(disk, node);
+    if (!journal.ok()) {
+      left.trouble = std::string(journal.status().message());
+      all.push_back(std::move(left));
+      continue;
+    }
+    for (const Journal::Entry& entry : (*journal)->open()) {
+      left.entries.push_back(ToLeftover(
+          entry, left.owner != 0 ? absl::StrCat("on, and owned by the injector, process ", left.owner)
+                                 : "its injector has ended without undoing it"));
+    }
+    for (const Journal::Begun& begun : (*journal)->begun()) {
+      v1::Leftover& leftover = left.entries.emplace_back();
+      leftover.set_run(begun.run);
+      leftover.set_fault(begun.fault);
+      leftover.set_reason(
+          left.owner != 0
+              ? absl::StrCat("on, and held by the injector, process ", left.owner)
+              : "its injector has ended, and what it held with it; nobody has looked since");
+      if (left.owner != 0) leftover.set_undo_by_hand(absl::StrCat("kill ", left.owner));
+    }
+    AddDamaged(**journal, node, left);
+    if (!left.entries.empty()) all.push_back(std::move(left));
+  }
+  return all;
+}
+
+std::vector<NodeLeftovers> ReplayOwnerless(const std::string& state_dir, absl::Duration wait) {
+  std::vector<NodeLeftovers> all;
+  for (const std::string& node : NodesIn(state_dir)) {
+    FileDisk disk(NodeFolder(state_dir, node));
+    if (!disk.Exists(Journal::kFile)) continue;
+    const absl::StatusOr<NodeLock> lock = NodeLock::Take(state_dir, node, wait);
+    if (!lock.ok()) {
+      // A living injector looks after its own journal; anything else is worth a word.
+      if (absl::IsFailedPrecondition(lock.status())) continue;
+      all.push_back({node, 0, {}, {}, std::string(lock.status().message())});
+      continue;
+    }
+    const auto journal = Journal::Open(disk, node);
+    if (!journal.ok()) {
+      all.push_back({node, 0, {}, {}, std::string(journal.status().message())});
+      continue;
+    }
+    NodeLeftovers left = ReplayJournal(**journal, node, /*forget_begun=*/true);
+    if (!left.entries.empty() || !left.undone.empty()) all.push_back(std::move(left));
+  }
+  return all;
+}
+
+}  // namespace firedrill

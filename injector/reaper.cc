@@ -1,0 +1,134 @@
+// Watches an injector, and undoes what it left.
+#include "injector/reaper.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <optional>
+
+#include "absl/time/clock.h"
+#include "base/text.h"
+#include "injector/disk.h"
+#include "injector/leftovers.h"
+#include "injector/state_dir.h"
+
+namespace firedrill {
+namespace {
+
+// Bounds on what a beat may ask for.
+constexpr absl::Duration kShortest = absl::Milliseconds(200);
+constexpr absl::Duration kLongest = absl::Seconds(60);
+// Another process may be replaying the same journal.
+constexpr absl::Duration kLockWait = absl::Seconds(10);
+constexpr int kMostTries = 5;
+constexpr absl::Duration kTryAgain = absl::Seconds(1);
+
+void Say(const std::string& text) { std::fprintf(stderr, "firedrill-reaper: %s\n", text.c_str()); }
+
+class Watch {
+ public:
+  explicit Watch(const ReaperOptions& options)
+      : options_(options), lease_(std::clamp(options.lease, kShortest, kLongest)) {}
+
+  // Until the injector is dead. True where it said goodbye before.
+  bool UntilDeath() {
+    absl::Duration overdue = Awake() + lease_;
+    while (true) {
+      pollfd waits[] = {{options_.pidfd, POLLIN, 0}, {open_ ? options_.beats : -1, POLLIN, 0}};
+      const int64_t left = absl::ToInt64Milliseconds(overdue - Awake()) + 1;
+      const int ready = poll(waits, 2, goodbye_ && open_ ? -1 : static_cast<int>(std::max<int64_t>(0, left)));
+      if (ready < 0 && errno != EINTR) return goodbye_;
+      // Always drained before it is judged: we may have been late ourselves.
+      if (ready >= 0 && Drain()) overdue = Awake() + lease_;
+      if ((waits[0].revents & (POLLIN | POLLHUP)) != 0) return goodbye_;
+      if (Awake() < overdue || (goodbye_ && open_)) continue;
+      Say(firedrill::FormatDuration(lease_) + " without a beat of the injector of " + options_.node +
+          ": it hangs, and is killed");
+      syscall(SYS_pidfd_send_signal, options_.pidfd, SIGKILL, nullptr, 0);
+      pollfd dead{options_.pidfd, POLLIN, 0};
+      while (poll(&dead, 1, -1) < 0 && errno == EINTR) {
+      }
+      return false;
+    }
+  }
+
+ private:
+  // Without the time in which the machine slept: after it both of us wake, and only a hang is our business.
+  static absl::Duration Awake() {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return absl::DurationFromTimespec(now);
+  }
+
+  // True where there was a beat.
+  bool Drain() {
+    bool beat = false;
+    while (open_) {
+      pollfd wait{options_.beats, POLLIN, 0};
+      if (poll(&wait, 1, 0) <= 0) break;
+      uint32_t values[256];
+      const ssize_t got = read(options_.beats, values, sizeof(values));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) {
+        // Nobody can beat any more: dead within a moment, or to be killed.
+        open_ = false;
+        lease_ = kShortest;
+        return true;
+      }
+      for (size_t i = 0; i < static_cast<size_t>(got) / sizeof(uint32_t); ++i) {
+        goodbye_ = values[i] == kGoodbye;
+        if (!goodbye_) lease_ = std::clamp(absl::Milliseconds(values[i]), kShortest, kLongest);
+      }
+      beat = true;
+    }
+    return beat;
+  }
+
+  const ReaperOptions& options_;
+  absl::Duration lease_;
+  bool open_ = true;
+  bool goodbye_ = false;
+};
+
+// Not set where somebody else owns the journal now, and so its undoing.
+std::optional<NodeLeftovers> Replay(const ReaperOptions& options, absl::Duration wait) {
+  const auto lock = NodeLock::Take(options.state_dir, options.node, wait);
+  if (!lock.ok()) return std::nullopt;
+  FileDisk disk(NodeFolder(options.state_dir, options.node));
+  const auto journal = Journal::Open(disk, options.node);
+  if (!journal.ok()) {
+    return NodeLeftovers{options.node, 0, {}, {}, std::string(journal.status().message())};
+  }
+  return ReplayJournal(**journal, options.node, /*forget_begun=*/false);
+}
+
+}  // namespace
+
+int RunReaper(const ReaperOptions& options) {
+  const bool goodbye = Watch(options).UntilDeath();
+  absl::Duration wait = kLockWait;
+  for (int tries = 1;; ++tries) {
+    const std::optional<NodeLeftovers> left = Replay(options, wait);
+    if (!left.has_value()) return 0;
+    for (const std::string& undone : left->undone) Say("undone: " + undone);
+    if (left->entries.empty() && left->trouble.empty()) return 0;
+    if (tries < kMostTries && !goodbye) {
+      // In between the lock is free: an injector that starts now takes over, and does the same.
+      absl::SleepFor(kTryAgain);
+      wait = absl::ZeroDuration();
+      continue;
+    }
+    if (!left->trouble.empty()) Say(left->trouble);
+    for (const v1::Leftover& entry : left->entries) {
+      Say("NOT undone: " + entry.resource() + ": " + entry.reason() + "; by hand: " + entry.undo_by_hand());
+    }
+    return 5;
+  }
+}
+
+}  // namespace firedrill

@@ -1,0 +1,278 @@
+// The injector's side of the stream.
+#include "injector/session.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/text.h"
+#include "base/time_proto.h"
+
+namespace firedrill {
+namespace {
+
+constexpr absl::Duration kWatchEvery = absl::Milliseconds(250);
+// For the last reports, when the injector ends.
+constexpr absl::Duration kLastWords = absl::Seconds(1);
+constexpr absl::Duration kLastWordsEvery = absl::Milliseconds(10);
+
+}  // namespace
+
+Session::Session(Parts parts, Options options, std::function<void(End)> ended)
+    : parts_(std::move(parts)),
+      options_(options),
+      ended_(std::move(ended)),
+      pause_(options.first_pause) {}
+
+Session::~Session() {
+  *alive_ = false;
+  for (const auto timer : {dial_timer_, grace_timer_, watch_timer_}) parts_.executor.Cancel(timer);
+  if (link_ != nullptr) link_->Close(absl::CancelledError("the injector ends"));
+}
+
+Executor::TimerId Session::Later(absl::Duration delay, std::function<void()> task) {
+  return parts_.executor.After(delay, [alive = alive_, task = std::move(task)] {
+    if (*alive) task();
+  });
+}
+
+void Session::Start() {
+  started_ = parts_.executor.clock().Boot();
+  Dial();
+  OnWatch();
+}
+
+// -------------------------------------------------------------------- dialling
+
+void Session::Dial() {
+  if (closed_ || link_ != nullptr) return;
+  const uint64_t number = ++link_number_;
+  dialled_ = heard_ = parts_.executor.clock().Boot();
+  link_ = parts_.dialler.Dial(
+      {.message =
+           [this, number, alive = alive_](const v1::ConnectResponse& message) {
+             if (*alive) OnMessage(number, message);
+           },
+       .closed =
+           [this, number, alive = alive_](absl::Status why) {
+             if (*alive) OnClosed(number, why);
+           }});
+  v1::ConnectRequest request;
+  v1::Registration& registration = *request.mutable_registration();
+  registration = parts_.registration;
+  for (v1::ActiveFault& fault : parts_.warden.active()) *registration.add_active() = std::move(fault);
+  for (const v1::Leftover& leftover : parts_.warden.leftovers()) *registration.add_leftovers() = leftover;
+  registration.set_epoch(group_.empty() ? 0 : parts_.epochs.Highest(group_));
+  link_->Send(request);
+}
+
+void Session::DialLater() {
+  parts_.executor.Cancel(dial_timer_);
+  dial_timer_ = Later(pause_, [this] { Dial(); });
+  pause_ = std::min(pause_ * 2, options_.longest_pause);
+}
+
+void Session::OnClosed(uint64_t number, const absl::Status& why) {
+  if (number != link_number_ || link_ == nullptr) return;
+  link_ = nullptr;
+  const bool was_registered = std::exchange(registered_, false);
+  if (closed_) return;
+  if (was_registered) {
+    spdlog::warn("the stream to the controller has ended: {}", why);
+    BeginGrace();
+  } else {
+    spdlog::debug("no stream to the controller: {}", why);
+  }
+  DialLater();
+}
+
+void Session::Drop(const std::string& why) {
+  spdlog::warn("dialling again: {}", why);
+  registered_ = false;
+  const auto link = std::exchange(link_, nullptr);
+  ++link_number_;
+  if (link != nullptr) link->Close(absl::CancelledError(why));
+  DialLater();
+}
+
+void Session::BeginGrace() {
+  parts_.executor.Cancel(grace_timer_);
+  grace_timer_ = Later(options_.grace, [this] { OnLost(); });
+}
+
+void Session::OnLost() {
+  spdlog::warn("the controller has been gone for {}: what it has on here goes off",
+               firedrill::FormatDuration(options_.grace));
+  for (const std::string& run : parts_.work.runs()) {
+    parts_.warden.StopRun(run, "the connection to its controller was lost");
+  }
+  parts_.work.End("the connection to its controller was lost");
+  parts_.warden.ControllerLost();
+  if (options_.is_private) EndPrivate({.reason = "the controller is gone"});
+}
+
+void Session::EndPrivate(End end) {
+  if (ended_ == nullptr) return;
+  Close(end.reason, [ended = std::exchange(ended_, nullptr), end](End closed) mutable {
+    end.clean = closed.clean;
+    ended(end);
+  });
+}
+
+// -------------------------------------------------------------------- messages
+
+void Session::OnMessage(uint64_t number, const v1::ConnectResponse& message) {
+  if (number != link_number_ || link_ == nullptr) return;
+  heard_ = parts_.executor.clock().Boot();
+  switch (message.message_case()) {
+    case v1::ConnectResponse::kRegistered:
+      return OnRegistered(message.registered());
+    case v1::ConnectResponse::kRefused:
+      return OnRefused(message.refused());
+    case v1::ConnectResponse::kPing:
+      return OnPing(message.ping());
+    case v1::ConnectResponse::kCommand:
+      return OnCommand(message.command());
+    case v1::ConnectResponse::kReportAck:
+      outbox_.Acknowledge(message.report_ack().number());
+      progressed_ = heard_;
+      return Flush();
+    default:
+      return;
+  }
+}
+
+void Session::OnRegistered(const v1::Registered& registered) {
+  const absl::Status admitted = parts_.epochs.Admit(registered.group(), registered.epoch());
+  // A disk that cannot keep the epoch refuses what is applied later, each with its own words.
+  if (absl::IsFailedPrecondition(admitted)) return Drop(std::string(admitted.message()));
+  registered_ = true;
+  // Another controller than the one that was lost does not bring that one's session back.
+  if (!ever_registered_ || group_ == registered.group()) parts_.executor.Cancel(grace_timer_);
+  ever_registered_ = true;
+  group_ = registered.group();
+  pause_ = options_.first_pause;
+  spdlog::info("registered with the controller group {}, epoch {}", group_, registered.epoch());
+  outbox_.Acknowledge(registered.acknowledged());
+  outbox_.Rewind();
+  progressed_ = parts_.executor.clock().Boot();
+  Flush();
+}
+
+void Session::OnPing(const v1::Ping& ping) {
+  if (!registered_) return;
+  const absl::Status admitted = parts_.epochs.Admit(group_, ping.epoch());
+  if (absl::IsFailedPrecondition(admitted)) return Drop(std::string(admitted.message()));
+  parts_.warden.Renew(group_, ping.epoch());
+  parts_.work.Renew();
+  v1::ConnectRequest request;
+  request.mutable_pong()->set_number(ping.number());
+  *request.mutable_pong()->mutable_node_time() = ToProto(parts_.executor.clock().Now());
+  link_->Send(request);
+}
+
+void Session::OnCommand(const v1::Command& command) {
+  if (!registered_) return;
+  const v1::CommandId& id = command.id();
+  absl::Status obeyed;
+  switch (command.action_case()) {
+    case v1::Command::kPrepare:
+    case v1::Command::kApply:
+    case v1::Command::kRevert:
+      obeyed = parts_.warden.Handle(command);
+      break;
+    default:
+      obeyed = parts_.epochs.Admit(id.group(), id.epoch());
+      if (id.node() != parts_.registration.node()) {
+        obeyed = absl::InvalidArgumentError(absl::StrCat("a command for the node ", id.node()));
+      }
+      // The epoch matters; whether the disk could keep it matters to lasting changes only.
+      if (!absl::IsFailedPrecondition(obeyed) && !absl::IsInvalidArgument(obeyed)) {
+        parts_.work.Handle(command);
+        obeyed = absl::OkStatus();
+      }
+      break;
+  }
+  if (obeyed.ok()) return;
+  spdlog::error("the command {} of {} (run {}) was not obeyed: {}", id.verb(), id.name(), id.run(),
+                obeyed);
+  if (absl::IsFailedPrecondition(obeyed)) Drop(std::string(obeyed.message()));
+}
+
+void Session::OnRefused(const v1::Refused& refused) {
+  const std::string words = absl::StrCat("the controller refuses this injector: ", refused.reason(),
+                                         refused.next().empty() ? "" : "; ", refused.next());
+  spdlog::error("{}", words);
+  if (options_.is_private) return EndPrivate({.refused = true, .reason = words});
+  pause_ = options_.refused_pause;
+  Drop("after a refusal");
+}
+
+// -------------------------------------------------------------------- reports
+
+void Session::Send(v1::Report report) {
+  if (outbox_.unacknowledged() == 0) progressed_ = parts_.executor.clock().Boot();
+  outbox_.Add(std::move(report));
+  Flush();
+}
+
+void Session::Flush() {
+  if (!registered_ || link_ == nullptr) return;
+  outbox_.Flush([this](const v1::Report& report) {
+    v1::ConnectRequest request;
+    *request.mutable_report() = report;
+    link_->Send(request);
+  });
+}
+
+void Session::OnWatch() {
+  watch_timer_ = Later(kWatchEvery, [this] { OnWatch(); });
+  if (closed_) return;
+  const absl::Duration now = parts_.executor.clock().Boot();
+  if (link_ != nullptr && !registered_ && now - dialled_ >= options_.registered_within) {
+    return Drop("the controller does not answer");
+  }
+  if (registered_ && now - heard_ >= options_.silent_after) {
+    return Drop(absl::StrCat("nothing was heard of the controller for ",
+                             firedrill::FormatDuration(options_.silent_after)));
+  }
+  if (registered_ && outbox_.unacknowledged() > 0 && now - progressed_ >= options_.resend_after) {
+    progressed_ = now;
+    outbox_.Rewind();
+    Flush();
+  }
+  if (options_.is_private && !ever_registered_ && now - started_ >= options_.first_contact) {
+    EndPrivate({.reason = absl::StrCat("no controller was there within ",
+                                       firedrill::FormatDuration(options_.first_contact))});
+  }
+}
+
+// --------------------------------------------------------------------- the end
+
+void Session::Close(const std::string& reason, std::function<void(End)> done) {
+  if (closed_) return done({.clean = clean_, .reason = close_reason_});
+  closing_.push_back(std::move(done));
+  if (closing_.size() > 1) return;
+  close_reason_ = reason;
+  parts_.work.End(reason);
+  parts_.warden.Close(reason, [this, alive = alive_](bool clean) {
+    if (*alive) FinishClose(clean, parts_.executor.clock().Boot() + kLastWords);
+  });
+}
+
+void Session::FinishClose(bool clean, absl::Duration until) {
+  if (registered_ && !outbox_.empty() && parts_.executor.clock().Boot() < until) {
+    Later(kLastWordsEvery, [this, clean, until] { FinishClose(clean, until); });
+    return;
+  }
+  closed_ = true;
+  clean_ = clean;
+  if (link_ != nullptr) link_->Close(absl::OkStatus());
+  // The session may be gone after any of these calls.
+  const End end{.clean = clean, .reason = close_reason_};
+  for (const auto& done : std::exchange(closing_, {})) done(end);
+}
+
+}  // namespace firedrill

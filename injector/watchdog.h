@@ -1,0 +1,57 @@
+// The injector's end of the pipe to its reaper: starts it, beats, and starts another when it has died.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/executor.h"
+#include "base/unique_fd.h"
+
+namespace firedrill {
+
+// On the executor only: a beat says that the executor itself still runs.
+class Watchdog {
+ public:
+  struct Options {
+    // The reaper's binary.
+    std::string program;
+    std::string state_dir;
+    std::string node;
+    // How long the reaper waits for a beat; asked before each.
+    std::function<absl::Duration()> lease;
+    // No reaper can be kept alive: everything must go off. Called once.
+    std::function<void(const std::string& why)> lost;
+  };
+
+  Watchdog(Executor& executor, Options options);
+  // The reaper takes the end of the pipe for our death.
+  ~Watchdog();
+
+  // Starts the reaper; an error where that is not possible.
+  absl::Status Start();
+  // The injector ends in good order: the reaper replays what is left, if anything, and ends without a word.
+  void Goodbye();
+
+  pid_t reaper() const { return pid_; }
+
+ private:
+  absl::Status Spawn();
+  void Beat();
+  bool ReaperIsDead();
+
+  Executor& executor_;
+  const Options options_;
+  UniqueFd beats_;
+  pid_t pid_ = 0;
+  int starts_ = 0;
+  bool said_goodbye_ = false;
+  Executor::TimerId timer_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace firedrill
