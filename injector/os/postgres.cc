@@ -259,15 +259,20 @@ absl::StatusOr<std::unique_ptr<PostgresSession>> PostgresSession::Open(
     const PostgresAccount& account, const std::string& application_name,
     const PostgresSettings& settings, const Patience& patience) {
   auto session = Begin(account, application_name, settings);
-  if (PQstatus(session->connection_.get()) == CONNECTION_BAD) return session->ConnectionError();
-  while (!session->ready()) {
+  RETURN_IF_ERROR(session->Connect(patience));
+  return session;
+}
+
+absl::Status PostgresSession::Connect(const Patience& patience) {
+  if (PQstatus(connection_.get()) == CONNECTION_BAD) return ConnectionError();
+  while (!ready_) {
     RETURN_IF_ERROR(patience.Check());
-    pollfd wait{session->fd(), session->events(), 0};
+    pollfd wait{fd(), events_, 0};
     const auto length = std::min(kLook, patience.Left());
     const int ready = poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(length)) + 1);
-    if (ready > 0) RETURN_IF_ERROR(session->Advance());
+    if (ready > 0) RETURN_IF_ERROR(Advance());
   }
-  return session;
+  return absl::OkStatus();
 }
 
 absl::Status PostgresSession::ConnectionError() const {

@@ -85,6 +85,8 @@ class PostgresSession {
   // its own: ask `ready()`.
   absl::Status Advance();
   bool ready() const { return ready_; }
+  // Blocks until the session is ready.
+  absl::Status Connect(const Patience& patience);
   // The next Advance() says who we are; only then does the session need a slot of the server.
   bool at_the_door() const { return PQstatus(connection_.get()) == CONNECTION_MADE; }
   int fd() const { return PQsocket(connection_.get()); }

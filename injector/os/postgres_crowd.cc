@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "base/clock.h"
 
 namespace firedrill {
@@ -17,6 +19,8 @@ namespace {
 // A freed slot is noticed within this time. It must be well below what an application needs to
 // reconnect, or the application has the slot first.
 constexpr absl::Duration kLookEvery = absl::Milliseconds(2);
+// A look takes time in which a refusal would go unnoticed.
+constexpr absl::Duration kLookWhileOpening = absl::Milliseconds(8);
 // When the server goes on refusing although slots look free (a limit of the role): no more haste.
 constexpr int kHastyRefusals = 200;
 constexpr absl::Duration kPatientRetry = absl::Milliseconds(50);
@@ -25,10 +29,24 @@ constexpr absl::Duration kRetryAfterTrouble = absl::Milliseconds(50);
 // Sessions being opened at once. More would only wait for the server's postmaster.
 constexpr int kMostOpening = 32;
 constexpr absl::Duration kOpeningTimeout = absl::Seconds(5);
-// SCRAM takes 3 ms of our own time a session, every other step well below 0.1 ms.
-constexpr absl::Duration kCostly = absl::Microseconds(500);
 // Well below the server's authentication_timeout, 60 s by default.
 constexpr absl::Duration kOldestSpare = absl::Seconds(15);
+// From the announcement of freed slots until they are free, and how long they are waited for.
+constexpr absl::Duration kToTheDoor = absl::Milliseconds(2);
+constexpr absl::Duration kExpect = absl::Milliseconds(15);
+// At a full server these stand on slots that are reserved for a person: one of the usual three
+// stays.
+constexpr int kMostBeforehand = 2;
+
+// The crowds of this process.
+struct Crowds {
+  Mutex mutex;
+  std::set<PostgresCrowd*> all FD_GUARDED_BY(mutex);
+};
+Crowds& TheCrowds() {
+  static auto* const crowds = new Crowds;
+  return *crowds;
+}
 
 }  // namespace
 
@@ -36,16 +54,45 @@ PostgresCrowd::PostgresCrowd(Options options)
     : options_(std::move(options)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
-      thread_([this](std::stop_token stop) { Loop(std::move(stop)); }) {}
+      thread_([this](std::stop_token stop) { Loop(std::move(stop)); }) {
+  MutexLock lock(TheCrowds().mutex);
+  TheCrowds().all.insert(this);
+}
 
-PostgresCrowd::~PostgresCrowd() { Stop(); }
+PostgresCrowd::~PostgresCrowd() {
+  {
+    MutexLock lock(TheCrowds().mutex);
+    TheCrowds().all.erase(this);
+  }
+  Stop();
+}
+
+bool PostgresCrowd::Expecting(absl::Duration now) const {
+  return now < absl::Nanoseconds(expecting_until_.load());
+}
+
+void PostgresCrowd::ExpectFreedSlots(const std::string& server, int count) {
+  bool any = false;
+  {
+    MutexLock lock(TheCrowds().mutex);
+    for (PostgresCrowd* crowd : TheCrowds().all) {
+      if (crowd->options_.server != server) continue;
+      any = true;
+      crowd->expected_ = count;
+      crowd->expecting_until_ = absl::ToInt64Nanoseconds(RealClock().Boot() + kExpect);
+      eventfd_write(crowd->wake_.get(), 1);
+    }
+  }
+  if (any) absl::SleepFor(kToTheDoor);
+}
 
 void PostgresCrowd::Stop() {
   if (!thread_.joinable()) return;
   thread_.request_stop();
   eventfd_write(wake_.get(), 1);
   thread_.join();
-  opening_.clear();
+  for (Attempt& attempt : attempts_) attempt.thread.request_stop();
+  attempts_.clear();
   spares_.clear();
   held_.clear();
   Publish();
@@ -58,7 +105,7 @@ PostgresCrowd::Figures PostgresCrowd::figures() const {
 
 void PostgresCrowd::Publish() {
   now_.held = static_cast<int>(held_.size());
-  now_.opening = static_cast<int>(opening_.size());
+  now_.opening = static_cast<int>(attempts_.size());
   MutexLock lock(mutex_);
   published_ = now_;
 }
@@ -76,10 +123,13 @@ void PostgresCrowd::Loop(std::stop_token stop) {
 
 void PostgresCrowd::Look(std::stop_token stop, absl::Duration now) {
   if (now < next_look_) return;
-  const auto need = options_.need(static_cast<int>(held_.size()), std::move(stop));
+  now_.held = static_cast<int>(held_.size());
+  const auto need = options_.need(now_, std::move(stop));
   need_ = need.ok() ? *need : Need();
   if (need.ok()) {
-    next_look_ = RealClock().Boot() + kLookEvery;
+    next_look_ =
+        RealClock().Boot() +
+        (attempts_.empty() || need_.spares == 0 || Expecting(now) ? kLookEvery : kLookWhileOpening);
   } else {
     now_.trouble = need.status();
     next_look_ = RealClock().Boot() + kRetryAfterTrouble;
@@ -87,32 +137,42 @@ void PostgresCrowd::Look(std::stop_token stop, absl::Duration now) {
 }
 
 void PostgresCrowd::Launch(absl::Duration now) {
-  // Sessions that are being opened hold slots themselves. As many as there are free slots keep
-  // everyone else out; more would make each other fail, and take the slots that are reserved for a
-  // person.
-  const size_t wanted = std::clamp<int>(need_.missing, 0, kMostOpening);
-  while (opening_.size() < wanted && now >= next_try_) {
+  const size_t wanted = std::clamp(Wanted(now), 0, kMostOpening);
+  while (attempts_.size() < wanted && now >= next_try_) {
     if (!spares_.empty()) {
-      opening_.push_back({std::move(spares_.back().session), now});
+      Begin(std::move(spares_.back().session));
       spares_.pop_back();
-      Advance(opening_.back(), now);
-      if (opening_.back().session == nullptr) opening_.pop_back();
-      continue;
-    }
-    opening_.push_back(
-        {PostgresSession::Begin(options_.account, options_.application_name, options_.settings()),
-         now});
-    // A connection that fails at once (nobody listens on a Unix socket) has no descriptor.
-    if (opening_.back().session->fd() < 0) {
-      Opening failed = std::move(opening_.back());
-      opening_.pop_back();
-      Failed(failed.session->Advance(), now);
+    } else {
+      Begin(
+          PostgresSession::Begin(options_.account, options_.application_name, options_.settings()));
     }
   }
 }
 
+int PostgresCrowd::Wanted(absl::Duration now) const {
+  // A session that is being opened holds a slot, so as many as there are free slots keep everyone
+  // else out. More make each other fail, and take slots that are reserved for a person.
+  const bool taking_back = need_.spares > 0;
+  if (!taking_back) return need_.missing;
+  if (Expecting(now)) return need_.missing + std::min<int>(expected_, kMostBeforehand);
+  if (need_.missing == 0) return 0;
+  // Somebody else is at the door (he has just made one of ours fail), or may come: with one more,
+  // the next failure does not leave the door open.
+  return need_.missing + (refused_in_a_row_ > 0 || need_.missing == 1 ? 1 : 0);
+}
+
+void PostgresCrowd::Begin(std::unique_ptr<PostgresSession> session) {
+  const auto attempt = attempts_.insert(attempts_.end(), {.session = std::move(session)});
+  attempt->thread = std::jthread([this, attempt](std::stop_token stop) {
+    attempt->result = attempt->session->Connect(Patience(kOpeningTimeout, std::move(stop)));
+    MutexLock lock(mutex_);
+    finished_.push_back(attempt);
+    eventfd_write(wake_.get(), 1);
+  });
+}
+
 void PostgresCrowd::KeepSpares(absl::Duration now) {
-  std::erase_if(spares_, [&](Opening& spare) {
+  std::erase_if(spares_, [&](Spare& spare) {
     if (now - spare.since > kOldestSpare) return true;
     const short events = spare.session->at_the_door() ? POLLIN : spare.session->events();
     pollfd look{spare.session->fd(), events, 0};
@@ -122,60 +182,42 @@ void PostgresCrowd::KeepSpares(absl::Duration now) {
   });
   // One a turn: making them costs the server time that sessions under way need.
   if (spares_.size() >= static_cast<size_t>(std::max(0, need_.spares)) || now < next_try_) return;
-  Opening spare{
+  Spare spare{
       PostgresSession::Begin(options_.account, options_.application_name, options_.settings()),
       now};
   if (spare.session->fd() >= 0) spares_.push_back(std::move(spare));
 }
 
 void PostgresCrowd::Await(absl::Duration now) {
-  std::vector<pollfd> waits;
-  waits.push_back({wake_.get(), POLLIN, 0});
-  waits.push_back({epoll_.get(), POLLIN, 0});
-  for (const Opening& opening : opening_) {
-    waits.push_back({opening.session->fd(), opening.session->events(), 0});
-  }
-  const absl::Duration length = std::max(absl::ZeroDuration(), next_look_ - now);
-  const timespec wait = absl::ToTimespec(length);
-  ppoll(waits.data(), waits.size(), &wait, nullptr);
-  std::vector<Opening*> ready;
-  for (size_t i = 0; i < opening_.size(); ++i) {
-    if (waits[i + 2].revents != 0) ready.push_back(&opening_[i]);
-  }
-  // A refused session is replaced before anything else is done, since until then the door is open
-  // to others; then all go up to the door; the costly proofs of the password come last, one a turn.
-  std::stable_sort(ready.begin(), ready.end(), [](const Opening* a, const Opening* b) {
-    return std::make_pair(!a->proven, a->steps) < std::make_pair(!b->proven, b->steps);
-  });
-  for (Opening* opening : ready) {
-    const absl::Duration before = RealClock().Boot();
-    Advance(*opening, before);
-    if (RealClock().Boot() - before < kCostly) continue;
-    opening->proven = true;
-    break;
-  }
-  for (Opening& opening : opening_) {
-    if (opening.session == nullptr || now - opening.since < kOpeningTimeout) continue;
-    opening.session.reset();
-    Failed(absl::DeadlineExceededError("the server did not answer a new session within 5 s"), now);
-  }
-  std::erase_if(opening_, [](const Opening& opening) { return opening.session == nullptr; });
+  pollfd waits[] = {{wake_.get(), POLLIN, 0}, {epoll_.get(), POLLIN, 0}};
+  const timespec length = absl::ToTimespec(std::max(absl::ZeroDuration(), next_look_ - now));
+  ppoll(waits, 2, &length, nullptr);
+  if (waits[0].revents != 0) Collect();
   if (waits[1].revents != 0) ServeHeld();
 }
 
-void PostgresCrowd::Advance(Opening& opening, absl::Duration now) {
-  ++opening.steps;
-  if (const absl::Status status = opening.session->Advance(); !status.ok()) {
-    opening.session.reset();
-    Failed(status, now);
-    return;
+void PostgresCrowd::Collect() {
+  eventfd_t ignored;
+  eventfd_read(wake_.get(), &ignored);
+  std::vector<std::list<Attempt>::iterator> finished;
+  {
+    MutexLock lock(mutex_);
+    finished.swap(finished_);
   }
-  if (!opening.session->ready()) return;
-  --need_.missing;
-  refused_in_a_row_ = 0;
-  ++now_.opened;
-  now_.trouble = absl::OkStatus();
-  Hold(std::move(opening.session));
+  for (const auto attempt : finished) {
+    attempt->thread.join();
+    if (attempt->result.ok()) {
+      --need_.missing;
+      refused_in_a_row_ = 0;
+      ++now_.opened;
+      now_.trouble = absl::OkStatus();
+      Hold(std::move(attempt->session));
+    } else {
+      Failed(attempt->result, RealClock().Boot());
+    }
+    attempts_.erase(attempt);
+  }
+  Launch(RealClock().Boot());
 }
 
 void PostgresCrowd::Failed(const absl::Status& status, absl::Duration now) {

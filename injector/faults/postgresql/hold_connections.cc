@@ -162,12 +162,14 @@ class Goal {
                      "; ask for 1 to ", usable_, ", or for a share of them with `fillTo`"));
   }
 
-  PostgresCrowd::Need Need(const Counts& counts, int held, absl::Duration now) {
+  PostgresCrowd::Need Need(const Counts& counts, const PostgresCrowd::Figures& crowd,
+                           absl::Duration now) {
     if (now >= end_ || (done_ && !message_.refill())) return {};
     // Of our own sessions the server may know more than we do (those about to be ready) or fewer
     // (those it has just ended): what others have is counted there, what we have is counted here.
-    const int all = counts.taken - counts.ours + held;
-    const int have = counts_sessions() ? held : all;
+    const int all = counts.taken - counts.ours + crowd.held;
+    const int sessions = message_.refill() ? crowd.held : static_cast<int>(crowd.opened);
+    const int have = counts_sessions() ? sessions : all;
     if (have >= Wanted()) done_ = true;
     PostgresCrowd::Need need;
     // Attempts at a full server would only cost it processes, and fill its log.
@@ -298,6 +300,7 @@ class HoldConnections final : public Fault, public Prepares {
 
   PostgresCrowd::Options CrowdOptions(const Context& context, absl::Duration end) {
     PostgresCrowd::Options options;
+    options.server = control_->facts().identity;
     options.account = control_->account();
     options.application_name = context.Stamp();
     options.settings = [end] {
@@ -323,9 +326,10 @@ class HoldConnections final : public Fault, public Prepares {
         return absl::StrCat("SELECT pg_sleep(", seconds, ")");
       };
     }
-    options.need = [this](int held, std::stop_token stop) -> absl::StatusOr<PostgresCrowd::Need> {
+    options.need = [this](const PostgresCrowd::Figures& crowd,
+                          std::stop_token stop) -> absl::StatusOr<PostgresCrowd::Need> {
       ASSIGN_OR_RETURN(const Counts counts, control_->Count(Patience(kLookTimeout, stop)));
-      return goal_->Need(counts, held, RealClock().Boot());
+      return goal_->Need(counts, crowd, RealClock().Boot());
     };
     return options;
   }

@@ -13,7 +13,7 @@
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "injector/fault.h"
-#include "injector/os/postgres.h"
+#include "injector/os/postgres_crowd.h"
 
 namespace firedrill {
 namespace {
@@ -104,6 +104,7 @@ class TerminateSessions final : public Fault, public Prepares {
       }
     }
     applied_ = true;
+    PostgresCrowd::ExpectFreedSlots(facts_.identity, static_cast<int>(matched_.size()));
     for (const Session& session : matched_) {
       const absl::Status status =
           control_->Query(kTerminate, {session.pid, session.backend_start}, patience).status();
