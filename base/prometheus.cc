@@ -112,11 +112,15 @@ absl::StatusOr<std::string> PrometheusApi::Get(absl::string_view path, absl::Dur
 
 absl::StatusOr<PrometheusAnswer> PrometheusApi::Query(absl::string_view query,
                                                       absl::Duration deadline,
-                                                      std::stop_token stop) const {
-  const std::string path = absl::StrCat(
+                                                      std::stop_token stop,
+                                                      std::optional<absl::Time> at) const {
+  std::string path = absl::StrCat(
       "/api/v1/query?query=", UrlEncode(query),
       // Prometheus gives up by itself too, and does not go on computing what nobody waits for.
       "&timeout=", std::max<int64_t>(1, absl::ToInt64Milliseconds(deadline)), "ms");
+  if (at.has_value()) {
+    absl::StrAppendFormat(&path, "&time=%.3f", absl::ToDoubleSeconds(*at - absl::UnixEpoch()));
+  }
   ASSIGN_OR_RETURN(const std::string body, Get(path, deadline, std::move(stop)));
   return ParsePrometheusAnswer(body);
 }

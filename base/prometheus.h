@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -47,8 +48,10 @@ class PrometheusApi {
   // The body of a GET of "/api/v1/...", whatever the HTTP status says, as long as it is JSON.
   absl::StatusOr<std::string> Get(absl::string_view path, absl::Duration deadline,
                                   std::stop_token stop = {}) const;
+  // Evaluated now, or as of `at` by Prometheus' clock.
   absl::StatusOr<PrometheusAnswer> Query(absl::string_view query, absl::Duration deadline,
-                                         std::stop_token stop = {}) const;
+                                         std::stop_token stop = {},
+                                         std::optional<absl::Time> at = std::nullopt) const;
   const std::string& url() const { return url_; }
 
  private:

@@ -16,6 +16,8 @@ namespace firedrill {
 struct EndedAlert {
   // State INACTIVE (Prometheus) or RESOLVED (Alertmanager); becomes UNKNOWN where the series are gone.
   v1::AlertTransition transition;
+  // The rule is not loaded any more.
+  bool rule_gone = false;
 };
 
 struct AlertChanges {
@@ -33,8 +35,10 @@ class AlertFold {
  private:
   struct Known {
     v1::AlertTransition transition;
-    // Of the rule, at the last look.
-    absl::Time evaluated;
+    // Prometheus: the rule's group, how often it is evaluated, and the last evaluation that was seen.
+    std::string group;
+    absl::Duration interval;
+    absl::Time instant = absl::InfinitePast();
   };
   std::map<std::string, Known> known_;
 };

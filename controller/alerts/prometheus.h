@@ -1,6 +1,7 @@
 // What Prometheus says about its alerting rules, its alerts, its targets and its clock.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <stop_token>
 #include <string>
@@ -77,7 +78,9 @@ class PrometheusClient {
   absl::StatusOr<std::vector<std::string>> ActiveAlertmanagers() const;
   absl::StatusOr<Labels> ExternalLabels() const;
   absl::StatusOr<std::string> BuildVersion() const;
-  absl::StatusOr<PrometheusAnswer> Query(absl::string_view query) const;
+  // Now, or as of `at` by Prometheus' clock.
+  absl::StatusOr<PrometheusAnswer> Query(absl::string_view query,
+                                         std::optional<absl::Time> at = std::nullopt) const;
   absl::StatusOr<ClockOffset> MeasureClock(const Clock& clock) const;
   const std::string& url() const { return api_.url(); }
 

@@ -2,12 +2,14 @@
 // reads does not exist; and an alert can end because nobody measures any more.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "controller/alerts/prometheus.h"
 
 namespace firedrill {
@@ -21,10 +23,12 @@ struct SeriesPresence {
   bool present() const { return blind.empty(); }
 };
 
-// Asks for each selector of `query`. `target_labels`: the names of labels that scrape targets have.
+// Asks for each selector of `query`, now or as of `at` by Prometheus' clock. `target_labels`: the names of the
+// labels that scrape targets have.
 absl::StatusOr<SeriesPresence> LookForSeries(const PrometheusClient& prometheus,
                                              absl::string_view query,
-                                             const std::set<std::string>& target_labels);
+                                             const std::set<std::string>& target_labels,
+                                             std::optional<absl::Time> at = std::nullopt);
 
 // The names of all labels of all targets.
 std::set<std::string> LabelNames(const std::vector<ScrapeTarget>& targets);
