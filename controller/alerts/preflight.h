@@ -30,12 +30,14 @@ struct PreflightInput {
 };
 
 struct PreflightResult {
-  // Codes of defects: rule-missing, rule-unhealthy, matchers-contradict, cannot-fire-in-time, selector-empty,
+  // Codes of defects: rule-missing, matchers-contradict, rule-unhealthy, cannot-fire-in-time, selector-empty,
   // silenced, no-alertmanager-wired, route-elsewhere, receiver-missing, receiver-not-wired, canary-lost.
-  // Of circumstances: monitor-unreachable, no-prometheus, no-alertmanager, no-webhook, already-firing,
-  // already-pending, live-group, unexpected-page, not-finished.
-  // Of notes: rule-missing (mayFire), selector-narrow, maybe-silenced, route-undecided, receiver-hidden,
-  // resolve-not-sent.
+  // Of circumstances: monitor-unreachable, no-prometheus, no-alertmanager, no-webhook, rule-not-evaluated,
+  // already-firing, already-pending, live-group, not-finished.
+  // Of notes: rule-missing (mayFire), selector-empty (mayFire), selector-narrow, maybe-silenced,
+  // silenced-later, route-undecided, receiver-hidden, resolve-not-sent, alertmanager-unreachable (one of
+  // several), page-firing.
+  // Their subject is the expectation's name; for other alerts the alert's, for servers the URL.
   std::vector<v1::Finding> findings;
   // Only where it was sent.
   std::optional<v1::CanaryReport> canary;
