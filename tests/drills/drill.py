@@ -90,7 +90,7 @@ class DefectiveLabs(OnALab):
 
     def test_for_10m(self):
         result = self.preflight_defect("for-10m", "slots-page", "cannot-fire-in-time")
-        self.assertRegex(result.out, r"10m|600")
+        self.assertRegex(result.out, r"9m5\ds|10m")
 
     def test_receiver_not_wired(self):
         self.preflight_defect("receiver-not-wired", "slots-page/delivered", "receiver-not-wired")
