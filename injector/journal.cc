@@ -173,10 +173,11 @@ bool Journal::ReadLine(absl::string_view line) {
 std::string Journal::Header() const {
   return absl::StrCat(
       "# Firedrill's undo journal of the node ", node_, ". Written before anything is changed.\n",
-      "# It is replayed by itself: by the injector's reaper, by the next injector of this node, and by\n",
-      "# `firedrill leftovers`. To undo by hand: end the node's injector; take the lines \"undo N\" without a\n",
-      "# \"done N\" below them, the last one first; where the resource still has the value of after=\"...\",\n",
-      "# run the command that follows \"by_hand:\"; then delete this file.\n");
+      "# It is replayed by itself: by the injector's reaper, by the node's next injector, and by\n",
+      "# `firedrill leftovers`.\n",
+      "# To undo by hand: end the node's injector; take the lines \"undo N\" without a \"done N\" below them,\n",
+      "# the last one first; where the resource still has the value of after=\"...\", run the command that\n",
+      "# follows \"by_hand:\"; then delete this file.\n");
 }
 
 absl::Status Journal::Append(const std::string& record) {

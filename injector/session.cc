@@ -78,8 +78,10 @@ void Session::OnClosed(uint64_t number, const absl::Status& why) {
   if (number != link_number_ || link_ == nullptr) return;
   link_ = nullptr;
   const bool was_registered = std::exchange(registered_, false);
+  // A silent controller was left, and is not even there any more: that is a loss like any other.
+  const bool was_dropped = std::exchange(dropped_, false);
   if (closed_) return;
-  if (was_registered) {
+  if (was_registered || was_dropped) {
     spdlog::warn("the stream to the controller has ended: {}", why);
     BeginGrace();
   } else {
@@ -90,7 +92,7 @@ void Session::OnClosed(uint64_t number, const absl::Status& why) {
 
 void Session::Drop(const std::string& why) {
   spdlog::warn("dialling again: {}", why);
-  registered_ = false;
+  if (std::exchange(registered_, false)) dropped_ = true;
   const auto link = std::exchange(link_, nullptr);
   ++link_number_;
   if (link != nullptr) link->Close(absl::CancelledError(why));
@@ -149,12 +151,16 @@ void Session::OnRegistered(const v1::Registered& registered) {
   // A disk that cannot keep the epoch refuses what is applied later, each with its own words.
   if (absl::IsFailedPrecondition(admitted)) return Drop(std::string(admitted.message()));
   registered_ = true;
+  dropped_ = false;
   // Another controller than the one that was lost does not bring that one's session back.
   if (!ever_registered_ || group_ == registered.group()) parts_.executor.Cancel(grace_timer_);
   ever_registered_ = true;
   group_ = registered.group();
   pause_ = options_.first_pause;
   spdlog::info("registered with the controller group {}, epoch {}", group_, registered.epoch());
+  // It is there: that is what a lease asks.
+  parts_.warden.Renew(group_, registered.epoch());
+  parts_.work.Renew();
   outbox_.Acknowledge(registered.acknowledged());
   outbox_.Rewind();
   progressed_ = parts_.executor.clock().Boot();

@@ -71,10 +71,12 @@ absl::Status Watchdog::Spawn() {
   // A session of its own: Ctrl-C, a closed terminal or a killed process group do not reach it.
   posix_spawnattr_setflags(&attributes,
                            POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  sigset_t none, all;
-  sigemptyset(&none);
+  // Blocked from its first instruction on, until it ignores them itself.
+  sigset_t blocked, all;
+  sigemptyset(&blocked);
+  for (const int ending : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&blocked, ending);
   sigfillset(&all);
-  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigmask(&attributes, &blocked);
   posix_spawnattr_setsigdefault(&attributes, &all);
   const std::vector<std::string> arguments = {
       options_.program,   "--state-dir", options_.state_dir,
