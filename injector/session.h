@@ -105,6 +105,8 @@ class Session {
   // Numbers the links: what an old one says late is not heard.
   uint64_t link_number_ = 0;
   bool registered_ = false;
+  // It was registered, and the stream was given up for silence; nothing was heard of the controller since.
+  bool dropped_ = false;
   bool ever_registered_ = false;
   std::string group_;
   Outbox outbox_;

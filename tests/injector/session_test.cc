@@ -353,6 +353,24 @@ TEST_F(SessionTest, APrivateInjectorEndsWithItsController) {
   EXPECT_FALSE(On());
 }
 
+// A controller that hung until the injector left its stream, and was then killed: the injector used to dial
+// for ever, since no registered stream was lost.
+TEST_F(SessionTest, APrivateInjectorEndsAlsoWhenItsControllerHungBeforeItDied) {
+  options_.session.is_private = true;
+  Start();
+  wire_.Order(ApplyLeak());
+  Live(absl::Seconds(1));
+  wire_.mute = true;
+  time_.RunFor(absl::Seconds(8));
+  EXPECT_FALSE(On());
+  EXPECT_FALSE(ended_.has_value());
+  wire_.reachable = false;
+  wire_.Cut();
+  time_.RunFor(absl::Seconds(3));
+  ASSERT_TRUE(ended_.has_value());
+  EXPECT_TRUE(ended_->clean);
+}
+
 TEST_F(SessionTest, APrivateInjectorDoesNotWaitForEverForItsController) {
   options_.session.is_private = true;
   wire_.reachable = false;
