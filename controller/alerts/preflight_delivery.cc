@@ -62,7 +62,7 @@ class DeliveryChecks {
       for (const AlertingRule* rule : snapshot_.RulesOf(expectation.alert())) {
         if (!CanMatch(snapshot_, *rule, matchers)) continue;
         const AlertRoute route = RouteOf(snapshot_, alertmanager, *rule, expectation);
-        Silences(alertmanager, route.known);
+        Silences(alertmanager, route);
         LiveGroup(alertmanager, *rule, route, matchers);
         if (first && expectation.has_notification()) Routes(alertmanager, route);
         first = false;
@@ -87,16 +87,16 @@ class DeliveryChecks {
     findings_.push_back(MakeFinding(kind, code, expectation_->name(), message, mend));
   }
 
-  void Silences(const AlertmanagerLook& alertmanager, const Labels& known) {
+  void Silences(const AlertmanagerLook& alertmanager, const AlertRoute& route) {
     for (const Silence& silence : alertmanager.silences) {
       if (silence.state == "expired") continue;
       bool certain = true;
       bool possible = true;
       for (const Matcher& matcher : silence.matchers) {
-        if (known.count(matcher.label) > 0) {
-          possible = possible && Matches(matcher, known);
-        } else {
+        if (route.open.count(matcher.label) > 0) {
           certain = false;
+        } else {
+          possible = possible && Matches(matcher, route.known);
         }
       }
       if (!possible || silence.matchers.empty()) continue;

@@ -229,7 +229,9 @@ AlertRoute RouteOf(const AlertingSnapshot& snapshot, const AlertmanagerLook& ale
     if (open.count(name) == 0) route.known.emplace(name, value);
   }
   route.known["alertname"] = rule.name;
-  route.decision = DecideRoutes(alertmanager.config.root, route.known, open);
+  for (const auto& [name, value] : route.known) open.erase(name);
+  route.open = std::move(open);
+  route.decision = DecideRoutes(alertmanager.config.root, route.known, route.open);
   return route;
 }
 

@@ -81,6 +81,8 @@ AlertingSnapshot LookAtAlerting(const v1::Experiment& experiment, const v1::Site
 // ones, and those that the expectation's matchers demand.
 struct AlertRoute {
   Labels known;
+  // Labels that it may have besides.
+  std::set<std::string> open;
   RouteDecision decision;
 };
 AlertRoute RouteOf(const AlertingSnapshot& snapshot, const AlertmanagerLook& alertmanager,
