@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/state_dir.h"
 #include "cli/commands.h"
+#include "cli/private_run.h"
 #include "injector/leftovers.h"
 
 namespace firedrill {
@@ -56,6 +57,7 @@ int LeftoversCommand(const Places& places) {
     std::fprintf(stderr, "firedrill: %s\n", std::string(state_dir.status().message()).c_str());
     return kUsageError;
   }
+  RemoveStaleFolders();
   for (const std::string& line : UndoLeftovers(*state_dir)) std::printf("%s\n", line.c_str());
   const std::vector<NodeLeftovers> left = Leftovers(*state_dir);
   bool needs_a_person = false;

@@ -152,8 +152,7 @@ void PostgresCrowd::Launch(absl::Duration now) {
 int PostgresCrowd::Wanted(absl::Duration now) const {
   // A session that is being opened holds a slot, so as many as there are free slots keep everyone
   // else out. More make each other fail, and take slots that are reserved for a person.
-  const bool taking_back = need_.spares > 0;
-  if (!taking_back) return need_.missing;
+  if (need_.spares == 0 || !need_.to_the_last) return need_.missing;
   if (Expecting(now)) return need_.missing + std::min<int>(expected_, kMostBeforehand);
   if (need_.missing == 0) return 0;
   // Somebody else is at the door (he has just made one of ours fail), or may come: with one more,

@@ -42,6 +42,8 @@ class PostgresCrowd {
     // because we have not said who we are. With these a freed slot is ours before an application,
     // which must begin at the beginning, can ask for it.
     int spares = 0;
+    // Every slot of the server is wanted: an attempt too many is refused, and does no harm.
+    bool to_the_last = false;
   };
 
   struct Options {

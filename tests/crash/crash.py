@@ -165,7 +165,6 @@ class Case:
             self.facts.append("over before")
             return self.finish("the run was over")
         held = self.look.sessions()
-        begun = self.look.journals()
         self.facts.append(f"{len(held)} sessions")
         # Of whom the sessions are that must go now: of the node whose injector was hit, or of both.
         self.struck_backends = self.backends(self.nodes_of(victims))
@@ -178,7 +177,7 @@ class Case:
                 if not victim.ended(5):
                     raise Left(f"process {victim.pid} survived SIGKILL for 5 s")
         if self.victim == CLIENT:
-            self.without_client(begun)
+            self.without_client()
         else:
             self.with_client()
 
@@ -220,7 +219,9 @@ class Case:
             raise Left(f"the client has not ended {CLIENT_ENDS_WITHIN_S} s after {self.name()}") from None
         self.finish("the client had ended")
 
-    def without_client(self, begun):
+    def without_client(self):
+        if self.act != "stop":
+            self.client.wait(10)  # as its shell would: a zombie still has its number
         if self.act == "stop":
             limit = OWNER_LEASE_S + HUNG_EXTRA_S
             self.wait_for_sessions(limit, "hung client")

@@ -101,7 +101,7 @@ class DefectiveLabs(OnALab):
 
     def test_silenced(self):
         result = self.preflight_defect("silenced", "slots-page/delivered", "silenced")
-        self.assertIn("somebody silenced it and forgot", result.out)
+        self.assertIn("amtool silence expire", " ".join(result.out.split()))
 
     def test_exporter_blind(self):
         self.preflight_defect("exporter-blind", "slots-page", "selector-empty")
@@ -132,14 +132,16 @@ class DefectiveLabs(OnALab):
     def test_fault_without_effect_cached_logins(self):
         result = self.drill("cached-logins", LEAK)
         self.assert_end(result, INCONCLUSIVE, "inconclusive", "completed")
-        self.assert_expectation(result, "logins-hurt", "inconclusive", "no-impact")
+        # A shop that asks its database nothing has, now and then, no session that could be cut.
+        self.assertIn(result.expectations()["logins-hurt"],
+                      [("inconclusive", "no-impact"), ("inconclusive", "not-in-force")], result.said)
         self.assertGreater(self.watcher.most_held, 45)
 
     def test_fault_without_effect_leaker_capped(self):
         result = self.drill("leaker-capped", LEAK)
         self.assert_end(result, INCONCLUSIVE, "inconclusive", "completed")
         self.assertIn(("inconclusive", "not-in-force"), result.expectations().values(), result.said)
-        self.assertIn("too many connections for role", result.out)
+        self.assertIn("too many connections for role", " ".join(result.out.split()))
         self.assertEqual(5, self.watcher.most_held)
 
 

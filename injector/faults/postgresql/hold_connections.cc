@@ -176,6 +176,7 @@ class Goal {
     need.missing = std::clamp(WantedAt(now) - have, 0, std::max(0, usable_ - all));
     // The slots that may become free suddenly are those of others.
     if (done_) need.spares = std::clamp(counts.taken - counts.ours, kFewestSpares, kMostSpares);
+    need.to_the_last = !counts_sessions() && Wanted() == usable_;
     return need;
   }
 
