@@ -230,6 +230,36 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
   Pass(result, absl::StrCat("not back: ", result.observed()));
 }
 
+// The node of a fault that was off before its time, though nobody had stopped the run: its injector
+// ended, or the server threw it out.
+const FaultCourse* EndedEarly(const Case& run, const std::string& name) {
+  // A revert is asked for at the controller, and told by the node.
+  constexpr absl::Duration kRoom = absl::Milliseconds(500);
+  if (run.stop.has_value()) return nullptr;
+  const std::optional<Instant> first = run.steps.FirstStart();
+  for (const FaultCourse& fault : run.steps.faults()) {
+    if (fault.planned.name() != name || !fault.start.has_value() || !fault.end.has_value())
+      continue;
+    if (FromProto(fault.planned.duration()) <= absl::ZeroDuration()) continue;
+    absl::Time due = fault.start->at + FromProto(fault.planned.duration());
+    if (run.plan.has_max_duration()) {
+      due = std::min(due, first->at + FromProto(run.plan.max_duration()));
+    }
+    if (fault.end->at + fault.end->error + kRoom < due) return &fault;
+  }
+  return nullptr;
+}
+
+void DoubtEarly(const FaultCourse& fault, Result& result) {
+  const std::string lasted = Short(fault.end->at - fault.start->at);
+  Doubt(
+      result, "ended-early",
+      absl::StrCat("it was off after ", lasted, " of ", Short(FromProto(fault.planned.duration())),
+                   fault.reason.empty() ? "" : absl::StrCat(": ", fault.reason)),
+      absl::StrCat("see what happened on ", fault.planned.node(), ", and run again"));
+  result.set_observed(absl::StrCat(result.observed(), "; off after ", lasted));
+}
+
 }  // namespace
 
 void JudgeEfficacy(Case& run) {
@@ -251,6 +281,7 @@ void JudgeEfficacy(Case& run) {
       *result.mutable_measured() = ToProto(reached->at - start->at);
       Pass(result, absl::StrCat(result.observed().empty() ? "in force" : result.observed(), ", ",
                                 After(reached->at - start->at, absl::StrCat(name, ".start"))));
+      if (const FaultCourse* early = EndedEarly(run, name)) DoubtEarly(*early, result);
       continue;
     }
     if (result.observed().empty()) result.set_observed("nothing was measured");
@@ -259,8 +290,10 @@ void JudgeEfficacy(Case& run) {
     } else if (run.stop.has_value() && !run.steps.Applied(name)) {
       Doubt(result, "cut-short", "the run was stopped before it began");
     } else {
+      // Of a fault that went the ordinary way the reason is that of its end, and explains nothing.
+      const bool ended = weakest != nullptr && weakest->last == v1::FAULT_STATE_REVERTED;
       Doubt(result, "not-in-force",
-            weakest != nullptr && !weakest->reason.empty()
+            weakest != nullptr && !ended && !weakest->reason.empty()
                 ? weakest->reason
                 : std::string("it never measured what was asked of it"),
             "lower the size, or see on the node what stood against it");

@@ -33,6 +33,23 @@ TEST(JudgeEfficacy, AOneShotFaultWithoutEffectIsNotInForce) {
   EXPECT_EQ(Word(judgement, "slots-page"), "passed");
 }
 
+TEST(JudgeEfficacy, AFaultThatWasOffBeforeItsTimeIsInDoubt) {
+  ShopCourse course;
+  course.leak_ended = 38;
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "leak"), "inconclusive ended-early");
+  EXPECT_THAT(Of(judgement, "leak").observed(), ::testing::EndsWith("off after 37.8s"));
+  EXPECT_EQ(judgement.exit_code(), 6);
+}
+
+TEST(JudgeEfficacy, AFaultThatAStopEndedIsNotEarly) {
+  ShopCourse course;
+  course.leak_ended = 33;
+  HistoryBuilder history = ShopHistory(course);
+  history.Stop(32.9, v1::StopRequested::CAUSE_OPERATOR, "enough");
+  EXPECT_EQ(Word(Judge(history.Build()), "leak"), "passed");
+}
+
 TEST(JudgeImpact, NotReachedLeavesWhatDependsOnItInDoubt) {
   ShopCourse course;
   course.logins = [](double) { return 100.0; };
