@@ -90,15 +90,15 @@ absl::StatusOr<std::unique_ptr<Monitoring>> Monitoring::Start(const MonitoringOp
   ASSIGN_OR_RETURN(self->prometheus_,
                    Child::Start({.arguments = {kPrometheus, "--config.file", dir + "/prometheus.yml",
                                                "--storage.tsdb.path", dir + "/tsdb",
-                                               "--storage.tsdb.no-lockfile",
                                                absl::StrCat("--web.listen-address=127.0.0.1:",
                                                             self->prometheus_port_)},
                                  .log = dir + "/prometheus.log"}));
   const bool ready = Eventually([&] {
+    if (!self->prometheus_->Running() || !self->alertmanager_->Running()) return true;
     return Answers(self->alertmanager_url() + "/-/ready") &&
            Answers(self->prometheus_url() + "/api/v1/query?query=app_up", "\"app_up\"");
   });
-  if (ready) return self;
+  if (ready && self->prometheus_->Running() && self->alertmanager_->Running()) return self;
   return absl::UnavailableError(absl::StrCat("the monitoring did not start: ",
                                              ReadFile(dir + "/prometheus.log"),
                                              ReadFile(dir + "/am.log")));
