@@ -30,24 +30,24 @@ class ThreadedFault final : public RunningFault {
     thread_.join();
   }
 
-  void Prepare() override { Want(prepare_); }
+  void Prepare() override { Want(&ThreadedFault::prepare_); }
   void Apply(absl::Duration ends_at) override {
     {
       MutexLock lock(mutex_);
       ends_at_ = ends_at;
     }
-    Want(apply_);
+    Want(&ThreadedFault::apply_);
   }
-  void Adopt() override { Want(adopt_); }
+  void Adopt() override { Want(&ThreadedFault::adopt_); }
   void Revert() override {
-    Want(revert_);
+    Want(&ThreadedFault::revert_);
     acting_.request_stop();
   }
 
  private:
-  void Want(bool& what) FD_EXCLUDES(mutex_) {
+  void Want(bool ThreadedFault::*what) FD_EXCLUDES(mutex_) {
     MutexLock lock(mutex_);
-    what = true;
+    this->*what = true;
     changed_.NotifyAll();
   }
 
@@ -143,11 +143,12 @@ class ThreadedFault final : public RunningFault {
 
 }  // namespace
 
-RunningFaultFactory ThreadedFaults(Executor& executor, Node& node, Journal& journal) {
-  return [&executor, &node, &journal](
+RunningFaultFactory ThreadedFaultsOf(MakeOneFault make, Executor& executor, Node& node,
+                                     Journal& journal) {
+  return [make = std::move(make), &executor, &node, &journal](
              const std::string& run, const v1::PlannedFault& planned,
              FaultNews news) -> absl::StatusOr<std::unique_ptr<RunningFault>> {
-    ASSIGN_OR_RETURN(std::unique_ptr<Fault> fault, MakeFault(planned.fault()));
+    ASSIGN_OR_RETURN(std::unique_ptr<Fault> fault, make(planned.fault()));
     auto life = std::make_unique<FaultLife>(run, planned, std::move(fault), node, journal,
                                             executor.clock());
     try {
@@ -158,6 +159,10 @@ RunningFaultFactory ThreadedFaults(Executor& executor, Node& node, Journal& jour
                        "; raise the limit of processes (ulimit -u)"));
     }
   };
+}
+
+RunningFaultFactory ThreadedFaults(Executor& executor, Node& node, Journal& journal) {
+  return ThreadedFaultsOf(MakeFault, executor, node, journal);
 }
 
 }  // namespace firedrill

@@ -40,7 +40,13 @@ class RunningFault {
 using RunningFaultFactory = std::function<absl::StatusOr<std::unique_ptr<RunningFault>>(
     const std::string& run, const v1::PlannedFault& planned, FaultNews news)>;
 
-// Faults on threads. All outlive what the factory makes.
+// Makes the fault of one order; MakeFault() of the registry, or a test's own.
+using MakeOneFault = std::function<absl::StatusOr<std::unique_ptr<Fault>>(const v1::Fault&)>;
+
+// Faults on threads of their own. All outlive what the factory makes.
+RunningFaultFactory ThreadedFaultsOf(MakeOneFault make, Executor& executor, Node& node,
+                                     Journal& journal);
+// Those of the registry.
 RunningFaultFactory ThreadedFaults(Executor& executor, Node& node, Journal& journal);
 
 }  // namespace firedrill

@@ -1,12 +1,14 @@
 // The door to PostgreSQL, over libpq's asynchronous calls.
 #include "injector/os/postgres.h"
 
+#include <arpa/inet.h>
 #include <netdb.h>
 #include <poll.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -15,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/secret.h"
 #include "base/status_macros.h"
 #include "base/text.h"
@@ -119,47 +122,56 @@ absl::Status ParseConnectionError(absl::string_view text) {
   return status;
 }
 
-// libpq would resolve the name while connecting, and block beyond any deadline.
-absl::StatusOr<std::vector<std::string>> Resolve(const std::string& host,
-                                                 const Patience& patience) {
-  struct Question {
-    std::string host;
-    addrinfo hints{};
-    gaicb request{};
-  };
-  auto question = std::make_unique<Question>();
-  question->host = host;
-  question->hints.ai_socktype = SOCK_STREAM;
-  question->request.ar_name = question->host.c_str();
-  question->request.ar_request = &question->hints;
-  gaicb* list[] = {&question->request};
-  int error = getaddrinfo_a(GAI_NOWAIT, list, 1, nullptr);
-  if (error != 0) return absl::UnavailableError(gai_strerror(error));
-  while ((error = gai_error(&question->request)) == EAI_INPROGRESS) {
-    const absl::Status status = patience.Check();
-    if (!status.ok()) {
-      // A request that cannot be cancelled any more still writes into its question.
-      if (gai_cancel(&question->request) == EAI_NOTCANCELED) (void)question.release();
-      return InContext(status, absl::StrCat("resolving the name ", host), "");
-    }
-    const timespec look = absl::ToTimespec(kLook);
-    gai_suspend(list, 1, &look);
-  }
-  if (error != 0) {
-    return absl::NotFoundError(absl::StrCat("resolving the name ", host, ": ", gai_strerror(error),
-                                            "; check the profile's host"));
-  }
+std::vector<std::string> Addresses(const addrinfo* list) {
   std::vector<std::string> addresses;
-  for (const addrinfo* at = question->request.ar_result; at != nullptr; at = at->ai_next) {
+  for (const addrinfo* at = list; at != nullptr && addresses.size() < kMostAddresses;
+       at = at->ai_next) {
     char text[NI_MAXHOST];
-    if (addresses.size() < kMostAddresses &&
-        getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) ==
-            0) {
+    if (getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) ==
+        0) {
       addresses.emplace_back(text);
     }
   }
-  freeaddrinfo(question->request.ar_result);
   return addresses;
+}
+
+// The answer of a resolver that may take longer than anybody waits for it.
+struct Resolution {
+  Mutex mutex;
+  CondVar changed;
+  bool done FD_GUARDED_BY(mutex) = false;
+  int error FD_GUARDED_BY(mutex) = 0;
+  std::vector<std::string> addresses FD_GUARDED_BY(mutex);
+};
+
+// libpq would resolve the name while connecting, and block beyond any deadline.
+absl::StatusOr<std::vector<std::string>> Resolve(const std::string& host,
+                                                 const Patience& patience) {
+  const auto resolution = std::make_shared<Resolution>();
+  std::thread([resolution, host] {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* list = nullptr;
+    const int error = getaddrinfo(host.c_str(), nullptr, &hints, &list);
+    MutexLock lock(resolution->mutex);
+    resolution->error = error;
+    resolution->addresses = Addresses(list);
+    if (list != nullptr) freeaddrinfo(list);
+    resolution->done = true;
+    resolution->changed.NotifyAll();
+  }).detach();
+  MutexLock lock(resolution->mutex);
+  while (!resolution->done) {
+    const absl::Status status = patience.Check();
+    if (!status.ok()) return InContext(status, absl::StrCat("resolving the name ", host), "");
+    resolution->changed.WaitFor(resolution->mutex, kLook);
+  }
+  if (resolution->error != 0) {
+    return absl::NotFoundError(absl::StrCat("resolving the name ", host, ": ",
+                                            gai_strerror(resolution->error),
+                                            "; check the profile's host"));
+  }
+  return resolution->addresses;
 }
 
 void IgnoreNotice(void*, const PGresult*) {}
@@ -197,7 +209,14 @@ absl::StatusOr<PostgresAccount> FindAccount(const v1::PostgresqlServer& server,
   account.ssl_mode = server.ssl_mode();
   ASSIGN_OR_RETURN(account.password, ResolveSecret(server.password()));
   if (!absl::StartsWith(account.host, "/")) {
-    ASSIGN_OR_RETURN(account.addresses, Resolve(account.host, patience));
+    in6_addr ignored;
+    const bool number = inet_pton(AF_INET, account.host.c_str(), &ignored) == 1 ||
+                        inet_pton(AF_INET6, account.host.c_str(), &ignored) == 1;
+    if (number) {
+      account.addresses = {account.host};
+    } else {
+      ASSIGN_OR_RETURN(account.addresses, Resolve(account.host, patience));
+    }
   }
   return account;
 }

@@ -131,7 +131,7 @@ void PostgresCrowd::Look(std::stop_token stop, absl::Duration now) {
         RealClock().Boot() +
         (attempts_.empty() || need_.spares == 0 || Expecting(now) ? kLookEvery : kLookWhileOpening);
   } else {
-    now_.trouble = need.status();
+    Trouble(need.status());
     next_look_ = RealClock().Boot() + kRetryAfterTrouble;
   }
 }
@@ -156,8 +156,10 @@ int PostgresCrowd::Wanted(absl::Duration now) const {
   if (Expecting(now)) return need_.missing + std::min<int>(expected_, kMostBeforehand);
   if (need_.missing == 0) return 0;
   // Somebody else is at the door (he has just made one of ours fail), or may come: with one more,
-  // the next failure does not leave the door open.
-  return need_.missing + (refused_in_a_row_ > 0 || need_.missing == 1 ? 1 : 0);
+  // the next failure does not leave the door open. But then ours make each other fail, too: every
+  // third failure makes room.
+  const bool cover = need_.missing == 1 || refused_in_a_row_ > 0;
+  return need_.missing + (cover && refused_in_a_row_ % 3 != 2 ? 1 : 0);
 }
 
 void PostgresCrowd::Begin(std::unique_ptr<PostgresSession> session) {
@@ -209,7 +211,7 @@ void PostgresCrowd::Collect() {
       --need_.missing;
       refused_in_a_row_ = 0;
       ++now_.opened;
-      now_.trouble = absl::OkStatus();
+      now_.trouble.clear();
       Hold(std::move(attempt->session));
     } else {
       Failed(attempt->result, RealClock().Boot());
@@ -219,8 +221,13 @@ void PostgresCrowd::Collect() {
   Launch(RealClock().Boot());
 }
 
+void PostgresCrowd::Trouble(const absl::Status& status) {
+  now_.trouble = std::string(status.message());
+  now_.trouble_code = status.code();
+}
+
 void PostgresCrowd::Failed(const absl::Status& status, absl::Duration now) {
-  now_.trouble = status;
+  Trouble(status);
   if (SqlState(status) != kTooManyConnections) {
     next_try_ = now + kRetryAfterTrouble;
     return;
@@ -233,7 +240,7 @@ void PostgresCrowd::Failed(const absl::Status& status, absl::Duration now) {
 void PostgresCrowd::Hold(std::unique_ptr<PostgresSession> session) {
   if (options_.statement) {
     if (const absl::Status status = session->Send(options_.statement()); !status.ok()) {
-      now_.trouble = status;
+      Trouble(status);
       return;
     }
   }
@@ -252,7 +259,7 @@ void PostgresCrowd::ServeHeld() {
     if (found == held_.end()) continue;
     const absl::Status status = found->second->Drain();
     if (status.ok()) continue;
-    now_.trouble = status;
+    Trouble(status);
     ++now_.lost;
     // Closing the socket also takes it out of the epoll set.
     held_.erase(found);

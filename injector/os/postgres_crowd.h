@@ -31,8 +31,9 @@ class PostgresCrowd {
     uint64_t lost = 0;
     // For want of a free slot.
     uint64_t refused = 0;
-    // Why the last attempt, or the last look, failed; OK after a success.
-    absl::Status trouble;
+    // Why the last attempt, or the last look, failed; empty after a success.
+    std::string trouble;
+    absl::StatusCode trouble_code = absl::StatusCode::kOk;
   };
 
   struct Need {
@@ -95,6 +96,7 @@ class PostgresCrowd {
   void Collect() FD_EXCLUDES(mutex_);
   void Hold(std::unique_ptr<PostgresSession> session);
   void ServeHeld();
+  void Trouble(const absl::Status& status);
   void Failed(const absl::Status& status, absl::Duration now);
   void Publish() FD_EXCLUDES(mutex_);
 

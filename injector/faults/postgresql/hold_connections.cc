@@ -254,8 +254,8 @@ class HoldConnections final : public Fault, public Prepares {
     std::string detail =
         absl::StrCat(counts.taken, " of ", control_->usable(), " usable slots taken, ",
                      counts.ours_as_asked, " by this fault (", ServerState(message_.state()), ")");
-    if (!crowd.trouble.ok() && !observation.reached()) {
-      absl::StrAppend(&detail, "; last: ", crowd.trouble.message());
+    if (!crowd.trouble.empty() && !observation.reached()) {
+      absl::StrAppend(&detail, "; last: ", crowd.trouble);
     }
     observation.set_detail(detail);
     auto& figures = *observation.mutable_figures();
@@ -342,8 +342,8 @@ class HoldConnections final : public Fault, public Prepares {
     for (;;) {
       const PostgresCrowd::Figures figures = crowd_->figures();
       if (figures.opened > 0 || figures.refused > 0) return absl::OkStatus();
-      if (!figures.trouble.ok()) {
-        return Annotate(figures.trouble,
+      if (!figures.trouble.empty()) {
+        return Annotate(absl::Status(figures.trouble_code, figures.trouble),
                         absl::StrCat("holding connections with profile ", message_.profile()));
       }
       RETURN_IF_ERROR(Annotate(patience.Check(), "opening the first session"));
