@@ -241,7 +241,7 @@ class RefusalsAndInterrupts(OnALab):
         return preexec
 
     def test_full_disk_under_the_history(self):
-        self.refused("No space left on device", preexec=self.full_disk(self.state))
+        self.refused(self.state, "disk is full", preexec=self.full_disk(self.state))
 
     def test_full_disk_under_the_journal(self):
         preexec = self.full_disk(os.path.join(self.state, "nodes"))
@@ -276,7 +276,8 @@ class RefusalsAndInterrupts(OnALab):
     def test_ctrl_c_before_anything_is_broken(self):
         begun = time.monotonic()
         self.interrupt(signal.SIGINT, lambda: time.monotonic() - begun > 1.5)
-        self.assert_nothing_injected()
+        # One may have been opened to see whether the fault would be able to act.
+        self.assertLessEqual(self.watcher.most_held, 1)
 
     def test_plan_touches_nothing(self):
         result = self.end(self.start("plan", EXPERIMENT))
