@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "base/time_proto.h"
 
@@ -43,11 +44,41 @@ CREATE TABLE IF NOT EXISTS inbox (
 )sql";
 
 absl::Status Failed(absl::string_view doing, const std::string& path, const SQLite::Exception& error) {
-  const absl::StatusCode code =
-      error.getErrorCode() == SQLITE_FULL ? absl::StatusCode::kResourceExhausted
-                                          : absl::StatusCode::kUnavailable;
-  return absl::Status(code, absl::StrCat(doing, " the history in ", path, ": ", error.what(),
-                                         "; check the disk's free space and the file's owner"));
+  const auto said = [&](absl::StatusCode code, absl::string_view next) {
+    return absl::Status(code, absl::StrCat(doing, " the history in ", path, ": ", error.what(), "; ", next));
+  };
+  switch (error.getErrorCode()) {
+    case SQLITE_FULL:
+      return said(absl::StatusCode::kResourceExhausted, "make space on the disk");
+    case SQLITE_BUSY:
+      return said(absl::StatusCode::kUnavailable, "another process holds it for long; try again");
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT:
+      return said(absl::StatusCode::kDataLoss,
+                  "it is no history of firedrill, or a damaged one: move the file away, and keep it");
+    default:
+      return said(absl::StatusCode::kUnavailable, "check the disk's free space and the file's owner");
+  }
+}
+
+absl::Status Newer(const std::string& path, int version) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("opening the history in ", path, ": it was written by a newer firedrill (schema ",
+                   version, ", this one knows ", kSchemaVersion, "); use that one"));
+}
+
+// Switching needs the file for itself, and SQLite gives up at once where another process is doing the same.
+void UseWriteAheadLog(SQLite::Database& database) {
+  const absl::Time until = absl::Now() + absl::Milliseconds(kBusyMilliseconds);
+  while (true) {
+    try {
+      database.exec("PRAGMA journal_mode = WAL");
+      return;
+    } catch (const SQLite::Exception& error) {
+      if (error.getErrorCode() != SQLITE_BUSY || absl::Now() > until) throw;
+    }
+    absl::SleepFor(absl::Milliseconds(5));
+  }
 }
 
 }  // namespace
@@ -62,16 +93,19 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string
     auto database = std::make_unique<SQLite::Database>(
         path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyMilliseconds);
     chmod(path.c_str(), 0600);
-    database->exec("PRAGMA journal_mode = WAL");
+    int version = database->execAndGet("PRAGMA user_version").getInt();
+    if (version > kSchemaVersion) return Newer(path, version);
+    UseWriteAheadLog(*database);
     database->exec("PRAGMA synchronous = FULL");
-    const int version = database->execAndGet("PRAGMA user_version").getInt();
-    if (version > kSchemaVersion) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "opening the history in ", path, ": it was written by a newer firedrill (schema ", version,
-          ", this one knows ", kSchemaVersion, "); use that one"));
+    if (version < kSchemaVersion) {
+      // Several may find the same new file: who comes second finds the first one's work.
+      SQLite::Transaction making(*database, SQLite::TransactionBehavior::IMMEDIATE);
+      version = database->execAndGet("PRAGMA user_version").getInt();
+      if (version > kSchemaVersion) return Newer(path, version);
+      database->exec(kSchema);
+      database->exec(absl::StrCat("PRAGMA user_version = ", kSchemaVersion));
+      making.commit();
     }
-    database->exec(kSchema);
-    database->exec(absl::StrCat("PRAGMA user_version = ", kSchemaVersion));
     return std::unique_ptr<SqliteStore>(new SqliteStore(path, std::move(database)));
   } catch (const SQLite::Exception& error) {
     return Failed("opening", path, error);
@@ -167,7 +201,7 @@ absl::StatusOr<std::vector<v1::Event>> SqliteStore::Read(const std::string& run,
     known.bind(1, run);
     if (!known.executeStep()) {
       return absl::NotFoundError(absl::StrCat("reading run ", run, ": there is no such run in ",
-                                              path_, "; `firedrill get runs` lists what there is"));
+                                              path_, "; `firedrill runs` lists what there is"));
     }
     SQLite::Statement rows(*database_,
                            "SELECT body FROM event WHERE run = ? AND seq >= ? ORDER BY seq");

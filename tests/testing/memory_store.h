@@ -1,6 +1,7 @@
 // The store in memory, for simulations: the same contract as the real one, and a disk that can fail.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -46,11 +47,11 @@ class MemoryStore final : public Store {
   absl::StatusOr<std::vector<v1::RunSummary>> List(uint32_t at_most) const override {
     std::vector<v1::RunSummary> list;
     for (const auto& [run, kept] : runs_) {
-      if (list.size() == at_most) break;
       v1::RunSummary& summary = list.emplace_back();
       summary.set_run(run);
-      summary.set_experiment(kept.events.front().created().experiment().metadata().name());
-      *summary.mutable_created() = kept.events.front().at();
+      const v1::Event& created = kept.events.front();
+      summary.set_experiment(created.created().experiment().metadata().name());
+      *summary.mutable_created() = created.at();
       for (const v1::Event& event : kept.events) {
         if (event.has_phase()) summary.set_phase(event.phase().phase());
         if (event.has_finished()) {
@@ -59,6 +60,13 @@ class MemoryStore final : public Store {
         }
       }
     }
+    const auto key = [](const v1::RunSummary& summary) {
+      return std::tuple(summary.created().seconds(), summary.created().nanos(), summary.run());
+    };
+    std::sort(list.begin(), list.end(), [&key](const v1::RunSummary& a, const v1::RunSummary& b) {
+      return key(a) > key(b);
+    });
+    if (list.size() > at_most) list.resize(at_most);
     return list;
   }
   absl::StatusOr<bool> Deliver(const std::string& receiver, const std::string& fingerprint,
