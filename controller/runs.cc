@@ -65,7 +65,7 @@ void Runs::Plan(const v1::Experiment& experiment, uint64_t seed,
           input.nodes = fleet_.Connected();
           absl::BitGen random;
           input.seed = seed != 0 ? seed : absl::Uniform<uint64_t>(random, 1, 1u << 31);
-          input.run = NewRunId();
+          input.run = options_.name_run ? options_.name_run() : NewRunId();
           input.alerting = std::move(*facts);
           done(MakePlan(input));
         });
@@ -169,6 +169,11 @@ absl::Status Runs::Stop(const std::string& run, v1::StopRequested stop) {
   }
   found->second.conductor->Stop(std::move(stop));
   return absl::OkStatus();
+}
+
+const RunState* Runs::StateOf(const std::string& run) const {
+  auto found = runs_.find(run);
+  return found == runs_.end() ? nullptr : &found->second.conductor->state();
 }
 
 size_t Runs::StopEvery(const v1::StopRequested& stop) {

@@ -27,6 +27,8 @@ class Runs {
     // Nodes that a plan waits for; those of the site, for private runs.
     std::set<std::string> awaited;
     absl::Duration await_nodes = absl::Seconds(10);
+    // Names a new run; NewRunId() where it is empty. A simulation names its own, to replay bit for bit.
+    std::function<std::string()> name_run;
   };
   // Makes what a run needs besides its injectors. An error says why a run cannot start now.
   using MakeSurroundings = std::function<absl::StatusOr<std::unique_ptr<Surroundings>>()>;
@@ -55,6 +57,8 @@ class Runs {
   bool Watch(const std::string& run, Watcher watcher);
   bool Going(const std::string& run) const { return runs_.count(run) > 0; }
   size_t going() const { return runs_.size(); }
+  // Null for a run that is not going on; valid until something happens to it.
+  const RunState* StateOf(const std::string& run) const;
   // Called whenever a run has ended.
   void OnEnded(std::function<void()> ended) { ended_ = std::move(ended); }
 
