@@ -128,6 +128,10 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
   options.pid = static_cast<uint32_t>(getpid());
   options.capabilities = RegisteredCapabilities();
   options.warden.give_up = GiveUp;
+  std::unique_ptr<Watchdog> watchdog;
+  options.warden.lease_shortened = [&watchdog] {
+    if (watchdog != nullptr) watchdog->BeatNow();
+  };
   options.session.is_private = flags.is_private;
   if (flags.is_private) options.session.grace = kPrivateGrace;
   if (!flags.grace.empty()) {
@@ -137,7 +141,6 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
   }
 
   std::unique_ptr<Injector> injector;
-  std::unique_ptr<Watchdog> watchdog;
   absl::Status started;
   loop.Run([&] {
     started = [&]() -> absl::Status {

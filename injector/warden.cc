@@ -126,6 +126,7 @@ absl::StatusOr<Warden::Entry*> Warden::NewEntry(const Key& key, const v1::Planne
     return absl::ResourceExhaustedError(
         absl::StrCat("the node ", node_.name(), " carries ", kMostFaults, " faults already"));
   }
+  const absl::Duration smallest = SmallestLease();
   const uint64_t serial = next_serial_++;
   ASSIGN_OR_RETURN(std::unique_ptr<RunningFault> running,
                    factory_(key.first, planned, NewsFor(key, serial)));
@@ -140,6 +141,7 @@ absl::StatusOr<Warden::Entry*> Warden::NewEntry(const Key& key, const v1::Planne
                     : options_.lease;
   entry.lease = std::clamp(entry.lease, options_.shortest_lease, options_.longest_lease);
   entry.lease_until = executor_.clock().Boot() + entry.lease;
+  if (entry.lease < smallest && options_.lease_shortened) options_.lease_shortened();
   return &entry;
 }
 
@@ -316,7 +318,7 @@ void Warden::OnWatch() {
 absl::Duration Warden::SmallestLease() const {
   absl::Duration smallest = options_.lease;
   for (const auto& [key, entry] : entries_) {
-    if (entry.touched) smallest = std::min(smallest, entry.lease);
+    smallest = std::min(smallest, entry.lease);
   }
   return smallest;
 }

@@ -38,6 +38,9 @@ class Warden {
     // dies with it is gone and the reaper undoes the rest.
     absl::Duration give_up_after = absl::Seconds(20);
     std::function<void(const std::string& why)> give_up;
+    // SmallestLease() has become smaller. Called before the fault whose lease it is has touched anything, so
+    // that whoever watches for hangs is no more patient than that fault.
+    std::function<void()> lease_shortened;
     // How often what is stuck is tried again.
     absl::Duration retry_stuck = absl::Seconds(5);
   };
@@ -75,7 +78,8 @@ class Warden {
   // Everything that is on, by run and name.
   std::vector<v1::ActiveFault> active() const;
   const std::vector<v1::Leftover>& leftovers() const { return leftovers_; }
-  // The smallest of what is on, else the default: the reaper must not be more patient.
+  // The smallest of what is on or prepared (that holds a connection already), else the default: the reaper
+  // must not be more patient.
   absl::Duration SmallestLease() const;
 
  private:

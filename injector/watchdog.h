@@ -34,6 +34,8 @@ class Watchdog {
 
   // Starts the reaper; an error where that is not possible.
   absl::Status Start();
+  // A beat at once: the lease has become shorter, and the reaper must know before anything relies on it.
+  void BeatNow();
   // The injector ends in good order: the reaper replays what is left, if anything, and ends without a word.
   void Goodbye();
 
@@ -50,6 +52,7 @@ class Watchdog {
   pid_t pid_ = 0;
   int starts_ = 0;
   bool said_goodbye_ = false;
+  bool lost_ = false;
   Executor::TimerId timer_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

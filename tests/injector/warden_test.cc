@@ -320,6 +320,37 @@ TEST_F(WardenTest, TheLeaseOfThePlanCounts) {
   EXPECT_EQ(warden_->SmallestLease(), absl::Seconds(5));
 }
 
+// A prepared fault has its control connection, which a hung injector would hold.
+TEST_F(WardenTest, APreparedFaultShortensTheSmallestLease) {
+  v1::PlannedFault planned = Planned();
+  *planned.mutable_lease() = ToProto(absl::Seconds(2));
+  Handle(PrepareOf(planned));
+  EXPECT_EQ(warden_->SmallestLease(), absl::Seconds(2));
+}
+
+TEST_F(WardenTest, SaysThatALeaseIsShorterBeforeTheFaultTouchesAnything) {
+  std::vector<absl::Duration> said;
+  options_.lease_shortened = [&] {
+    EXPECT_FALSE(On());
+    said.push_back(warden_->SmallestLease());
+  };
+  Open();
+  v1::PlannedFault planned = Planned();
+  *planned.mutable_lease() = ToProto(absl::Seconds(2));
+  Handle(PrepareOf(planned));
+  EXPECT_THAT(said, ElementsAre(absl::Seconds(2)));
+  Handle(ApplyOf(planned));
+  EXPECT_THAT(said, SizeIs(1)) << "nothing has changed";
+  v1::PlannedFault shorter = Planned("shorter");
+  *shorter.mutable_lease() = ToProto(absl::Seconds(1));
+  Handle(ApplyOf(shorter));
+  EXPECT_THAT(said, ElementsAre(absl::Seconds(2), absl::Seconds(1)));
+  v1::PlannedFault longer = Planned("longer");
+  *longer.mutable_lease() = ToProto(absl::Seconds(3));
+  Handle(ApplyOf(longer));
+  EXPECT_THAT(said, SizeIs(2));
+}
+
 TEST_F(WardenTest, RenewalNeverExtendsPastTheAbsoluteEnd) {
   Handle(ApplyOf(Planned(), absl::Seconds(10)));
   Live(absl::Milliseconds(9900));

@@ -24,6 +24,9 @@ namespace {
 constexpr absl::Duration kLookTimeout = absl::Milliseconds(500);
 // The server's own time-outs end our sessions so long after the fault's end.
 constexpr absl::Duration kNetMargin = absl::Seconds(1);
+// In milliseconds: how soon the server sees that a busy session's other end is gone. Part of the promise
+// that a hung injector's sessions are gone 0.1 s after the lease.
+constexpr char kNoticeOurEnd[] = "100";
 // Descriptors that this process needs for everything else.
 constexpr size_t kOtherDescriptors = 128;
 // Connections kept ready to take back what others lose.
@@ -310,7 +313,7 @@ class HoldConnections final : public Fault, public Prepares {
       const absl::Duration net =
           std::max(absl::ZeroDuration(), end - RealClock().Boot()) + kNetMargin;
       const std::string ms = absl::StrCat(absl::ToInt64Milliseconds(net));
-      return PostgresSettings{{"client_connection_check_interval", "250"},
+      return PostgresSettings{{"client_connection_check_interval", kNoticeOurEnd},
                               {"statement_timeout", ms},
                               {"idle_session_timeout", ms},
                               {"idle_in_transaction_session_timeout", ms},
