@@ -63,6 +63,8 @@ absl::Status Conductor::Begin(v1::RunCreated created) {
 
 void Conductor::Stop(v1::StopRequested stop) {
   if (finished()) return;
+  // Who asks again for the same reason changes nothing.
+  if (state_.stop.has_value() && state_.stop->cause() == stop.cause()) return;
   v1::Event event;
   *event.mutable_stop() = std::move(stop);
   Record(std::move(event));
@@ -70,13 +72,13 @@ void Conductor::Stop(v1::StopRequested stop) {
 
 bool Conductor::Record(v1::Event event) {
   if (finished()) return true;
-  if (event.source().empty()) event.set_source(kSource);
   queue_.push_back(std::move(event));
   if (recording_) return true;  // The loop below is further up the stack.
   recording_ = true;
   while (!queue_.empty() && !finished()) {
     v1::Event next = std::move(queue_.front());
     queue_.pop_front();
+    if (next.source().empty()) next.set_source(kSource);
     next.set_run(run_);
     next.set_seq(next_seq_);
     next.set_epoch(fleet_.options().epoch);
@@ -104,7 +106,6 @@ bool Conductor::Record(v1::Event event) {
 
 void Conductor::StopForLostStore() {
   v1::Event event;
-  event.set_source(kSource);
   event.mutable_stop()->set_cause(v1::StopRequested::CAUSE_SHUTDOWN);
   event.mutable_stop()->set_by("controller");
   event.mutable_stop()->set_reason(

@@ -137,6 +137,8 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
   if (!same) {
     node.reports_taken = 0;
     node.fresh = true;
+  }
+  if (restarted) {
     // What was asked of the process before may not happen in this one; only undoing is repeated.
     std::erase_if(node.kept, [](const Kept& kept) { return !kept.command.has_revert(); });
   }

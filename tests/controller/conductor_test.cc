@@ -1,0 +1,392 @@
+// The conductor's promises: nothing happens that is not written down first, events keep their order, and a
+// history that cannot be written ends the run with everything undone.
+#include "controller/conductor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/time_proto.h"
+#include "controller/judge.h"
+#include "tests/controller/rehearsal.h"
+#include "tests/testing/memory_store.h"
+#include "tests/testing/sim_executor.h"
+
+namespace firedrill {
+namespace {
+
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+std::string Describe(const v1::Event& event) {
+  switch (event.body_case()) {
+    case v1::Event::kCreated:
+      return "created";
+    case v1::Event::kPhase:
+      return absl::StrCat("phase ", v1::Phase_Name(event.phase().phase()).substr(6));
+    case v1::Event::kCommand:
+      return absl::StrCat(event.command().command().id().verb(), " ", event.command().command().id().name());
+    case v1::Event::kTimer:
+      return absl::StrCat("timer ", event.timer().name());
+    case v1::Event::kFault:
+      return absl::StrCat("report ", event.fault().fault(), " ",
+                          v1::FaultState_Name(event.fault().state()).substr(12));
+    case v1::Event::kStop:
+      return absl::StrCat("stop ", v1::StopRequested::Cause_Name(event.stop().cause()).substr(6));
+    case v1::Event::kFinished:
+      return absl::StrCat("finished ", v1::Outcome_Name(event.finished().outcome()).substr(8));
+    case v1::Event::kPreflightFinished:
+      return "preflight finished";
+    case v1::Event::kNode:
+      return absl::StrCat("node ", event.node().node(), event.node().connected() ? " on" : " off");
+    default:
+      return "other";
+  }
+}
+
+// A store that says, in one order with everything else, when something is written.
+class ListeningStore final : public Store {
+ public:
+  explicit ListeningStore(std::vector<std::string>& order) : order_(order) {}
+  absl::StatusOr<uint64_t> TakeEpoch() override { return memory.TakeEpoch(); }
+  absl::Status Append(const std::string& run, uint64_t expected_seq, uint64_t epoch,
+                      const std::vector<v1::Event>& events) override {
+    const absl::Status status = memory.Append(run, expected_seq, epoch, events);
+    for (const v1::Event& event : events) {
+      order_.push_back(absl::StrCat(status.ok() ? "wrote " : "LOST ", Describe(event)));
+    }
+    return status;
+  }
+  absl::StatusOr<std::vector<v1::Event>> Read(const std::string& run, uint64_t from) const override {
+    return memory.Read(run, from);
+  }
+  absl::StatusOr<std::vector<v1::RunSummary>> List(uint32_t at_most) const override {
+    return memory.List(at_most);
+  }
+  absl::StatusOr<bool> Deliver(const std::string& receiver, const std::string& fingerprint,
+                               absl::Time starts_at, const std::string& status) override {
+    return memory.Deliver(receiver, fingerprint, starts_at, status);
+  }
+  MemoryStore memory;
+
+ private:
+  std::vector<std::string>& order_;
+};
+
+class FakeSurroundings final : public Surroundings {
+ public:
+  FakeSurroundings(std::vector<std::string>& order, Sink& sink) : order_(order), sink_(sink) {}
+  void Preflight(const v1::RunCreated&, Sink sink) override {
+    order_.push_back("did preflight");
+    sink_ = std::move(sink);
+  }
+  void StartProbes(const v1::RunCreated&, Sink) override { order_.push_back("did start probes"); }
+  void StopProbes() override { order_.push_back("did stop probes"); }
+  void Announce(const v1::RunCreated&, const std::string& what, const std::string&, Sink) override {
+    order_.push_back(absl::StrCat("did announce ", what));
+  }
+
+ private:
+  std::vector<std::string>& order_;
+  Sink& sink_;
+};
+
+// The node's end of its stream. With `honest` it does at once what it is asked to.
+class FakeInjector final : public Link<v1::ConnectResponse>, public std::enable_shared_from_this<FakeInjector> {
+ public:
+  FakeInjector(SimExecutor& executor, std::vector<std::string>& order, std::string node)
+      : executor_(executor), order_(order), node_(std::move(node)) {}
+  void Dial(Fleet& fleet) {
+    up_ = fleet.Accept(shared_from_this());
+    v1::ConnectRequest message;
+    message.mutable_registration()->set_node(node_);
+    message.mutable_registration()->set_instance("i");
+    up_.message(message);
+  }
+  void Send(const v1::ConnectResponse& message) override {
+    if (message.has_ping()) {
+      v1::ConnectRequest pong;
+      pong.mutable_pong()->set_number(message.ping().number());
+      executor_.Post([this, pong] { up_.message(pong); });
+    }
+    if (message.has_report_ack()) acknowledged = message.report_ack().number();
+    if (!message.has_command()) return;
+    const v1::Command& command = message.command();
+    order_.push_back(absl::StrCat("sent ", command.id().verb(), " ", command.id().name()));
+    if (!honest) return;
+    if (command.has_apply()) Report(command.id().name(), v1::FAULT_STATE_ACTIVE);
+    if (command.has_revert()) Report(command.id().name(), v1::FAULT_STATE_REVERTED);
+  }
+  void Close(absl::Status) override {}
+  void Report(const std::string& fault, v1::FaultState state) {
+    v1::ConnectRequest message;
+    message.mutable_report()->set_number(++reports_);
+    v1::Event& event = *message.mutable_report()->mutable_event();
+    event.set_run("r1");
+    event.mutable_fault()->set_fault(fault);
+    event.mutable_fault()->set_node(node_);
+    event.mutable_fault()->set_state(state);
+    event.mutable_fault()->mutable_observation()->set_reached(state == v1::FAULT_STATE_ACTIVE);
+    executor_.Post([this, message] { up_.message(message); });
+  }
+  void Cut() { up_.closed(absl::UnavailableError("cut")); }
+
+  bool honest = true;
+  uint64_t acknowledged = 0;
+
+ private:
+  SimExecutor& executor_;
+  std::vector<std::string>& order_;
+  const std::string node_;
+  Fleet::UpEvents up_;
+  uint64_t reports_ = 0;
+};
+
+class ConductorTest : public testing::Test {
+ protected:
+  ConductorTest() {
+    injector_->Dial(fleet_);
+    // Nothing but one fault of 10 s, and a gate that holds at once.
+    plan_ = RehearsalPlan();
+    plan_.mutable_faults()->DeleteSubrange(1, 1);
+    *plan_.mutable_faults(0)->mutable_duration() = ToProto(absl::Seconds(10));
+    plan_.clear_remedies();
+    plan_.clear_loads();
+    plan_.clear_probes();
+    plan_.clear_gate();
+    plan_.clear_guardrails();
+    plan_.clear_waits();
+    conductor_ = std::make_unique<Conductor>(
+        executor_, store_, fleet_, std::make_unique<FakeSurroundings>(order_, sink_),
+        Conductor::Watchers{.event = [this](const v1::Event& event) { seen_.push_back(event); },
+                            .finished = [this] { ++finished_; }});
+  }
+  absl::Status Begin() {
+    v1::RunCreated created;
+    *created.mutable_plan() = plan_;
+    return conductor_->Begin(std::move(created));
+  }
+  void PassPreflight() {
+    v1::Event event;
+    event.mutable_preflight_finished();
+    sink_(std::move(event));
+    time_.Settle();
+  }
+  void StartTheLeak() {
+    ASSERT_TRUE(Begin().ok());
+    PassPreflight();
+    time_.RunFor(absl::Seconds(1));
+    ASSERT_THAT(order_, Contains("sent apply leak"));
+  }
+  std::vector<v1::Event> History() { return *store_.Read("r1", 1); }
+  std::vector<std::string> Written() {
+    std::vector<std::string> written;
+    for (const v1::Event& event : History()) written.push_back(Describe(event));
+    return written;
+  }
+  // Where in the common order; -1 where it did not happen.
+  int Place(const std::string& what) const {
+    const auto found = std::find(order_.begin(), order_.end(), what);
+    return found == order_.end() ? -1 : static_cast<int>(found - order_.begin());
+  }
+
+  SimTime time_;
+  SimExecutor executor_{time_};
+  std::vector<std::string> order_;
+  ListeningStore store_{order_};
+  Fleet fleet_{executor_, {.group = "test", .epoch = 3}};
+  std::shared_ptr<FakeInjector> injector_ = std::make_shared<FakeInjector>(executor_, order_, "db-1");
+  v1::Plan plan_;
+  Surroundings::Sink sink_;
+  std::vector<v1::Event> seen_;
+  int finished_ = 0;
+  std::unique_ptr<Conductor> conductor_;
+};
+
+TEST_F(ConductorTest, EverythingIsWrittenBeforeItIsDone) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_TRUE(conductor_->finished());
+  EXPECT_EQ(order_.front(), "wrote created");
+  for (const char* command : {"prepare leak", "apply leak", "revert leak"}) {
+    const int wrote = Place(absl::StrCat("wrote ", command)), sent = Place(absl::StrCat("sent ", command));
+    ASSERT_GE(wrote, 0) << command;
+    EXPECT_LT(wrote, sent) << command;
+  }
+  EXPECT_LT(Place("wrote created"), Place("did preflight"));
+  EXPECT_LT(Place("wrote preflight finished"), Place("did start probes"));
+}
+
+TEST_F(ConductorTest, AWholeRunIsInItsHistoryInOrder) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_THAT(Written(),
+              ElementsAre("created", "phase PREFLIGHT", "preflight finished", "phase GATE", "prepare leak",
+                          "phase INJECT", "timer apply/leak@db-1", "apply leak", "report leak ACTIVE",
+                          "timer revert/leak@db-1", "revert leak", "phase REVERT", "report leak REVERTED",
+                          "phase RECOVER", "timer end", "finished COMPLETED"));
+  const std::vector<v1::Event> history = History();
+  for (size_t i = 0; i < history.size(); ++i) {
+    EXPECT_EQ(history[i].seq(), i + 1);
+    EXPECT_EQ(history[i].run(), "r1");
+    EXPECT_EQ(history[i].epoch(), 3u);
+    EXPECT_FALSE(history[i].source().empty());
+    EXPECT_GE(FromProto(history[i].at()), FromProto(history[i > 0 ? i - 1 : 0].at()));
+  }
+  // Whoever watches sees the same, and the same can be had again from the history.
+  ASSERT_EQ(seen_.size(), history.size());
+  for (size_t i = 0; i < seen_.size(); ++i) {
+    EXPECT_EQ(seen_[i].SerializeAsString(), history[i].SerializeAsString());
+  }
+  EXPECT_EQ(Fold(history).phase, conductor_->state().phase);
+  EXPECT_EQ(finished_, 1);
+  EXPECT_TRUE(history.back().finished().undo_confirmed());
+}
+
+TEST_F(ConductorTest, TheFaultLastsAsLongAsItIsPlanned) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(60));
+  absl::Time on, off;
+  for (const v1::Event& event : History()) {
+    if (Describe(event) == "report leak ACTIVE") on = FromProto(event.at());
+    if (Describe(event) == "revert leak") off = FromProto(event.at());
+  }
+  EXPECT_EQ(off - on, absl::Seconds(10));
+}
+
+TEST_F(ConductorTest, EventTimesDoNotJumpWithTheWallClock) {
+  StartTheLeak();
+  const absl::Time before = FromProto(History().back().at());
+  executor_.JumpWall(-absl::Hours(5));
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_EQ(History().back().has_finished(), true);
+  EXPECT_GT(FromProto(History().back().at()), before);
+  EXPECT_LT(FromProto(History().back().at()), before + absl::Minutes(2));
+}
+
+TEST_F(ConductorTest, ARunWhoseBeginCannotBeWrittenDoesNothing) {
+  store_.memory.FailWrites(absl::ResourceExhaustedError("the disk is full"));
+  const absl::Status begun = Begin();
+  EXPECT_THAT(begun.message(), HasSubstr("starting a run"));
+  EXPECT_THAT(begun.message(), HasSubstr("the disk is full"));
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_THAT(order_, ElementsAre("LOST created"));
+  EXPECT_EQ(finished_, 0);
+  EXPECT_THAT(seen_, IsEmpty());
+}
+
+TEST_F(ConductorTest, AHistoryThatCannotBeWrittenStopsTheRunAndEverythingIsUndone) {
+  StartTheLeak();
+  store_.memory.FailWrites(absl::ResourceExhaustedError("the disk is full"));
+  const size_t kept = History().size();
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_THAT(order_, Contains("sent revert leak"));
+  EXPECT_TRUE(conductor_->finished());
+  EXPECT_EQ(finished_, 1);
+  EXPECT_TRUE(absl::IsResourceExhausted(conductor_->store_status()));
+  EXPECT_EQ(History().size(), kept);
+  // Who watches sees the end that the history could not take.
+  ASSERT_FALSE(seen_.empty());
+  EXPECT_EQ(Describe(seen_.back()), "finished ABORTED");
+  EXPECT_TRUE(seen_.back().finished().undo_confirmed());
+  EXPECT_THAT(seen_.back().finished().reason(), HasSubstr("the history cannot be written: the disk is full"));
+  const v1::Judgement judgement = Judge(seen_);
+  EXPECT_EQ(judgement.exit_code(), 4);
+  // Numbers go on without gaps, so that what was seen is one history.
+  for (size_t i = 0; i < seen_.size(); ++i) EXPECT_EQ(seen_[i].seq(), i + 1);
+}
+
+// A disk that heals must not get a history with a hole in it.
+TEST_F(ConductorTest, AfterALostEventNothingMoreIsWritten) {
+  StartTheLeak();
+  store_.memory.FailWrites(absl::ResourceExhaustedError("the disk is full"));
+  time_.RunFor(absl::Seconds(10));
+  const size_t kept = History().size();
+  store_.memory.FailWrites(absl::OkStatus());
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_TRUE(conductor_->finished());
+  EXPECT_EQ(History().size(), kept);
+}
+
+// Another controller has taken the run over: its events are the truth, ours are lost.
+TEST_F(ConductorTest, AFencedConductorStopsAndUndoes) {
+  StartTheLeak();
+  v1::Event foreign;
+  foreign.mutable_timer()->set_name("by another controller");
+  ASSERT_TRUE(store_.memory.Append("r1", History().size() + 1, 9, {foreign}).ok());
+  conductor_->Stop({});
+  time_.RunFor(absl::Seconds(5));
+  EXPECT_TRUE(absl::IsAborted(conductor_->store_status()));
+  EXPECT_THAT(order_, Contains("sent revert leak"));
+  EXPECT_TRUE(conductor_->finished());
+  EXPECT_EQ(Written().back(), "timer by another controller");
+}
+
+TEST_F(ConductorTest, AStopUndoesAndTheTimersOfTheFaultAreSilentAfterwards) {
+  StartTheLeak();
+  v1::StopRequested stop;
+  stop.set_cause(v1::StopRequested::CAUSE_OPERATOR);
+  stop.set_reason("enough");
+  conductor_->Stop(stop);
+  conductor_->Stop(stop);
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_TRUE(conductor_->finished());
+  const std::vector<std::string> written = Written();
+  EXPECT_EQ(std::count(written.begin(), written.end(), "stop OPERATOR"), 1);
+  EXPECT_THAT(written, Not(Contains("timer revert/leak@db-1")));
+  EXPECT_EQ(written.back(), "finished ABORTED");
+  EXPECT_EQ(finished_, 1);
+}
+
+TEST_F(ConductorTest, AReportIsAcknowledgedOnceItIsInTheHistory) {
+  injector_->honest = false;
+  StartTheLeak();
+  EXPECT_EQ(injector_->acknowledged, 0u);
+  injector_->Report("leak", v1::FAULT_STATE_ACTIVE);
+  time_.Settle();
+  EXPECT_EQ(injector_->acknowledged, 1u);
+  EXPECT_THAT(Written(), Contains("report leak ACTIVE"));
+}
+
+TEST_F(ConductorTest, ANodeThatGoesSilentIsInTheHistory) {
+  StartTheLeak();
+  injector_->Cut();
+  time_.RunFor(absl::Milliseconds(100));
+  EXPECT_EQ(Written().back(), "node db-1 off");
+  injector_->Dial(fleet_);
+  time_.RunFor(absl::Milliseconds(100));
+  EXPECT_THAT(Written(), Contains("node db-1 on"));
+}
+
+TEST_F(ConductorTest, AfterItsEndARunHearsAndDoesNothing) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(conductor_->finished());
+  const std::vector<std::string> before = order_;
+  v1::Event event;
+  event.mutable_timer()->set_name("apply/leak@db-1");
+  sink_(std::move(event));
+  conductor_->Stop({});
+  injector_->Report("leak", v1::FAULT_STATE_STUCK);
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_EQ(order_, before);
+  EXPECT_EQ(finished_, 1);
+}
+
+// The surroundings' threads may speak a moment longer than the run lives.
+TEST_F(ConductorTest, WhatIsSaidToAConductorThatIsGoneIsDropped) {
+  StartTheLeak();
+  conductor_.reset();
+  v1::Event event;
+  event.mutable_timer()->set_name("too late");
+  sink_(std::move(event));
+  injector_->Report("leak", v1::FAULT_STATE_ACTIVE);
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_THAT(Written(), Not(Contains("timer too late")));
+}
+
+}  // namespace
+}  // namespace firedrill
