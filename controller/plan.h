@@ -36,6 +36,8 @@ struct PlanInput {
   uint64_t seed = 0;
   std::string run;
   AlertingFacts alerting;
+  // When the plan is made: nodes permit faults at certain hours. Not set: not looked at.
+  std::optional<absl::Time> now;
 };
 
 // Never fails: what is wrong stands in `findings` as a circumstance, with what to do next.

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "controller/plan_parts.h"
+#include "experiment/hours.h"
 
 namespace firedrill::planning {
 namespace {
@@ -186,6 +187,27 @@ void CheckQuestion(const Use& use, const v1::PlannedProbe& probe) {
   }
 }
 
+// Once a node: its faults have one clock in common.
+void CheckHours(const PlanInput& input, v1::Plan& plan) {
+  for (const v1::Registration& node : input.nodes) {
+    std::vector<std::string> outside;
+    absl::Status why;
+    for (const v1::PlannedFault& fault : plan.faults()) {
+      if (fault.node() != node.node()) continue;
+      const absl::Status within = WithinHours(node.policy(), *input.now + FromProto(fault.at()));
+      if (within.ok()) continue;
+      if (outside.empty()) why = within;
+      outside.push_back(fault.name());
+    }
+    if (outside.empty()) continue;
+    AddFinding(plan, v1::Finding::KIND_CIRCUMSTANCE, "hours", outside.front(),
+               absl::StrCat(JoinWords(outside), ": on node ", node.node(), " ", why.message()),
+               absl::IsPermissionDenied(why)
+                   ? "wait for those hours, or change policy.hours in the node's own file"
+                   : "install tzdata, or mend policy.hours in the node's own file");
+  }
+}
+
 }  // namespace
 
 void CheckNodes(const PlanInput& input, v1::Plan& plan) {
@@ -210,6 +232,7 @@ void CheckNodes(const PlanInput& input, v1::Plan& plan) {
     CheckEndpoints(Use{input, plan, kController, probe.id(), kind}, plan);
     on(probe.node(), probe.id(), kind, [&](const Use& use) { CheckQuestion(use, probe); });
   }
+  if (input.now.has_value()) CheckHours(input, plan);
 }
 
 void CheckOverlaps(v1::Plan& plan) {

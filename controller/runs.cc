@@ -67,6 +67,7 @@ void Runs::Plan(const v1::Experiment& experiment, uint64_t seed,
           input.seed = seed != 0 ? seed : absl::Uniform<uint64_t>(random, 1, 1u << 31);
           input.run = options_.name_run ? options_.name_run() : NewRunId();
           input.alerting = std::move(*facts);
+          input.now = executor_.clock().Now();
           done(MakePlan(input));
         });
   });

@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_proto.h"
+#include "experiment/hours.h"
 #include "firedrill/v1/options.pb.h"
 
 namespace firedrill {
@@ -17,6 +18,8 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using Names = google::protobuf::RepeatedPtrField<std::string>;
+
+constexpr char kOtherHours[] = "wait, or change policy.hours in the node's own file";
 
 // The arm that is set of a message with one oneof of kinds.
 struct Kind {
@@ -161,57 +164,7 @@ bool IsTrue(const Message& message, const std::string& name) {
          message.GetReflection()->GetBool(message, field);
 }
 
-// "HH:MM" as minutes since midnight; -1 where it is none.
-int MinuteOf(absl::string_view text) {
-  if (text.size() != 5 || text[2] != ':') return -1;
-  for (const size_t i : {0, 1, 3, 4}) {
-    if (text[i] < '0' || text[i] > '9') return -1;
-  }
-  const int hours = (text[0] - '0') * 10 + (text[1] - '0');
-  const int minutes = (text[3] - '0') * 10 + (text[4] - '0');
-  return hours > 24 || minutes > 59 ? -1 : hours * 60 + minutes;
-}
-
-// 0 = Sunday.
-uint32_t DayOf(absl::CivilDay day) {
-  return (static_cast<uint32_t>(absl::GetWeekday(day)) + 1) % 7;
-}
-
-bool InWindow(const v1::Hours& hours, absl::CivilMinute now, int from, int to) {
-  const auto on = [&](absl::CivilDay day) {
-    return hours.days().empty() ||
-           std::find(hours.days().begin(), hours.days().end(), DayOf(day)) != hours.days().end();
-  };
-  const absl::CivilDay today(now);
-  const int minute = now.hour() * 60 + now.minute();
-  if (from < to) return on(today) && minute >= from && minute < to;
-  // Over midnight: the day is the one on which the window opens.
-  return (on(today) && minute >= from) || (on(today - 1) && minute < to);
-}
-
 }  // namespace
-
-absl::Status WithinHours(const v1::Policy& policy, absl::Time now) {
-  if (policy.hours().empty()) return absl::OkStatus();
-  std::vector<std::string> windows;
-  for (const v1::Hours& hours : policy.hours()) {
-    absl::TimeZone zone;
-    if (!absl::LoadTimeZone(hours.time_zone(), &zone)) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "policy.hours: the time zone ", hours.time_zone(),
-          " is not known on this node; install tzdata, or write one like Europe/Berlin"));
-    }
-    const int from = MinuteOf(hours.from()), to = MinuteOf(hours.to());
-    if (from < 0 || to < 0) {
-      return absl::FailedPreconditionError(absl::StrCat("policy.hours: ", hours.from(), " to ", hours.to(),
-                                                        ": write times like 09:30"));
-    }
-    if (InWindow(hours, absl::ToCivilMinute(now, zone), from, to)) return absl::OkStatus();
-    windows.push_back(absl::StrCat(hours.from(), "-", hours.to(), " ", hours.time_zone()));
-  }
-  return absl::PermissionDeniedError(absl::StrCat("faults may start only within ", JoinWords(windows),
-                                                  "; wait, or change policy.hours in the node's own file"));
-}
 
 absl::Duration LongestFault(const v1::Policy& policy) {
   return policy.has_max_duration() ? FromProto(policy.max_duration()) : absl::InfiniteDuration();
@@ -237,7 +190,9 @@ absl::Status PermitsFault(const v1::NodeSpec& node, const v1::PlannedFault& faul
     return Denied(node, "superuser: true",
                   "use a profile that is no superuser, or set policy.superuser in the node's own file");
   }
-  return WithinHours(policy, now);
+  const absl::Status hours = WithinHours(policy, now);
+  if (hours.ok()) return hours;
+  return absl::Status(hours.code(), absl::StrCat(hours.message(), "; ", kOtherHours));
 }
 
 absl::Status PermitsLoad(const v1::NodeSpec& node, const v1::PlannedLoad& load) {

@@ -18,10 +18,6 @@ absl::Status PermitsRemedy(const v1::NodeSpec& node, const v1::PlannedRemedy& re
                            v1::Leaves leaves);
 absl::Status PermitsProbe(const v1::NodeSpec& node, const v1::PlannedProbe& probe);
 
-// Whether `now` is in one of the windows; any time where there are none. A zone that does not load is an
-// error, never UTC.
-absl::Status WithinHours(const v1::Policy& policy, absl::Time now);
-
 // The longest that a fault may live here; infinite where the policy says nothing.
 absl::Duration LongestFault(const v1::Policy& policy);
 

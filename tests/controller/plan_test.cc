@@ -299,6 +299,16 @@ TEST_P(PlanRefusalTest, IsFoundWhilePlanning) {
 
 v1::Policy& PolicyOf(PlanInput& input, size_t node) { return *input.nodes[node].mutable_policy(); }
 
+TEST(PlanHoursTest, WithinItsHoursNothingIsFound) {
+  PlanInput input = Input();
+  input.now = absl::FromUnixSeconds(1795510770);  // 09:59:30 in Berlin.
+  v1::Hours& hours = *PolicyOf(input, 0).add_hours();
+  hours.set_from("08:00");
+  hours.set_to("10:00");
+  hours.set_time_zone("Europe/Berlin");
+  EXPECT_EQ(MakePlan(input).findings_size(), 0) << MakePlan(input).ShortDebugString();
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, PlanRefusalTest,
     testing::Values(
@@ -316,6 +326,38 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"FaultKindForbidden",
                 [](PlanInput& in) { PolicyOf(in, 0).add_faults("terminateSessions"); }, "policy",
                 "does not permit holdConnections, only terminateSessions"},
+        Refusal{"OutOfHours",
+                [](PlanInput& in) {
+                  // A Tuesday; 10:00:30 in Berlin, when the window has just closed.
+                  in.now = absl::FromUnixSeconds(1795510830);
+                  v1::Hours& hours = *PolicyOf(in, 0).add_hours();
+                  hours.add_days(2);
+                  hours.set_from("08:00");
+                  hours.set_to("10:00");
+                  hours.set_time_zone("Europe/Berlin");
+                },
+                "hours",
+                "leak and cut: on node db-1 faults may start only within 08:00-10:00 Europe/Berlin on "
+                "Tue, not on Tue at 10:00"},
+        Refusal{"OutOfHoursByTheTimeOfAFault",
+                [](PlanInput& in) {
+                  // Five seconds before the window closes: the leak may begin, the cut would come too late.
+                  in.now = absl::FromUnixSeconds(1795510795);
+                  v1::Hours& hours = *PolicyOf(in, 0).add_hours();
+                  hours.set_from("08:00");
+                  hours.set_to("10:00");
+                  hours.set_time_zone("Europe/Berlin");
+                },
+                "hours", "cut: on node db-1 faults may start only within 08:00-10:00 Europe/Berlin, not"},
+        Refusal{"AZoneThatDoesNotLoadIsNotUtc",
+                [](PlanInput& in) {
+                  in.now = absl::FromUnixSeconds(1795510795);
+                  v1::Hours& hours = *PolicyOf(in, 0).add_hours();
+                  hours.set_from("00:00");
+                  hours.set_to("23:59");
+                  hours.set_time_zone("Europe/Belrin");
+                },
+                "hours", "the time zone Europe/Belrin is not known here"},
         Refusal{"RemedyKindForbidden",
                 [](PlanInput& in) { PolicyOf(in, 1).add_remedies("restartUnit"); }, "policy",
                 "does not permit runProgram"},

@@ -5,6 +5,8 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include "experiment/hours.h"
+
 namespace firedrill {
 namespace {
 
