@@ -120,11 +120,22 @@ class SystemSurroundings final : public Surroundings {
   }
 
   void Preflight(const v1::RunCreated& created, Sink sink) override {
+    if (Found(created.plan(), v1::Finding::KIND_CIRCUMSTANCE)) {
+      // It cannot start: nothing that could be asked would change that, and nobody's pager is tried for it.
+      return executor_.Post([plan = created.plan(), sink = std::move(sink)] {
+        PreflightResult result;
+        AddPlanFindings(plan, result);
+        TellPreflight(result, sink);
+      });
+    }
     PreflightInput input;
     input.experiment = created.experiment();
     input.site = site_;
     input.plan = created.plan();
-    if (deliveries_ != nullptr) {
+    // With a defect nothing will be injected: all defects are worth having at once, but not the canary's wait.
+    const bool forbidden =
+        Found(created.plan(), v1::Finding::KIND_DEFECT) && !created.inject_anyway();
+    if (deliveries_ != nullptr && !forbidden) {
       input.wait_for_canary = [deliveries = deliveries_, run = created.plan().run(),
                                stop = stop_.get_token()](absl::Duration at_most) {
         return deliveries->canaries().Wait(run, at_most, stop);
@@ -198,6 +209,11 @@ class SystemSurroundings final : public Surroundings {
     event.mutable_finding()->set_subject(subject);
     event.mutable_finding()->set_message(std::string(why.message()));
     return event;
+  }
+
+  static bool Found(const v1::Plan& plan, v1::Finding::Kind kind) {
+    return std::any_of(plan.findings().begin(), plan.findings().end(),
+                       [kind](const v1::Finding& finding) { return finding.kind() == kind; });
   }
 
   // What planning found counts as well; preflight looks at some of it again, later and closer.

@@ -94,8 +94,12 @@ PreflightResult RunPreflight(const PreflightInput& input, const Clock& clock, st
   const bool answers =
       std::any_of(snapshot.alertmanagers.begin(), snapshot.alertmanagers.end(),
                   [](const AlertmanagerLook& look) { return look.status.ok(); });
-  if (answers && input.wait_for_canary != nullptr && ExpectsNotification(input.experiment) &&
-      !stop.stop_requested()) {
+  // A run that cannot start needs no proof of its alert path.
+  const bool not_now = std::any_of(
+      result.findings.begin(), result.findings.end(),
+      [](const v1::Finding& finding) { return finding.kind() == v1::Finding::KIND_CIRCUMSTANCE; });
+  if (answers && !not_now && input.wait_for_canary != nullptr &&
+      ExpectsNotification(input.experiment) && !stop.stop_requested()) {
     SendCanary(input, snapshot, clock, stop, result);
   }
   return result;
