@@ -17,7 +17,9 @@ import psycopg2
 MARK = "FIREDRILL_TEST_MARK"
 SESSIONS = """
     SELECT pid, usename, application_name, coalesce(state, '') FROM pg_stat_activity
-    WHERE application_name LIKE 'firedrill%%' OR usename = ANY(%s) ORDER BY pid
+    WHERE (application_name LIKE 'firedrill%%' AND NOT coalesce(usename = ANY(%s), false))
+       OR usename = ANY(%s)
+    ORDER BY pid
 """
 
 
@@ -33,12 +35,13 @@ class Look:
     """What the runs of one test left.
 
     `roles` are the database roles that nobody but a run uses. `temporary` is the TMPDIR of the runs: all of
-    what is in it is theirs. `state` is their --state-dir.
+    what is in it is theirs. `state` is their --state-dir. `others` are roles of other runs at the same server.
     """
 
-    def __init__(self, connection, roles, temporary, state):
+    def __init__(self, connection, roles, temporary, state, others=()):
         self.connection = connection
         self.roles = list(roles)
+        self.others = list(others)
         self.temporary = temporary
         self.state = state
         self.started = []  # pids of the commands, which may name folders after themselves
@@ -50,7 +53,7 @@ class Look:
 
     def sessions(self):
         with self.connection.cursor() as cursor:
-            cursor.execute(SESSIONS, (self.roles,))
+            cursor.execute(SESSIONS, (self.others, self.roles))
             return [f"session {pid} of {role} '{name}' {state}" for pid, role, name, state in cursor]
 
     def pids(self):
