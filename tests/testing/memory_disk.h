@@ -10,8 +10,13 @@
 
 namespace firedrill {
 
+class MemoryDisk;
+
 // Thrown where a simulated process is killed: nothing of it runs afterwards.
-struct Killed {};
+struct Killed {
+  // In a write to this disk; null where it was killed elsewhere.
+  const MemoryDisk* disk = nullptr;
+};
 
 class MemoryDisk final : public Disk {
  public:
@@ -33,7 +38,7 @@ class MemoryDisk final : public Disk {
   absl::Status Append(const std::string& name, absl::string_view bytes) override {
     if (KilledNow()) {
       files[name].append(bytes.data(), static_cast<size_t>(bytes.size() * torn_share));
-      throw Killed();
+      throw Killed{this};
     }
     const size_t fits = std::min(bytes.size(), space.value_or(bytes.size()));
     files[name].append(bytes.data(), fits);
@@ -43,14 +48,14 @@ class MemoryDisk final : public Disk {
     return absl::OkStatus();
   }
   absl::Status Replace(const std::string& name, absl::string_view bytes) override {
-    if (KilledNow()) throw Killed();
+    if (KilledNow()) throw Killed{this};
     if (space.has_value() && bytes.size() > *space) return Full(name);
     files[name] = std::string(bytes);
     ++writes;
     return absl::OkStatus();
   }
   absl::Status Remove(const std::string& name) override {
-    if (KilledNow()) throw Killed();
+    if (KilledNow()) throw Killed{this};
     files.erase(name);
     return absl::OkStatus();
   }

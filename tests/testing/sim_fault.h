@@ -28,6 +28,10 @@ struct SimSystem {
   std::map<std::string, std::string> settings;
   // How often each "run/fault" was applied.
   std::map<std::string, int> applies;
+  // Called when one is about to be applied. May be empty.
+  std::function<void(const std::string& key)> on_apply;
+  // Resources that cannot be put back now.
+  std::set<std::string> cannot_undo;
 
   // Everything of this system's faults is gone.
   bool Clean(const std::string& before = "normal") const {
@@ -55,6 +59,10 @@ inline const UndoRegistration kSimUndo("sim", [](const Undo& undo, std::string* 
     *why = "there is no system";
     return UndoResult::kFailed;
   }
+  if (system->cannot_undo.count(undo.resource) > 0) {
+    *why = absl::StrCat(undo.resource, " cannot be written");
+    return UndoResult::kFailed;
+  }
   std::string& now = system->settings[undo.resource];
   if (now == undo.before) return UndoResult::kUntouched;
   if (now != undo.after) {
@@ -70,8 +78,9 @@ struct SimFaultScript {
   absl::Status validate, prepare, apply, observe, read_back;
   // Observations until the magnitude is reached.
   int observations_until_reached = 0;
-  // Makes a lasting change of "<node>/setting", too.
+  // Makes a lasting change, too: of `setting`, or of "<node>/setting" where that is empty.
   bool lasting = false;
+  std::string setting;
   // Called in Apply(), after the change.
   std::function<void()> applied;
 };
@@ -85,11 +94,12 @@ class SimFault final : public Fault, public Prepares {
   absl::Status Prepare(const Context&, Node&) override { return script_.prepare; }
   absl::Status Apply(const Context&, Node&, Changes& changes) override {
     ++system_.applies[key_];
+    if (system_.on_apply) system_.on_apply(key_);
     system_.held[key_] = node_;
     if (script_.lasting) {
-      const std::string resource = absl::StrCat(node_, "/setting");
+      const std::string resource = Setting();
       std::string& setting = system_.settings.emplace(resource, "normal").first->second;
-      const std::string broken = absl::StrCat("broken by ", key_);
+      const std::string broken = Broken();
       const absl::Status made =
           changes.Make({"sim", resource, setting, broken, absl::StrCat("set ", resource, " normal")}, [&] {
             setting = broken;
@@ -112,10 +122,20 @@ class SimFault final : public Fault, public Prepares {
   void Release() override { system_.held.erase(key_); }
   absl::Status ReadBack(const Context&, const Node&) const override {
     if (!script_.read_back.ok()) return script_.read_back;
-    return system_.held.count(key_) == 0 ? absl::OkStatus() : absl::UnavailableError("it is still held");
+    if (system_.held.count(key_) > 0) return absl::UnavailableError("it is still held");
+    const auto setting = system_.settings.find(Setting());
+    if (script_.lasting && setting != system_.settings.end() && setting->second == Broken()) {
+      return absl::UnavailableError(absl::StrCat(setting->first, " is still ", setting->second));
+    }
+    return absl::OkStatus();
   }
 
  private:
+  std::string Setting() const {
+    return script_.setting.empty() ? absl::StrCat(node_, "/setting") : script_.setting;
+  }
+  std::string Broken() const { return absl::StrCat("broken by ", key_); }
+
   SimSystem& system_;
   const SimFaultScript& script_;
   const std::string key_;
@@ -126,11 +146,16 @@ class SimFault final : public Fault, public Prepares {
 // The same steps in the same order as on a thread, each as one piece of blocking work.
 class SimRunningFault final : public RunningFault {
  public:
-  SimRunningFault(Executor& executor, std::unique_ptr<FaultLife> life, FaultNews news)
-      : executor_(executor), life_(std::move(life)), news_(std::move(news)) {}
+  // `killed`: its process was; nothing is undone when this object goes. May be empty.
+  SimRunningFault(Executor& executor, std::unique_ptr<FaultLife> life, FaultNews news,
+                  std::shared_ptr<const bool> killed = nullptr)
+      : executor_(executor),
+        life_(std::move(life)),
+        news_(std::move(news)),
+        killed_(std::move(killed)) {}
   ~SimRunningFault() override {
     *alive_ = false;
-    if (busy_) return;
+    if (busy_ || (killed_ != nullptr && *killed_)) return;
     life_->End({});
   }
 
@@ -169,9 +194,14 @@ class SimRunningFault final : public RunningFault {
   void Pump() {
     if (busy_) return;
     if (revert_ || over_) {
+      // It looks again at its pace, whoever asks meanwhile.
+      if (executor_.clock().Boot() < look_due_) return;
       Do([this] { ended_ = life_->End({}); },
          [this] {
-           if (!ended_.has_value()) return Later(FaultLife::kLookEvery);
+           if (!ended_.has_value()) {
+             look_due_ = executor_.clock().Boot() + FaultLife::kLookEvery;
+             return Later(FaultLife::kLookEvery);
+           }
            revert_ = over_ = active_ = false;
            auto told = news_.ended;
            told(*ended_);
@@ -209,12 +239,13 @@ class SimRunningFault final : public RunningFault {
   Executor& executor_;
   const std::unique_ptr<FaultLife> life_;
   const FaultNews news_;
+  const std::shared_ptr<const bool> killed_;
   bool prepare_ = false, apply_ = false, revert_ = false;
   bool active_ = false;
   // Has come to its end without being told to.
   bool over_ = false;
   bool busy_ = false;
-  absl::Duration ends_at_ = absl::InfiniteDuration(), due_;
+  absl::Duration ends_at_ = absl::InfiniteDuration(), due_, look_due_;
   absl::Status status_;
   FaultLife::Turn turn_;
   std::optional<FaultEnd> ended_;

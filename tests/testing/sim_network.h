@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
 #include <utility>
@@ -20,6 +21,19 @@ class SimNetwork {
  public:
   SimNetwork(SimTime& time, uint64_t seed) : time_(time), random_(seed) {}
 
+  // Sees what passes, from outside both ends. Any may be empty.
+  struct Observer {
+    std::function<void(const SimExecutor& injector, const SimExecutor& controller,
+                       const v1::ConnectRequest&)>
+        sent_up;
+    std::function<void(const SimExecutor& injector, const SimExecutor& controller,
+                       const v1::ConnectResponse&)>
+        sent_down, arriving_down, arrived_down;
+    // The injector hears that a link has closed, which it did not close itself.
+    std::function<void(const SimExecutor& injector)> lost;
+  };
+  Observer observer;
+
   absl::Duration min_latency = absl::Microseconds(50);
   absl::Duration max_latency = absl::Milliseconds(5);
 
@@ -29,12 +43,16 @@ class SimNetwork {
                                                  LinkEvents<v1::ConnectResponse> events,
                                                  SimExecutor* controller, Fleet* fleet) {
     auto wire = std::make_shared<Wire>(*this, injector, controller);
+    std::erase_if(wires_, [](const auto& weak) { return weak.expired(); });
     wires_.push_back(wire);
+    if (const auto stalled = stalled_.find(&injector); stalled != stalled_.end()) {
+      wire->last_up = wire->last_down = stalled->second;
+    }
     wire->to_injector = std::move(events);
     if (controller == nullptr || fleet == nullptr || controller->killed()) {
       wire->Cut(absl::UnavailableError("connection refused"));
     } else {
-      controller->Post([wire, fleet] {
+      controller->After(Due(wire->last_up) - time_.boot(), [wire, fleet] {
         if (wire->open) wire->to_controller = fleet->Accept(std::make_shared<DownEnd>(wire));
       });
     }
@@ -58,13 +76,15 @@ class SimNetwork {
       }
     }
   }
-  // Nothing arrives on this injector's links until `length` has passed.
+  // Nothing arrives on this injector's links, also not on new ones, until `length` has passed.
   void Stall(const SimExecutor& injector, absl::Duration length) {
+    absl::Duration& until = stalled_[&injector];
+    until = std::max(until, time_.boot() + length);
     for (const auto& weak : wires_) {
       auto wire = weak.lock();
       if (wire == nullptr || &wire->injector != &injector) continue;
-      wire->last_up = std::max(wire->last_up, time_.boot() + length);
-      wire->last_down = std::max(wire->last_down, time_.boot() + length);
+      wire->last_up = std::max(wire->last_up, until);
+      wire->last_down = std::max(wire->last_down, until);
     }
   }
 
@@ -73,10 +93,12 @@ class SimNetwork {
     Wire(SimNetwork& network, SimExecutor& injector, SimExecutor* controller)
         : network(network), injector(injector), controller(controller) {}
 
-    void Cut(const absl::Status& why) {
+    // `by_injector`: it knows already.
+    void Cut(const absl::Status& why, bool by_injector = false) {
       if (!std::exchange(open, false)) return;
       auto self = shared_from_this();
-      injector.After(network.Latency(), [self, why] {
+      injector.After(network.Latency(), [self, why, by_injector] {
+        if (!by_injector && self->network.observer.lost) self->network.observer.lost(self->injector);
         if (self->to_injector.closed) self->to_injector.closed(why);
       });
       if (controller == nullptr) return;
@@ -99,12 +121,14 @@ class SimNetwork {
     explicit UpEnd(std::shared_ptr<Wire> wire) : wire_(std::move(wire)) {}
     void Send(const v1::ConnectRequest& message) override {
       if (!wire_->open || wire_->controller == nullptr) return;
+      const auto& seen = wire_->network.observer.sent_up;
+      if (seen) seen(wire_->injector, *wire_->controller, message);
       const absl::Duration due = wire_->network.Due(wire_->last_up);
       wire_->controller->After(due - wire_->network.time_.boot(), [wire = wire_, message] {
         if (wire->open && wire->to_controller.message) wire->to_controller.message(message);
       });
     }
-    void Close(absl::Status why) override { wire_->Cut(why); }
+    void Close(absl::Status why) override { wire_->Cut(why, /*by_injector=*/true); }
 
    private:
     std::shared_ptr<Wire> wire_;
@@ -114,9 +138,14 @@ class SimNetwork {
     explicit DownEnd(std::shared_ptr<Wire> wire) : wire_(std::move(wire)) {}
     void Send(const v1::ConnectResponse& message) override {
       if (!wire_->open) return;
+      const Observer& observer = wire_->network.observer;
+      if (observer.sent_down) observer.sent_down(wire_->injector, *wire_->controller, message);
       const absl::Duration due = wire_->network.Due(wire_->last_down);
-      wire_->injector.After(due - wire_->network.time_.boot(), [wire = wire_, message] {
-        if (wire->open && wire->to_injector.message) wire->to_injector.message(message);
+      wire_->injector.After(due - wire_->network.time_.boot(), [wire = wire_, message, &observer] {
+        if (!wire->open || !wire->to_injector.message) return;
+        if (observer.arriving_down) observer.arriving_down(wire->injector, *wire->controller, message);
+        wire->to_injector.message(message);
+        if (observer.arrived_down) observer.arrived_down(wire->injector, *wire->controller, message);
       });
     }
     // What was sent before is delivered first.
@@ -142,6 +171,8 @@ class SimNetwork {
   SimTime& time_;
   std::mt19937_64 random_;
   std::vector<std::weak_ptr<Wire>> wires_;
+  // Until when nothing arrives, by injector.
+  std::map<const SimExecutor*, absl::Duration> stalled_;
 };
 
 }  // namespace firedrill
