@@ -82,7 +82,8 @@ absl::Status SqlSession::Connect(const Patience& patience) {
   for (size_t i = 1; i < addresses.size(); ++i) absl::StrAppend(&hosts, ",", server_.host());
   const std::string hostaddr = absl::StrJoin(addresses, ",");
   const std::string port = absl::StrCat(server_.port() == 0 ? 5432 : server_.port());
-  std::vector<const char*> keys, values;
+  // What is added must live until libpq has read it: no temporaries.
+  std::vector<const char*> keys = {"client_encoding"}, values = {"UTF8"};
   const auto add = [&](const char* key, const std::string& value) {
     if (value.empty()) return;
     keys.push_back(key);
@@ -96,7 +97,6 @@ absl::Status SqlSession::Connect(const Patience& patience) {
   add("password", password);
   add("sslmode", server_.ssl_mode());
   add("application_name", application_name_);
-  add("client_encoding", "UTF8");
   keys.push_back(nullptr);
   values.push_back(nullptr);
   connection_.reset(PQconnectStartParams(keys.data(), values.data(), /*expand_dbname=*/0));
