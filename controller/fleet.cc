@@ -15,6 +15,12 @@ namespace {
 constexpr size_t kMostPending = 256;
 constexpr size_t kMostNodes = 10000;
 constexpr size_t kMostPingsKept = 16;
+// A node that was away for longer has ended everything by itself: no lease is longer than 60 s.
+constexpr absl::Duration kLastOrders = absl::Seconds(65);
+
+bool EndsSomething(const v1::Command& command) {
+  return command.has_revert() || command.has_stop_load() || command.has_stop_probe();
+}
 
 absl::Duration LessSince(const google::protobuf::Duration& remaining, absl::Duration elapsed) {
   return std::max(FromProto(remaining) - elapsed, absl::ZeroDuration());
@@ -227,6 +233,9 @@ void Fleet::Ping() {
       silent.emplace_back(name, node.link_id);
     }
   }
+  for (auto& [name, node] : nodes_) {
+    std::erase_if(node.kept, [now](const Kept& kept) { return now >= kept.until; });
+  }
   for (const auto& [name, link_id] : silent) {
     const std::shared_ptr<Down> link = nodes_[name].link;
     const std::string why =
@@ -275,8 +284,14 @@ void Fleet::Subscribe(const std::string& run, FleetListener listener) {
 
 void Fleet::Unsubscribe(const std::string& run) {
   listeners_.erase(run);
+  const absl::Duration until = executor_.clock().Boot() + kLastOrders;
   for (auto& [name, node] : nodes_) {
-    std::erase_if(node.kept, [&run](const Kept& kept) { return kept.command.id().run() == run; });
+    std::erase_if(node.kept, [&run](const Kept& kept) {
+      return kept.command.id().run() == run && !EndsSomething(kept.command);
+    });
+    for (Kept& kept : node.kept) {
+      if (kept.command.id().run() == run) kept.until = std::min(kept.until, until);
+    }
   }
 }
 

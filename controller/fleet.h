@@ -55,7 +55,8 @@ class Fleet {
   std::vector<v1::InjectorSummary> Seen() const;
 
   void Subscribe(const std::string& run, FleetListener listener);
-  // Also forgets the run's commands: from here on nothing of it is sent again.
+  // Also forgets the run's commands, but for those that end something: a node that is away, and may come back
+  // before its longest lease is over, still has to hear them.
   void Unsubscribe(const std::string& run);
 
   // Sends, now or when the node is there. The id must be complete. A revert takes back an apply of the same
@@ -68,6 +69,8 @@ class Fleet {
   struct Kept {
     v1::Command command;
     absl::Duration issued;  // Boot time.
+    // Of a run that is over: boot time until which it is kept.
+    absl::Duration until = absl::InfiniteDuration();
   };
   struct NodeEntry {
     v1::Registration registration;

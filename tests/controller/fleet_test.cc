@@ -119,6 +119,7 @@ class FleetTest : public testing::Test {
     command.mutable_id()->set_verb(verb);
     if (verb == "apply") *command.mutable_apply()->mutable_remaining() = ToProto(absl::Seconds(10));
     if (verb == "revert") command.mutable_revert()->set_fault(name);
+    if (verb == "stop") command.mutable_stop_load()->set_load(name);
     return command;
   }
   std::vector<std::string> Taken() const {
@@ -191,10 +192,21 @@ TEST_F(FleetTest, ARestartedInjectorIsAskedOnlyToUndo) {
   EXPECT_THAT(told_, ElementsAre("db-1 on ", "db-1 off the cable", "db-1 on restarted"));
 }
 
-TEST_F(FleetTest, NothingOfAnEndedRunIsSentAgain) {
+// A node that was away when its run ended would go on with a load, or hold a prepared connection, as long as it
+// is pinged.
+TEST_F(FleetTest, OfAnEndedRunOnlyWhatEndsSomethingIsSentAgain) {
+  fleet_.Send(Command("apply", "leak"));
+  fleet_.Send(Command("stop", "shoppers"));
+  fleet_.Send(Command("revert", "cut"));
+  fleet_.Unsubscribe("r1");
+  EXPECT_THAT(Dial("db-1", "a").Commands(), ElementsAre("stop shoppers", "revert cut"));
+}
+
+TEST_F(FleetTest, NothingOfAnEndedRunIsSentWhenEveryLeaseIsOver) {
   fleet_.Send(Command("revert", "leak", "r1"));
   fleet_.Send(Command("revert", "leak", "r2"));
   fleet_.Unsubscribe("r1");
+  time_.RunFor(absl::Seconds(67));
   const Injector injector = Dial("db-1", "a");
   ASSERT_EQ(injector.Commands().size(), 1u);
   EXPECT_EQ(injector.wire->sent.back().command().id().run(), "r2");
