@@ -212,6 +212,14 @@ absl::StatusOr<uint64_t> Journal::Record(const std::string& run, const std::stri
         absl::StrCat("the undo journal of ", node_, " holds ", kMostOpen,
                      " changes that are not undone; see firedrill leftovers"));
   }
+  for (const auto& [number, other] : open_) {
+    if (other.undo.kind != undo.kind || other.undo.resource != undo.resource) continue;
+    if (other.run == run && other.fault == fault) continue;
+    // Whichever went off first, the other would put back what is broken, or be taken for somebody else's.
+    return absl::AlreadyExistsError(
+        absl::StrCat(undo.resource, " is changed by the fault ", other.fault, " of the run ", other.run,
+                     " already; wait until that is undone, or see firedrill leftovers"));
+  }
   const Entry entry{next_, run, fault, undo};
   RETURN_IF_ERROR(Append(UndoText(entry)));
   open_[next_] = entry;

@@ -57,6 +57,7 @@ class Journal {
   // Durable when OK; when not, nothing is recorded. Any thread.
   absl::StatusOr<uint64_t> Begin(const std::string& run, const std::string& fault,
                                  const std::string& planned) FD_EXCLUDES(mutex_);
+  // ALREADY_EXISTS where another fault has changed the same resource, and is not undone.
   absl::StatusOr<uint64_t> Record(const std::string& run, const std::string& fault,
                                   const Undo& undo) FD_EXCLUDES(mutex_);
   // The fault was seen to be gone. Closes what `Begin` recorded.

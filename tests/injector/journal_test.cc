@@ -158,6 +158,22 @@ TEST_F(JournalTest, WritesOnAfterADiskThatWasFull) {
   EXPECT_EQ(again->open()[1].undo.resource, "c");
 }
 
+// The later of two would keep the earlier one's broken value as the one to put back.
+TEST_F(JournalTest, TwoFaultsDoNotChangeTheSameThing) {
+  auto journal = Open();
+  ASSERT_TRUE(journal->Record("r1", "leak", UndoOf("a", "normal", "broken")).ok());
+  for (const auto& [run, fault] : {std::pair("r2", "leak"), std::pair("r1", "cut")}) {
+    const absl::Status second = journal->Record(run, fault, UndoOf("a", "broken", "worse")).status();
+    EXPECT_TRUE(absl::IsAlreadyExists(second)) << second;
+    EXPECT_THAT(second.message(), HasSubstr("a is changed by the fault leak of the run r1 already"));
+  }
+  // The same fault may, and what is undone is free again; also for whoever reads the journal later.
+  EXPECT_TRUE(journal->Record("r1", "leak", UndoOf("a", "broken", "worse")).ok());
+  EXPECT_FALSE(Open()->Record("r2", "leak", UndoOf("a", "worse", "worst")).ok());
+  journal->RollBack("r1", "leak");
+  EXPECT_TRUE(journal->Record("r2", "leak", UndoOf("a", "normal", "broken")).ok());
+}
+
 TEST_F(JournalTest, ADamagedLineInTheMiddleIsNamedAndKept) {
   auto journal = Open();
   BreakThree(*journal);
