@@ -101,12 +101,13 @@ void Session::Drop(const std::string& why) {
 
 void Session::BeginGrace() {
   parts_.executor.Cancel(grace_timer_);
-  grace_timer_ = Later(options_.grace, [this] { OnLost(); });
+  grace_timer_ = Later(options_.grace, [this] {
+    OnLost(absl::StrCat("it has been gone for ", firedrill::FormatDuration(options_.grace)));
+  });
 }
 
-void Session::OnLost() {
-  spdlog::warn("the controller has been gone for {}: what it has on here goes off",
-               firedrill::FormatDuration(options_.grace));
+void Session::OnLost(const std::string& why) {
+  spdlog::warn("what the controller has on here goes off: {}", why);
   for (const std::string& run : parts_.work.runs()) {
     parts_.warden.StopRun(run, "the connection to its controller was lost");
   }
@@ -152,11 +153,20 @@ void Session::OnRegistered(const v1::Registered& registered) {
   if (absl::IsFailedPrecondition(admitted)) return Drop(std::string(admitted.message()));
   registered_ = true;
   dropped_ = false;
-  // Another controller than the one that was lost does not bring that one's session back.
-  if (!ever_registered_ || group_ == registered.group()) parts_.executor.Cancel(grace_timer_);
+  parts_.executor.Cancel(grace_timer_);
+  // Nobody conducts the runs of another controller, or of one that has been started again: what that one has on
+  // here is as lost as if nobody had come. Before anything of the new one can be on.
+  const bool another =
+      ever_registered_ && (group_ != registered.group() || epoch_ != registered.epoch());
   ever_registered_ = true;
   group_ = registered.group();
+  epoch_ = registered.epoch();
   pause_ = options_.first_pause;
+  if (another) {
+    const std::shared_ptr<bool> alive = alive_;
+    OnLost("another controller has taken its place");
+    if (!*alive || closed_) return;
+  }
   spdlog::info("registered with the controller group {}, epoch {}", group_, registered.epoch());
   // It is there: that is what a lease asks.
   parts_.warden.Renew(group_, registered.epoch());

@@ -85,7 +85,7 @@ class Session {
   // Ends the link as if the other side had; the leases decide what becomes of the faults.
   void Drop(const std::string& why);
   void BeginGrace();
-  void OnLost();
+  void OnLost(const std::string& why);
   void EndPrivate(End end);
   void OnWatch();
   void FinishClose(bool clean, absl::Duration until);
@@ -108,7 +108,9 @@ class Session {
   // It was registered, and the stream was given up for silence; nothing was heard of the controller since.
   bool dropped_ = false;
   bool ever_registered_ = false;
+  // Of the controller that was registered with last.
   std::string group_;
+  uint64_t epoch_ = 0;
   Outbox outbox_;
   absl::Duration started_;
   absl::Duration dialled_;

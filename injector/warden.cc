@@ -172,7 +172,12 @@ void Warden::Apply(const v1::CommandId& id, const v1::ApplyFault& apply, const a
     Remember(id, {key, std::nullopt});
     return SendOnly(key, ReportOf(found->second), &id);
   }
-  if (!kept.ok()) return Refuse(id, key, kept);
+  // What was prepared for it is let go: nobody reverts what was refused.
+  const auto refuse = [&](const absl::Status& why) {
+    Refuse(id, key, why);
+    if (found != entries_.end()) BeginRevert(found->second, "", /*stop_run=*/false);
+  };
+  if (!kept.ok()) return refuse(kept);
   absl::Duration remaining = FromProto(apply.remaining());
   if (IsOneShot(planned) && !apply.has_remaining()) remaining = kOneShotBound;
   absl::Status may = MayGoOn(id, planned);
@@ -184,7 +189,7 @@ void Warden::Apply(const v1::CommandId& id, const v1::ApplyFault& apply, const a
     may = absl::FailedPreconditionError("another fault was prepared under this name");
   }
   if (may.ok() && found == entries_.end()) may = NewEntry(key, planned, id.group()).status();
-  if (!may.ok()) return Refuse(id, key, may);
+  if (!may.ok()) return refuse(may);
   Entry& entry = entries_.at(key);
   Remember(id, {key, std::nullopt});
   const absl::Duration now = executor_.clock().Boot();
@@ -275,7 +280,8 @@ void Warden::Renew(const std::string& group, uint64_t epoch) {
   if (!epochs_.Admit(group, epoch).ok() && epoch < epochs_.Highest(group)) return;
   const absl::Duration now = executor_.clock().Boot();
   for (auto& [key, entry] : entries_) {
-    if (entry.group != group) continue;
+    // Another life of the controller does not conduct the runs of the one before.
+    if (entry.group != group || entry.applied_by.epoch() != epoch) continue;
     const bool going = entry.state == v1::FAULT_STATE_UNSPECIFIED ||
                        entry.state == v1::FAULT_STATE_APPLYING ||
                        entry.state == v1::FAULT_STATE_ACTIVE;

@@ -62,10 +62,10 @@ class Wire final : public Dialler {
     response.mutable_ping()->set_epoch(epoch);
     Push(response);
   }
-  void Order(v1::Command command) {
+  void Order(v1::Command command, const std::string& run = "r1") {
     command.mutable_id()->set_group(group);
     if (command.id().epoch() == 0) command.mutable_id()->set_epoch(epoch);
-    command.mutable_id()->set_run("r1");
+    command.mutable_id()->set_run(run);
     command.mutable_id()->set_node("db-1");
     v1::ConnectResponse response;
     *response.mutable_command() = command;
@@ -116,6 +116,17 @@ class Wire final : public Dialler {
   Executor& executor_;
   uint64_t pings_ = 0;
 };
+
+v1::Command LoadCommand() {
+  v1::Command command;
+  command.mutable_id()->set_name("shoppers");
+  command.mutable_id()->set_verb("start");
+  v1::StartLoad& start = *command.mutable_start_load();
+  start.mutable_load()->set_name("shoppers");
+  start.mutable_load()->mutable_load()->mutable_send_requests()->add_requests()->set_name("login");
+  *start.mutable_remaining() = ToProto(absl::Seconds(100));
+  return command;
+}
 
 class SessionTest : public testing::Test {
  protected:
@@ -249,6 +260,27 @@ TEST_F(SessionTest, AnotherControllerGroupDoesNotBringTheSessionBack) {
   wire_.Cut();
   Live(absl::Seconds(2));
   EXPECT_FALSE(On());
+}
+
+// Killed and started again within the grace: it used to renew for ever what it knew nothing of.
+TEST_F(SessionTest, AControllerThatWasStartedAgainDoesNotBringItsRunsBack) {
+  Start();
+  wire_.Order(ApplyLeak());
+  wire_.Order(LoadCommand());
+  Live(absl::Seconds(1));
+  ++wire_.epoch;
+  wire_.Cut();
+  Live(absl::Milliseconds(300));
+  EXPECT_TRUE(injector_->session().registered());
+  EXPECT_FALSE(On());
+  EXPECT_EQ(work_.running, 0);
+  // What it begins itself is its own.
+  v1::Command again = ApplyLeak();
+  again.mutable_id()->set_name("again");
+  again.mutable_apply()->mutable_fault()->set_name("again");
+  wire_.Order(again, "r2");
+  Live(absl::Seconds(8));
+  EXPECT_TRUE(On());
 }
 
 TEST_F(SessionTest, AControllerOfALowerEpochIsLeft) {
@@ -423,17 +455,6 @@ TEST_F(SessionTest, CloseDoesNotWaitForAControllerThatTakesNothing) {
 }
 
 // ------------------------------------------------------------------------- work
-
-v1::Command LoadCommand() {
-  v1::Command command;
-  command.mutable_id()->set_name("shoppers");
-  command.mutable_id()->set_verb("start");
-  v1::StartLoad& start = *command.mutable_start_load();
-  start.mutable_load()->set_name("shoppers");
-  start.mutable_load()->mutable_load()->mutable_send_requests()->add_requests()->set_name("login");
-  *start.mutable_remaining() = ToProto(absl::Seconds(100));
-  return command;
-}
 
 TEST_F(SessionTest, ALoadRunsUntilItIsStopped) {
   Start();

@@ -279,6 +279,16 @@ TEST_F(WardenTest, APingOfALowerEpochRenewsNothing) {
   EXPECT_FALSE(On());
 }
 
+// A controller that was started again knows nothing of the runs of its life before.
+TEST_F(WardenTest, APingOfAHigherEpochRenewsNothingOfTheOneBefore) {
+  Handle(ApplyOf(Planned(), absl::Seconds(40), 1, /*epoch=*/3));
+  for (int i = 0; i < 10; ++i) {
+    warden_->Renew("main", 4);
+    Wait(absl::Seconds(1));
+  }
+  EXPECT_FALSE(On());
+}
+
 TEST_F(WardenTest, APingOfAnotherGroupRenewsNothing) {
   Handle(ApplyOf(Planned()));
   for (int i = 0; i < 10; ++i) {
@@ -627,6 +637,17 @@ TEST_F(WardenTest, APreparedFaultIsLetGoWithTheController) {
   Wait(absl::Seconds(6));
   EXPECT_TRUE(warden_->idle());
   EXPECT_THAT(reports_, IsEmpty());
+}
+
+// Its control connection used to stay until the run's longest time was over.
+TEST_F(WardenTest, WhatWasPreparedForARefusedFaultIsLetGo) {
+  Handle(PrepareOf(Planned()));
+  Live(absl::Seconds(1));
+  warden_->StopRun("r1", "its lease is over");
+  Handle(ApplyOf(Planned()));
+  Live(absl::Seconds(1));
+  EXPECT_THAT(States(), ElementsAre(v1::FAULT_STATE_REFUSED));
+  EXPECT_TRUE(warden_->idle());
 }
 
 TEST_F(WardenTest, ARevertOfWhatIsOnlyPreparedIsAnswered) {
