@@ -18,6 +18,8 @@ namespace {
 
 // Faults of one node at once.
 constexpr size_t kMostFaults = 64;
+// Of a lease: when it is over everything is to be off, not only begun to be.
+constexpr absl::Duration kForTheRevert = absl::Milliseconds(50);
 // What is remembered of commands, ended faults and stopped runs.
 constexpr size_t kMostRemembered = 4096;
 constexpr absl::Duration kReportEvery = absl::Seconds(1);
@@ -140,7 +142,7 @@ absl::StatusOr<Warden::Entry*> Warden::NewEntry(const Key& key, const v1::Planne
                     ? FromProto(planned.lease())
                     : options_.lease;
   entry.lease = std::clamp(entry.lease, options_.shortest_lease, options_.longest_lease);
-  entry.lease_until = executor_.clock().Boot() + entry.lease;
+  entry.lease_until = executor_.clock().Boot() + entry.lease - kForTheRevert;
   if (entry.lease < smallest && options_.lease_shortened) options_.lease_shortened();
   return &entry;
 }
@@ -198,7 +200,7 @@ void Warden::Apply(const v1::CommandId& id, const v1::ApplyFault& apply, const a
   entry.applied_by = id;
   entry.group = id.group();
   entry.touched = true;
-  entry.lease_until = now + entry.lease;
+  entry.lease_until = now + entry.lease - kForTheRevert;
   entry.ends_at = now + std::min(remaining, LongestFault(node_.policy()));
   entry.state = v1::FAULT_STATE_APPLYING;
   ArmDue(entry);
@@ -290,7 +292,7 @@ void Warden::Renew(const std::string& group, uint64_t epoch) {
     if (LeaseIsOver(entry)) {
       ExpireLease(entry);
     } else {
-      entry.lease_until = now + entry.lease;
+      entry.lease_until = now + entry.lease - kForTheRevert;
     }
   }
 }

@@ -1,6 +1,7 @@
 // Both services over gRPC.
 #include "controller/rpc/service.h"
 
+#include <algorithm>
 #include <deque>
 #include <string>
 #include <utility>
@@ -15,7 +16,8 @@ namespace firedrill {
 namespace {
 
 constexpr absl::Duration kDefaultOwnerLease = absl::Seconds(5);
-constexpr absl::Duration kLookForBeatsEvery = absl::Milliseconds(100);
+// Of the lease: within what is promised everything is to be off, not only begun to be.
+constexpr absl::Duration kForTheUndo = absl::Milliseconds(100);
 constexpr uint32_t kMostRunsListed = 1000;
 
 // A run and the client that owns it: the client's beats keep it going. On the executor.
@@ -88,11 +90,13 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
   void Look() {
     if (over_ || closed_) return;
     const absl::Duration silence = executor_.clock().Boot() - last_beat_;
-    if (silence > lease_ && !detached_) {
+    const absl::Duration patience = lease_ - std::min(kForTheUndo, lease_ / 10);
+    if (silence >= patience && !detached_) {
       Lose(absl::StrCat("the client that owns the run was silent for ", firedrill::FormatDuration(silence)));
       return;
     }
-    executor_.After(kLookForBeatsEvery, [self = shared_from_this()] { self->Look(); });
+    if (detached_) return;
+    executor_.After(patience - silence, [self = shared_from_this()] { self->Look(); });
   }
 
   void Lose(const std::string& why) {
