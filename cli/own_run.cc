@@ -89,10 +89,28 @@ void BlockSignals() {
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }
 
-OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const OwnerDuties& duties) {
-  OwnedRun owned;
+Interrupts::Interrupts() {
   const sigset_t set = Signals();
-  const UniqueFd signals(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  signals_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+void Interrupts::Take(const std::function<void(const std::string&)>& say,
+                      const std::function<void(int signal)>& first) {
+  signalfd_siginfo info{};
+  while (read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
+    ++count_;
+    if (count_ == 1) {
+      say("interrupted: every fault is being undone; wait for the end");
+      if (first) first(static_cast<int>(info.ssi_signo));
+    } else if (count_ == 2) {
+      say("still undoing; once more to leave without waiting (the undoing goes on without you)");
+    }
+  }
+}
+
+OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const OwnerDuties& duties,
+                Interrupts& interrupts) {
+  OwnedRun owned;
   const auto stub = Dial(address);
   grpc::ClientContext context;
   const auto stream = stub->OwnRun(&context);
@@ -109,10 +127,9 @@ OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const Own
 
   absl::Time heard = absl::Now(), beat = absl::Now(), tick = absl::Now();
   uint64_t beats = 0;
-  int interrupts = 0;
   bool ended = false, hung = false;
   while (!ended) {
-    pollfd polled[] = {{signals.get(), POLLIN, 0}, {inbox.fd(), POLLIN, 0}};
+    pollfd polled[] = {{interrupts.fd(), POLLIN, 0}, {inbox.fd(), POLLIN, 0}};
     poll(polled, 2, static_cast<int>(absl::ToInt64Milliseconds(kTick)));
     for (v1::OwnRunResponse& response : inbox.Take(&ended)) {
       heard = absl::Now();
@@ -123,24 +140,14 @@ OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const Own
         owned.judgement = std::move(*response.mutable_judgement());
       }
     }
-    signalfd_siginfo info{};
-    while (read(signals.get(), &info, sizeof(info)) == sizeof(info)) {
-      ++interrupts;
-      owned.interrupted = true;
-      if (interrupts == 1) {
-        duties.say("interrupted: every fault is being undone; wait for the end");
-        request.Clear();
-        request.mutable_stop()->set_cause(v1::StopRequested::CAUSE_INTERRUPT);
-        request.mutable_stop()->set_by(start.owner());
-        request.mutable_stop()->set_reason(info.ssi_signo == SIGINT ? "Ctrl-C" : "asked to end by a signal");
-        writable = writable && stream->Write(request);
-      } else if (interrupts == 2) {
-        duties.say("still undoing; once more to leave without waiting (the undoing goes on without you)");
-      } else {
-        owned.left = true;
-        context.TryCancel();
-      }
-    }
+    interrupts.Take(duties.say, [&](int signal) {
+      request.Clear();
+      request.mutable_stop()->set_cause(v1::StopRequested::CAUSE_INTERRUPT);
+      request.mutable_stop()->set_by(start.owner());
+      request.mutable_stop()->set_reason(signal == SIGINT ? "Ctrl-C" : "asked to end by a signal");
+      writable = writable && stream->Write(request);
+    });
+    if (interrupts.leave()) context.TryCancel();
     if (absl::Now() - beat >= kBeatEvery && writable) {
       beat = absl::Now();
       request.Clear();
@@ -175,7 +182,21 @@ absl::StatusOr<v1::Plan> AskPlan(const std::string& address, const v1::Experimen
   request.set_file(file);
   request.set_seed(seed);
   v1::PlanRunResponse response;
-  const grpc::Status status = stub->PlanRun(&context, request, &response);
+  grpc::Status status;
+  const UniqueFd answered(eventfd(0, EFD_CLOEXEC));
+  std::thread asking([&] {
+    status = stub->PlanRun(&context, request, &response);
+    const uint64_t one = 1;
+    (void)!write(answered.get(), &one, sizeof(one));
+  });
+  const Interrupts interrupts;
+  pollfd polled[] = {{interrupts.fd(), POLLIN, 0}, {answered.get(), POLLIN, 0}};
+  while (poll(polled, 2, -1) < 0 && errno == EINTR) {
+  }
+  const bool interrupted = polled[1].revents == 0;
+  if (interrupted) context.TryCancel();
+  asking.join();
+  if (interrupted) return absl::CancelledError("interrupted; nothing was touched");
   if (!status.ok()) return FromGrpc(status);
   return std::move(*response.mutable_plan());
 }

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/unique_fd.h"
 #include "firedrill/v1/controller.pb.h"
 
 namespace firedrill {
@@ -25,25 +26,41 @@ struct OwnerDuties {
   std::function<void()> controller_hangs;
 };
 
+// What a person asks by signals: once to stop, a third time to leave without waiting. Counted from the start
+// of the run to the end of its last process, whoever waits. BlockSignals() must have been called.
+class Interrupts {
+ public:
+  Interrupts();
+
+  int fd() const { return signals_.get(); }
+  // Reads what has come; `said` gets the words for each, `first` is called at the very first. Never blocks.
+  void Take(const std::function<void(const std::string&)>& say,
+            const std::function<void(int signal)>& first = nullptr);
+  bool any() const { return count_ > 0; }
+  // The person does not want to wait any more.
+  bool leave() const { return count_ >= 3; }
+
+ private:
+  UniqueFd signals_;
+  int count_ = 0;
+};
+
 struct OwnedRun {
   std::vector<v1::Event> history;
   // Not set where the controller was lost before it had judged.
   std::optional<v1::Judgement> judgement;
   // Why the run was lost or did not begin.
   absl::Status status;
-  // The person asked for the end (Ctrl-C, SIGTERM).
-  bool interrupted = false;
-  // The person left without waiting for the end.
-  bool left = false;
 };
 
 // Blocks SIGINT, SIGTERM and SIGHUP for this thread and all it starts: OwnRun() reads them. Call it first.
 void BlockSignals();
 
-// Blocks until the run has ended or the controller is lost.
-OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const OwnerDuties& duties);
+// Blocks until the run has ended, the controller is lost, or the person leaves.
+OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const OwnerDuties& duties,
+                Interrupts& interrupts);
 
-// Asks a controller what a run would do.
+// Asks a controller what a run would do. CANCELLED where a person interrupts.
 absl::StatusOr<v1::Plan> AskPlan(const std::string& address, const v1::Experiment& experiment,
                                  const std::string& file, uint64_t seed);
 

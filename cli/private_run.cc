@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -23,6 +24,7 @@ namespace {
 constexpr char kFolderPrefix[] = "firedrill-";
 constexpr absl::Duration kStartWithin = absl::Seconds(10);
 constexpr int kMostStarts = 3;
+constexpr absl::Duration kAskWhetherToLeave = absl::Milliseconds(100);
 
 // The binaries stand beside this one.
 std::string Sibling(const std::string& name) {
@@ -35,6 +37,13 @@ std::string TemporaryFolder() {
   const char* tmp = std::getenv("TMPDIR");
   // A socket's path has at most 107 bytes.
   return tmp != nullptr && tmp[0] == '/' && std::strlen(tmp) < 60 ? tmp : "/tmp";
+}
+
+bool IsInterrupted() {
+  sigset_t waiting;
+  if (sigpending(&waiting) != 0) return false;
+  return sigismember(&waiting, SIGINT) == 1 || sigismember(&waiting, SIGTERM) == 1 ||
+         sigismember(&waiting, SIGHUP) == 1;
 }
 
 }  // namespace
@@ -74,6 +83,11 @@ absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
   PrivateRun self(options, folder, absl::StrCat("unix:", socket), *std::move(controller));
   const absl::Time until = absl::Now() + kStartWithin;
   while (access(socket.c_str(), F_OK) != 0) {
+    if (IsInterrupted()) {
+      self.KillController();
+      self.Finish(absl::Seconds(1));
+      return absl::CancelledError("interrupted before anything was begun");
+    }
     if (self.controller_.Wait(absl::Milliseconds(10)) || absl::Now() > until) {
       const std::string words = self.LastWords("controller");
       self.KillController();
@@ -120,22 +134,40 @@ void PrivateRun::EndController() { controller_.Signal(SIGTERM); }
 
 void PrivateRun::KillController() { controller_.Signal(SIGKILL); }
 
-PrivateRun::End PrivateRun::Finish(absl::Duration at_most) {
+bool PrivateRun::WaitFor(Child& child, absl::Time until, const std::function<bool()>& leave) {
+  while (!child.Wait(std::clamp(until - absl::Now(), absl::ZeroDuration(), kAskWhetherToLeave))) {
+    if (absl::Now() >= until || (leave && leave())) return false;
+  }
+  return true;
+}
+
+PrivateRun::End PrivateRun::Finish(absl::Duration at_most, const std::function<bool()>& leave) {
   End end;
   const absl::Time until = absl::Now() + at_most;
-  if (!controller_.Wait(until - absl::Now())) {
+  const auto left = [&] {
+    if (!end.left && leave && leave()) end.left = true;
+    return end.left;
+  };
+  if (!WaitFor(controller_, until, left) && !end.left) {
     controller_.Signal(SIGKILL);
     end.killed.push_back("controller");
     controller_.Wait(absl::Seconds(2));
   }
   for (Injector& injector : injectors_) {
-    if (!injector.child.Wait(std::max(until - absl::Now(), absl::Milliseconds(200)))) {
+    const absl::Time patience = std::max(until, absl::Now() + absl::Milliseconds(200));
+    if (!WaitFor(injector.child, patience, left)) {
+      if (end.left) {
+        end.unsure.push_back(injector.node);
+        continue;
+      }
       injector.child.Signal(SIGKILL);
       end.killed.push_back(injector.node);
       injector.child.Wait(absl::Seconds(2));
     }
     if (injector.child.exit_code() != 0) end.unsure.push_back(injector.node);
   }
+  // The sockets are still in use; the controller removes them.
+  if (end.left) return end;
   std::error_code error;
   std::filesystem::remove_all(folder_, error);
   return end;

@@ -2,6 +2,7 @@
 // folder of their own, and sees them end. They are the same binaries as everywhere.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ class PrivateRun {
     // The controller alone: nothing will be broken (plan).
     bool with_injectors = true;
   };
-  // Blocks until the controller's socket is there, or says why it is not (with its last words).
+  // Blocks until the controller's socket is there, or says why it is not (with its last words). CANCELLED
+  // where one of the signals that BlockSignals() blocks is waiting.
   static absl::StatusOr<PrivateRun> Start(const Options& options);
   PrivateRun(PrivateRun&&) = default;
   PrivateRun& operator=(PrivateRun&&) = default;
@@ -41,10 +43,13 @@ class PrivateRun {
   // Waits until every process has ended, and removes the folder. What did not end is killed and named.
   // Nodes whose injector did not say that everything is undone are in `unsure`.
   struct End {
+    bool left = false;
     std::vector<std::string> killed;
     std::vector<std::string> unsure;
   };
-  End Finish(absl::Duration at_most);
+  // `leave` is asked about ten times a second: where it says so nothing is waited for or killed any more, the
+  // processes undo everything and end by themselves, and all of them count as unsure.
+  End Finish(absl::Duration at_most, const std::function<bool()>& leave = nullptr);
   // What the processes wrote last, for messages.
   std::string LastWords(const std::string& who) const;
 
@@ -59,6 +64,7 @@ class PrivateRun {
         folder_(std::move(folder)),
         address_(std::move(address)),
         controller_(std::move(controller)) {}
+  static bool WaitFor(Child& child, absl::Time until, const std::function<bool()>& leave);
   absl::StatusOr<Child> StartInjector(const std::string& node) const;
 
   Options options_;

@@ -22,6 +22,7 @@
 #include "controller/judge.h"
 #include "controller/plan.h"
 #include "controller/report.h"
+#include "controller/sqlite_store.h"
 
 namespace firedrill {
 namespace {
@@ -42,51 +43,85 @@ void Complain(const absl::Status& status) {
   std::fprintf(stderr, "firedrill: %s\n", std::string(status.message()).c_str());
 }
 
-// The line under the events: where the run is, and since when.
-std::string StatusLine(const std::vector<v1::Event>& history, absl::Time since) {
+// The line under the events: where the run is, and since when. How to stop it is the last to be left out.
+std::string StatusLine(const std::vector<v1::Event>& history, absl::Time since, size_t width) {
   v1::Phase phase = v1::PHASE_UNSPECIFIED;
   for (auto event = history.rbegin(); event != history.rend(); ++event) {
     if (!event->has_phase()) continue;
     phase = event->phase().phase();
     break;
   }
-  const char* doing = phase == v1::PHASE_PREFLIGHT ? "preflight: could this run tell the truth?"
-                      : phase == v1::PHASE_GATE    ? "gate: steady state must hold before anything is broken"
-                      : phase == v1::PHASE_INJECT  ? "injecting"
-                      : phase == v1::PHASE_REVERT  ? "undoing every fault"
-                      : phase == v1::PHASE_RECOVER ? "recovering: steady state must come back, and stay"
-                                                   : "starting";
-  const int64_t seconds = absl::ToInt64Seconds(absl::Now() - since);
-  return absl::StrCat("  ", seconds, "s  ", doing, "   (Ctrl-C stops and undoes everything)");
+  struct Doing {
+    const char* word;
+    const char* meaning;
+  };
+  const Doing doing = phase == v1::PHASE_PREFLIGHT ? Doing{"preflight", ": could this run tell the truth?"}
+                      : phase == v1::PHASE_GATE
+                          ? Doing{"gate", ": steady state must hold before anything is broken"}
+                      : phase == v1::PHASE_INJECT  ? Doing{"injecting", ""}
+                      : phase == v1::PHASE_REVERT  ? Doing{"undoing", " every fault"}
+                      : phase == v1::PHASE_RECOVER ? Doing{"recovering", ": steady state must come back, and stay"}
+                                                   : Doing{"starting", ""};
+  const std::string begin = absl::StrCat("  ", absl::ToInt64Seconds(absl::Now() - since), "s  ", doing.word);
+  for (const char* meaning : {doing.meaning, ""}) {
+    const std::string line = absl::StrCat(begin, meaning, "   (Ctrl-C stops and undoes everything)");
+    if (line.size() < width) return line;
+  }
+  return absl::StrCat(begin, "   (Ctrl-C stops it)");
 }
 
 // One run, from its first event to the confirmed end of everything it started.
 struct RunEnd {
   int code = kUndoUnconfirmed;
+  // Also where that came too late to change the code.
+  bool interrupted = false;
   std::vector<v1::Event> history;
   std::optional<v1::Judgement> judgement;
 };
 
-// The controller was lost, or left behind: what is known comes from the injectors themselves.
-int CodeWithoutJudgement(const OwnedRun& owned, const PrivateRun::End& end,
-                         const std::string& state_dir, Screen& screen) {
-  const bool begun = !owned.history.empty();
-  if (!begun) {
-    std::fprintf(stderr, "firedrill: %s\n", std::string(owned.status.message()).c_str());
-    return kNotStarted;
-  }
-  const std::vector<std::string> left = DescribeLeftovers(state_dir);
-  if (end.unsure.empty() && left.empty()) {
-    screen.Line("the run was lost, every injector has undone its faults and says so");
-    return owned.interrupted ? kInterrupted : kAborted;
-  }
+absl::StatusOr<std::vector<v1::Event>> ReadRun(const std::string& state_dir, const std::string& run) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<SqliteStore> store,
+                   SqliteStore::Open(absl::StrCat(state_dir, "/history.db")));
+  return store->Read(run, 1);
+}
+
+void ShowWhereToLook(const std::vector<std::string>& unsure, const std::string& state_dir) {
   std::fprintf(stderr, "firedrill: UNDO NOT CONFIRMED: a person must look\n");
-  for (const std::string& node : end.unsure) {
+  for (const std::string& node : unsure) {
     std::fprintf(stderr, "  node %s: its injector did not end by itself; look with: firedrill leftovers\n",
                  node.c_str());
   }
-  for (const std::string& line : left) std::fprintf(stderr, "  %s\n", line.c_str());
-  return kUndoUnconfirmed;
+  for (const std::string& line : DescribeLeftovers(state_dir)) std::fprintf(stderr, "  %s\n", line.c_str());
+}
+
+// A private controller was lost, and its injectors have ended: what they left in their journals says whether
+// everything is undone. The run is ended in the history, and judged by what is there.
+void EndLostRun(const PrivateRun::End& end, bool interrupted, const std::string& state_dir,
+                Screen& screen, RunEnd& result) {
+  if (end.left) {
+    std::fprintf(stderr,
+                 "firedrill: you left before everything was undone: the undoing goes on without you, and is NOT "
+                 "CONFIRMED; to see what is left: firedrill leftovers\n");
+    for (const std::string& line : DescribeLeftovers(state_dir)) std::fprintf(stderr, "  %s\n", line.c_str());
+    return;
+  }
+  const std::string run = result.history.front().run();
+  const auto ended = EndLostRuns(state_dir, {end.unsure.begin(), end.unsure.end()});
+  if (!ended.ok()) {
+    Complain(ended.status());
+  } else {
+    for (const std::string& line : *ended) screen.Line(line);
+  }
+  absl::StatusOr<std::vector<v1::Event>> history = ReadRun(state_dir, run);
+  if (history.ok() && history->back().has_finished()) {
+    result.history = *std::move(history);
+    result.judgement = Judge(result.history);
+    result.code = result.judgement->exit_code();
+    if (result.code == kAborted && interrupted) result.code = kInterrupted;
+  } else if (!history.ok()) {
+    Complain(history.status());
+  }
+  if (result.code == kUndoUnconfirmed) ShowWhereToLook(end.unsure, state_dir);
 }
 
 RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOptions& options,
@@ -99,7 +134,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
         PrivateRun::Start({all.site_file, all.site, state_dir, true});
     if (!started.ok()) {
       Complain(started.status());
-      result.code = kNotStarted;
+      result.code = absl::IsCancelled(started.status()) ? kInterrupted : kNotStarted;
       return result;
     }
     own = *std::move(started);
@@ -116,23 +151,19 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   start.set_detach(options.detach);
   start.set_owner(Owner());
 
-  LiveLines lines(screen.style());
+  LiveLines lines(screen.style(), screen.terminal());
   const absl::Time since = absl::Now();
   std::vector<v1::Event> phases;
   OwnerDuties duties;
   duties.event = [&](const v1::Event& event) {
-    if (event.has_created()) {
-      screen.Line(absl::StrCat("run ", event.run(), " of ", definition.experiment.metadata().name(),
-                               ", seed ", event.created().plan().seed(),
-                               "; to stop it and undo everything: Ctrl-C"));
-    }
     if (event.has_phase()) phases.push_back(event);
     const std::string line = lines.Line(event);
     if (!line.empty()) screen.Line(line);
+    if (event.has_created()) screen.Line(lines.Beneath("Ctrl-C stops it and undoes everything"));
   };
   duties.say = [&](const std::string& text) { screen.Line(text); };
   duties.tick = [&] {
-    screen.Status(StatusLine(phases, since));
+    screen.Status(StatusLine(phases, since, screen.style().width));
     if (!own.has_value()) return;
     for (const std::string& node : own->Revive()) {
       screen.Line(absl::StrCat("the injector of ", node,
@@ -142,24 +173,37 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   duties.controller_hangs = [&] {
     if (own.has_value()) own->KillController();
   };
-  OwnedRun owned = OwnRun(address, start, duties);
+  Interrupts interrupts;
+  OwnedRun owned = OwnRun(address, start, duties, interrupts);
   screen.Status("");
 
-  PrivateRun::End end;
+  std::optional<PrivateRun::End> end;
   if (own.has_value()) {
     const std::string words = owned.history.empty() ? own->LastWords("controller") : "";
-    end = own->Finish(owned.judgement.has_value() ? kFinishWithin : kUndoWithin);
+    end = own->Finish(owned.judgement.has_value() ? kFinishWithin : kUndoWithin, [&] {
+      interrupts.Take(duties.say);
+      return interrupts.leave();
+    });
     if (!owned.judgement.has_value() && !words.empty()) {
       std::fprintf(stderr, "%s\n", words.c_str());
     }
   }
+  result.interrupted = interrupts.any();
   result.history = std::move(owned.history);
   result.judgement = owned.judgement;
   if (owned.judgement.has_value()) {
     result.code = owned.judgement->exit_code();
+  } else if (result.history.empty()) {
+    Complain(result.interrupted
+                 ? absl::CancelledError("interrupted before the run began; nothing was broken")
+                 : owned.status);
+    result.code = result.interrupted ? kInterrupted : kNotStarted;
+  } else if (end.has_value()) {
+    EndLostRun(*end, result.interrupted, state_dir, screen, result);
   } else {
-    owned.history = result.history;
-    result.code = CodeWithoutJudgement(owned, end, state_dir, screen);
+    Complain(owned.status);
+    std::fprintf(stderr, "firedrill: the controller was lost; run %s goes on, or is undone, without this client\n",
+                 result.history.front().run().c_str());
   }
   return result;
 }
@@ -204,9 +248,7 @@ int RunCommand(const RunOptions& options) {
     return kUsageError;
   }
   Screen screen(options.places.no_color);
-  RemoveStaleFolders();
-  // What an earlier run left and nobody owns comes first.
-  for (const std::string& line : UndoLeftovers(*state_dir)) screen.Line(line);
+  for (const std::string& line : TidyUp(*state_dir)) screen.Line(line);
 
   std::vector<int> codes;
   for (const Definition& definition : all->experiments) {
@@ -221,6 +263,10 @@ int RunCommand(const RunOptions& options) {
     codes.push_back(allowed ? 0 : end.code);
     // A person who interrupts one run does not want the next.
     if (end.code == kInterrupted || end.code == kUndoUnconfirmed) break;
+    if (end.interrupted && codes.size() < all->experiments.size()) {
+      codes.push_back(kInterrupted);
+      break;
+    }
   }
   return WorstExitCode(codes);
 }
@@ -234,6 +280,8 @@ int PlanCommand(const RunOptions& options) {
     Complain(state_dir.status());
     return kUsageError;
   }
+  // Not among what the plan says.
+  for (const std::string& line : TidyUp(*state_dir)) std::fprintf(stderr, "%s\n", line.c_str());
   std::optional<PrivateRun> own;
   std::string address = options.places.controller;
   if (address.empty()) {
@@ -241,7 +289,7 @@ int PlanCommand(const RunOptions& options) {
         PrivateRun::Start({all->site_file, all->site, *state_dir, true});
     if (!started.ok()) {
       Complain(started.status());
-      return kNotStarted;
+      return absl::IsCancelled(started.status()) ? kInterrupted : kNotStarted;
     }
     own = *std::move(started);
     address = own->address();
@@ -252,17 +300,22 @@ int PlanCommand(const RunOptions& options) {
         AskPlan(address, definition.experiment, definition.file, options.seed);
     if (!plan.ok()) {
       Complain(plan.status());
-      code = kNotStarted;
+      code = absl::IsCancelled(plan.status()) ? kInterrupted : kNotStarted;
       break;
     }
-    std::fputs(PlanText(definition.experiment, *plan).c_str(), stdout);
+    std::fputs(PlanText(definition.experiment, *plan, definition.file).c_str(), stdout);
     for (const v1::Finding& finding : plan->findings()) {
       if (finding.kind() == v1::Finding::KIND_CIRCUMSTANCE) code = kNotStarted;
       if (finding.kind() == v1::Finding::KIND_DEFECT && code == 0) code = 1;
     }
   }
   if (own.has_value()) {
-    own->EndController();
+    // Interrupted: it may be asking a monitor that does not answer. Nothing is on.
+    if (code == kInterrupted) {
+      own->KillController();
+    } else {
+      own->EndController();
+    }
     own->Finish(kFinishWithin);
   }
   return code;

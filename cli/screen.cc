@@ -4,18 +4,25 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
 namespace firedrill {
+namespace {
+
+// Below it nothing can be read in any case.
+constexpr size_t kNarrowest = 40;
+
+}  // namespace
 
 Screen::Screen(bool no_color) {
   const char* term = std::getenv("TERM");
   terminal_ = isatty(STDOUT_FILENO) != 0 && term != nullptr && std::string(term) != "dumb";
   style_.color = terminal_ && !no_color && std::getenv("NO_COLOR") == nullptr;
   winsize size{};
-  if (terminal_ && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 40) {
-    style_.width = size.ws_col;
+  if (terminal_ && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+    style_.width = std::max<size_t>(size.ws_col, kNarrowest);
   }
 }
 
@@ -30,7 +37,7 @@ void Screen::Clear() {
 void Screen::Line(const std::string& text) {
   Clear();
   std::fputs(text.c_str(), stdout);
-  std::fputc('\n', stdout);
+  if (text.empty() || text.back() != '\n') std::fputc('\n', stdout);
   if (!status_.empty()) std::fputs(status_.c_str(), stdout);
   std::fflush(stdout);
 }

@@ -15,7 +15,7 @@ class Screen {
 
   bool terminal() const { return terminal_; }
   const ReportStyle& style() const { return style_; }
-  // Prints a line, above the status line.
+  // Prints a line, or several, above the status line; the last one needs no end.
   void Line(const std::string& text);
   // Replaces the status line; nothing where there is no terminal.
   void Status(const std::string& text);

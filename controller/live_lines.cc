@@ -17,10 +17,16 @@ using reporting::Paint;
 
 // A single missing answer is no news.
 constexpr int kUnknownPoints = 3;
+// Where the words begin, behind the time.
+constexpr size_t kTextColumn = 10;
 
 std::string LastLine(const std::string& output) {
   const std::vector<std::string> lines = absl::StrSplit(output, '\n', absl::SkipEmpty());
   return lines.empty() ? "" : lines.back();
+}
+
+std::string Count(uint32_t count, absl::string_view what, absl::string_view rest) {
+  return absl::StrCat(count, " ", what, count == 1 ? "" : "s", rest);
 }
 
 std::string Because(const std::string& reason) {
@@ -79,9 +85,16 @@ std::string LiveLines::Line(const v1::Event& event) {
   const std::string stamp = Paint(style_, Ink::kDim, Stamp(at));
   std::vector<std::string> lines;
   for (absl::string_view line : absl::StrSplit(words, '\n', absl::SkipEmpty())) {
-    lines.push_back(absl::StrCat(stamp, "  ", line));
+    lines.push_back(absl::StrCat(
+        stamp, "  ", wrap_ ? reporting::Wrap(line, style_.width, kTextColumn, kTextColumn) : std::string(line)));
   }
   return absl::StrJoin(lines, "\n");
+}
+
+std::string LiveLines::Beneath(absl::string_view words) const {
+  const std::string indent(kTextColumn, ' ');
+  return absl::StrCat(indent, wrap_ ? reporting::Wrap(words, style_.width, kTextColumn, kTextColumn)
+                                    : std::string(words));
 }
 
 std::string LiveLines::Words(const v1::Event& event) {
@@ -94,8 +107,10 @@ std::string LiveLines::Words(const v1::Event& event) {
       const v1::PreflightFinished& found = event.preflight_finished();
       if (found.defects() + found.circumstances() == 0)
         return "preflight: this run can tell the truth";
-      return absl::StrCat("preflight: ", found.defects(), " defects of the alerting, ",
-                          found.circumstances(), " reasons not to start now");
+      std::vector<std::string> parts;
+      if (found.defects() > 0) parts.push_back(Count(found.defects(), "defect", " of the alerting under test"));
+      if (found.circumstances() > 0) parts.push_back(Count(found.circumstances(), "reason", " not to start now"));
+      return absl::StrCat("preflight: ", absl::StrJoin(parts, ", "));
     }
     case v1::Event::kPhase:
       if (event.phase().phase() == v1::PHASE_FINISHED) return "";

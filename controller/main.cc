@@ -17,10 +17,13 @@
 #include "absl/strings/strip.h"
 #include "base/event_loop.h"
 #include "base/state_dir.h"
+#include "base/text.h"
 #include "base/unique_fd.h"
 #include "base/version.h"
+#include "controller/epoch_lock.h"
 #include "controller/fleet.h"
 #include "controller/lever.h"
+#include "controller/lost_runs.h"
 #include "controller/rpc/service.h"
 #include "controller/runs.h"
 #include "controller/sqlite_store.h"
@@ -56,12 +59,28 @@ void RemoveSocketFolder(const std::string& listen) {
   std::filesystem::remove_all(folder, error);
 }
 
+// What a predecessor left unfinished. Whether its faults are off is not to be seen from here: the commands of
+// `firedrill`, which can look at this machine's journals, have done this before where they could.
+void CloseWhatWasLost(Store& store, const std::string& state_dir) {
+  const absl::StatusOr<std::vector<ClosedRun>> closed = CloseLostRuns(
+      store, state_dir, absl::Now(), [](const v1::Command&) { return Whereabouts::kUnknown; });
+  if (!closed.ok()) spdlog::error("closing the runs of controllers that have died: {}", closed.status());
+  if (!closed.ok()) return;
+  for (const ClosedRun& run : *closed) {
+    spdlog::warn("run {} of {} was left unfinished by a controller that has died: it is aborted, undo {}", run.run,
+                 run.experiment, run.undo_confirmed ? "confirmed" : "NOT confirmed: look with firedrill leftovers");
+  }
+}
+
 int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir, int signals) {
   absl::StatusOr<std::unique_ptr<SqliteStore>> store =
       SqliteStore::Open(absl::StrCat(state_dir, "/history.db"));
   if (!store.ok()) return Complain(store.status());
   const absl::StatusOr<uint64_t> epoch = (*store)->TakeEpoch();
   if (!epoch.ok()) return Complain(epoch.status());
+  const absl::StatusOr<EpochLock> alive = EpochLock::Take(state_dir, *epoch);
+  if (!alive.ok()) return Complain(alive.status());
+  CloseWhatWasLost(**store, state_dir);
 
   EventLoop loop;
   Fleet::Options fleet_options;

@@ -256,7 +256,7 @@ std::string PlanText(const v1::Experiment& experiment, const v1::Plan& plan,
                    EndingsText(plan), LimitsText(experiment, plan), AlertsText(experiment, plan));
   if (CanStart(plan)) {
     absl::StrAppend(&text, "\nNothing was touched. Start it: firedrill run ", file,
-                    "\nStop it: Ctrl-C there, or firedrill stop --all anywhere\n");
+                    "\nStop it, and undo everything: Ctrl-C there\n");
   } else {
     absl::StrAppend(&text, "\nNothing was touched, and it cannot start as things are.\n");
   }

@@ -38,8 +38,11 @@ std::string ReportJson(const std::vector<v1::Event>& history, const v1::Judgemen
 // passed. To be fed every event of one run, in order.
 class LiveLines {
  public:
-  explicit LiveLines(const ReportStyle& style) : style_(style) {}
+  // `wrap`: broken at the style's width, for a terminal. Else an event is a line however long, for programs.
+  explicit LiveLines(const ReportStyle& style, bool wrap = false) : style_(style), wrap_(wrap) {}
   std::string Line(const v1::Event& event);
+  // Words of the reader's own, beneath those of events.
+  std::string Beneath(absl::string_view words) const;
 
  private:
   // A steady-state check and what was last said of it.
@@ -64,6 +67,7 @@ class LiveLines {
   bool First(const std::string& what) { return said_.insert(what).second; }
 
   ReportStyle style_;
+  bool wrap_;
   v1::ExperimentSpec spec_;
   std::set<std::string> one_shots_;
   std::vector<Watched> checks_;

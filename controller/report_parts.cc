@@ -62,17 +62,29 @@ Ink InkOf(v1::Verdict verdict) {
   }
 }
 
+size_t Visible(absl::string_view text) {
+  size_t size = 0;
+  bool in_code = false;
+  for (const char c : text) {
+    if (c == '\x1b') in_code = true;
+    // Of a character of several bytes only the first counts.
+    if (!in_code && (static_cast<unsigned char>(c) & 0xc0) != 0x80) ++size;
+    if (in_code && c == 'm') in_code = false;
+  }
+  return size;
+}
+
 std::string Wrap(absl::string_view text, size_t width, size_t indent, size_t taken) {
   std::string wrapped;
   size_t used = taken;
   for (absl::string_view word : absl::StrSplit(text, absl::ByAnyChar(" \n"), absl::SkipEmpty())) {
     const bool first = wrapped.empty();
-    if (!first && used + 1 + word.size() > width) {
+    if (!first && used + 1 + Visible(word) > width) {
       absl::StrAppend(&wrapped, "\n", std::string(indent, ' '), word);
-      used = indent + word.size();
+      used = indent + Visible(word);
     } else {
       absl::StrAppend(&wrapped, first ? "" : " ", word);
-      used += (first ? 0 : 1) + word.size();
+      used += (first ? 0 : 1) + Visible(word);
     }
   }
   return wrapped;

@@ -15,6 +15,8 @@ enum class Ink { kPlain, kBold, kDim, kRed, kYellow, kGreen };
 std::string Paint(const ReportStyle& style, Ink ink, absl::string_view text);
 Ink InkOf(v1::Verdict verdict);
 
+// How many columns the text takes, without colours.
+size_t Visible(absl::string_view text);
 // Broken at spaces so that no line is longer than `width`; every line but the first begins with
 // `indent` spaces. `taken`: what stands on the first line already.
 std::string Wrap(absl::string_view text, size_t width, size_t indent, size_t taken);

@@ -78,7 +78,7 @@ void Runs::Start(const v1::StartRun& start, Watcher watcher,
   if (const std::optional<std::string> pulled = lever_.Pulled()) {
     return started(absl::FailedPreconditionError(
         absl::StrCat("starting a run: the emergency lever is pulled (", *pulled,
-                     "); release it with: firedrill unlock --reason …, or remove ", lever_.path())));
+                     "); when nothing may go wrong any more, release it: remove ", lever_.path())));
   }
   if (runs_.size() >= kMostRuns) {
     return started(absl::ResourceExhaustedError(

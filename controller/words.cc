@@ -135,19 +135,21 @@ absl::string_view CauseWord(v1::StopRequested::Cause cause) {
     case v1::StopRequested::CAUSE_GUARDRAIL:
       return "a guardrail";
     case v1::StopRequested::CAUSE_OWNER_LOST:
-      return "the client that started it is gone";
+      return "the loss of the client that started it";
     case v1::StopRequested::CAUSE_INTERRUPT:
       return "Ctrl-C";
     case v1::StopRequested::CAUSE_LEVER:
       return "the emergency lever";
     case v1::StopRequested::CAUSE_NODE_LOST:
-      return "a node was lost";
+      return "the loss of a node";
     case v1::StopRequested::CAUSE_SHUTDOWN:
       return "the controller's end";
     case v1::StopRequested::CAUSE_FAULT_REFUSED:
       return "a fault that could not be applied";
     case v1::StopRequested::CAUSE_FAULT_STUCK:
       return "a fault that could not be undone";
+    case v1::StopRequested::CAUSE_CONTROLLER_LOST:
+      return "the loss of its controller";
     default:
       return "";
   }

@@ -1,0 +1,50 @@
+// Runs whose controller has died before their end: they are ended in the history, so that none goes on for ever
+// there. Whose controller lives, however slowly, is left alone.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "controller/store.h"
+#include "firedrill/v1/run.pb.h"
+
+namespace firedrill {
+
+// A run that has no end in the history.
+struct OpenRun {
+  std::string run;
+  std::string experiment;
+  // Its controller lives: it is going on.
+  bool alive = false;
+};
+
+// Newest first. Blocks on the disk.
+absl::StatusOr<std::vector<OpenRun>> OpenRuns(const Store& store, const std::string& state_dir);
+
+// What is known, now, of a fault whose controller is lost.
+enum class Whereabouts {
+  // Nobody here can tell.
+  kUnknown,
+  // It was looked, and nothing of it is there.
+  kGone,
+  // Somebody is undoing it at this moment: the run is closed later.
+  kBeingUndone,
+};
+// Asked with the command by which the fault went on, for each that was not reported as undone.
+using WhereIs = std::function<Whereabouts(const v1::Command& apply)>;
+
+struct ClosedRun {
+  std::string run;
+  std::string experiment;
+  bool undo_confirmed = false;
+};
+
+// Appends StopRequested and RunFinished to each run whose controller is dead, under a new epoch, which shuts
+// its old one out for ever. Blocks on the disk. Several may do it at once: each run is closed by one.
+absl::StatusOr<std::vector<ClosedRun>> CloseLostRuns(Store& store, const std::string& state_dir,
+                                                     absl::Time now, const WhereIs& where_is);
+
+}  // namespace firedrill

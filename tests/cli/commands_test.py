@@ -1,0 +1,121 @@
+#!/usr/bin/python3
+"""Wrong words, wrong places: every command says what is wrong, to what, and what to do, with exit code 2."""
+
+import os
+import re
+import subprocess
+import unittest
+
+from stage import PROGRAM, SITE, Stage, closed_hours
+
+READERS = (("runs",), ("report", "last"), ("judge", "last"))
+OF_A_RUN = ("report", "judge")
+
+
+class Commands(Stage):
+    def wrong(self, *words, state=None):
+        """Standard error of a command that must be refused; nothing is on standard output."""
+        code, out, err = self.firedrill(*words, state=state)
+        self.assertEqual(code, 2, out + err)
+        self.assertEqual(out, "")
+        return err
+
+    def test_without_a_command_or_with_an_unknown_one(self):
+        for words in ([], ["runn"], ["report"], ["judge"], ["runs", "surplus"], ["leftovers", "surplus"],
+                      ["report", "a", "b"], ["runs", "--unknown"], ["run"], ["plan"]):
+            done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, env=self.look.environment())
+            self.assertEqual(done.returncode, 2, words)
+            self.assertRegex(done.stderr, "--help", words)
+
+    def test_an_unknown_format(self):
+        err = self.wrong("report", "last", "--format", "pdf")
+        self.assertIn("--format", err)
+        self.assertIn("junit", err)
+
+    def test_help_and_version_are_no_errors(self):
+        for words in (["--help"], ["--version"], ["report", "--help"]):
+            done = subprocess.run([PROGRAM, *words], capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+
+    def test_an_unknown_run(self):
+        run = self.begin_run(self.experiment(duration="1s"))
+        self.assertEqual(run.wait(60), 0, self.said(run))
+        for command in OF_A_RUN:
+            err = self.wrong(command, "nosuchrun")
+            self.assertEqual(err, "firedrill: reading run nosuchrun: there is no such run in "
+                                  f"{self.state}/history.db; `firedrill runs` lists what there is\n")
+
+    def test_an_empty_state_folder(self):
+        os.mkdir(self.state)
+        for command in OF_A_RUN:
+            for run in ("last", "abcdefgh"):
+                err = self.wrong(command, run)
+                self.assertIn(f"there is no run in the history in {self.state} yet; start one with", err)
+        code, out, err = self.firedrill("runs")
+        self.assertEqual((code, out, err), (0, f"no runs yet in {self.state}\n", ""))
+        code, out, err = self.firedrill("leftovers")
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn(f"no node of this machine carries anything (looked in {self.state})", out)
+        # Who only reads leaves nothing behind.
+        self.assertEqual(os.listdir(self.state), [])
+
+    def test_a_state_folder_that_is_not_there_is_not_made(self):
+        for words in READERS + (("leftovers",),):
+            err = self.wrong(*words)
+            self.assertIn(f"reading the state folder {self.state}: there is none; correct --state-dir", err)
+        self.assertFalse(os.path.exists(self.state))
+
+    def test_a_state_folder_that_is_a_file(self):
+        path = self.write("file", "")
+        for words in READERS + (("leftovers",),):
+            err = self.wrong(*words, state=path)
+            self.assertIn(path, err)
+            self.assertIn("--state-dir", err)
+
+    def test_a_history_that_cannot_be_read(self):
+        os.mkdir(self.state)
+        history = os.path.join(self.state, "history.db")
+        with open(history, "w") as file:
+            file.write("this is no database" * 500)
+        for words in READERS:
+            err = self.wrong(*words)
+            self.assertRegex(err, f"^firedrill: opening the history in {history}: .*move the file away")
+        os.remove(history)
+        os.mkdir(history)
+        for words in READERS:
+            self.assertIn(f"opening the history in {history}", self.wrong(*words))
+
+    def test_a_damaged_history_does_not_keep_leftovers_from_looking(self):
+        os.mkdir(self.state)
+        with open(os.path.join(self.state, "history.db"), "w") as file:
+            file.write("this is no database" * 500)
+        code, out, err = self.firedrill("leftovers")
+        self.assertEqual(code, 2, out)
+        self.assertIn("opening the history in", err)
+        self.assertIn("no node of this machine carries anything", out)
+
+    def test_an_outcome_list_is_a_table(self):
+        run = self.begin_run(self.experiment(duration="1s"))
+        self.assertEqual(run.wait(60), 0, self.said(run))
+        code, out, err = self.firedrill("runs")
+        self.assertEqual((code, err), (0, ""))
+        head, row = out.splitlines()
+        self.assertEqual(head.split(), ["RUN", "BEGUN", "OUTCOME", "EXPERIMENT"])
+        self.assertEqual(row.index("held"), head.index("EXPERIMENT"))
+        self.assertRegex(row, r"completed")
+
+    def test_a_run_out_of_its_nodes_hours_is_refused_before_anything_is_touched(self):
+        self.site = self.write("site.yaml", SITE.format(port=self.server.port, policy=closed_hours()))
+        code, out, err = self.firedrill("plan", self.experiment(), "--site", self.site)
+        self.assertEqual((code, err), (3, ""), out)
+        words = re.sub(r"\s+", " ", out)
+        self.assertIn("hold: on node node-a faults may start only within 00:00-00:01 Pacific/Kiritimati", words)
+        self.assertIn("wait for those hours", words)
+        code, out, err = self.firedrill("run", self.experiment(), "--site", self.site)
+        self.assertEqual(code, 3, out + err)
+        self.assertIn("faults may start only within", out)
+        self.assertIn("nothing was touched", out)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
