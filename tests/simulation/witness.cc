@@ -188,9 +188,11 @@ void Witness::SentUp(const SimExecutor& injector, const SimExecutor& controller,
 
 void Witness::SentDown(const SimExecutor& injector, const SimExecutor& controller,
                        const v1::ConnectResponse& message) {
-  if (!message.has_report_ack()) return;
+  // A registration is answered with an acknowledgement, too.
+  const uint64_t upto = message.has_registered() ? message.registered().acknowledged()
+                                                 : message.report_ack().number();
   Process& process = processes_[&injector];
-  for (; process.acknowledged < message.report_ack().number(); ++process.acknowledged) {
+  for (; process.acknowledged < upto; ++process.acknowledged) {
     const auto sent = process.reports.find(process.acknowledged + 1);
     if (sent == process.reports.end()) continue;
     const auto run = runs_.find(sent->second.run);
@@ -306,6 +308,17 @@ void Witness::TakeFromInjector(const std::string& run, const v1::Event& event) {
   Fail(kReports, before.empty()
                      ? absl::StrCat(run, ": ", node, " has never sent ", key)
                      : absl::StrCat(run, ": recorded twice, or out of order, of ", node, before, ": ", key));
+}
+
+void Witness::LookAtReports() {
+  for (const NodeFacts& node : nodes_) {
+    if (!node.alive || node.processes.empty()) continue;
+    const Process& process = processes_[node.processes.back()];
+    if (process.reports.empty() || process.acknowledged >= process.reports.rbegin()->first) continue;
+    const auto& [number, next] = *process.reports.upper_bound(process.acknowledged);
+    Fail(kReports, absl::StrCat("report ", number, " of ", NodeName(process.node), ", of the run ", next.run,
+                                ", was never acknowledged: ", next.key));
+  }
 }
 
 bool Witness::finished(const std::string& run) const {

@@ -59,6 +59,8 @@ class Witness {
 
   // To be called often: everything that is on must have a reason.
   void Look();
+  // When all is quiet: everything that was sent has arrived.
+  void LookAtReports();
 
   void Fail(const char* invariant, const std::string& what);
   const std::vector<std::string>& failures() const { return failures_; }

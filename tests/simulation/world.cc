@@ -169,14 +169,17 @@ void World::StartRun() {
   *start.mutable_experiment() = scenario_.experiment;
   start.set_seed(scenario_.seed + 1);
   auto name = std::make_shared<std::string>();
+  const size_t asked = starting_.size();
+  starting_.push_back(number);
   Runs::Watcher watcher;
   watcher.event = [this, name](const v1::Event& event) { OnEvent(*name, event); };
   watcher.judged = [this, name](const v1::Judgement& judged) {
     told_[*name].judged = judged;
     told_[*name].over = true;
   };
-  controller->executor->Post([this, number, start, watcher, name] {
-    controllers_[number].runs->Start(start, watcher, [this, number, name](absl::StatusOr<std::string> run) {
+  controller->executor->Post([this, number, start, watcher, name, asked] {
+    controllers_[number].runs->Start(start, watcher, [this, number, name, asked](absl::StatusOr<std::string> run) {
+      starting_[asked].reset();
       if (!run.ok()) return;
       *name = *run;
       Told& told = told_[*run];
@@ -202,7 +205,11 @@ void World::OnEvent(const std::string& run, const v1::Event& event) {
 }
 
 bool World::RunsAreOver() const {
-  return !told_.empty() &&
+  // One that waits for its nodes is not begun yet.
+  const bool starting = std::any_of(starting_.begin(), starting_.end(), [this](const std::optional<size_t>& by) {
+    return by.has_value() && controllers_[*by].alive();
+  });
+  return !told_.empty() && !starting &&
          std::all_of(told_.begin(), told_.end(), [](const auto& entry) { return entry.second.over; });
 }
 
@@ -307,6 +314,10 @@ void World::Settle() {
 }
 
 void World::LookAtTheEnd() {
+  // Reports that wait for an acknowledgement are sent again every two seconds.
+  Pass(Seconds(3));
+  witness_.Look();
+  witness_.LookAtReports();
   for (const auto& [key, node] : system_.held) {
     witness_.Fail(kLeftBehind, absl::StrCat(key, " is still held by ", node));
   }

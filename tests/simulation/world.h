@@ -108,6 +108,8 @@ class World {
   // Until when (boot time) nobody can reach its controller.
   std::vector<absl::Duration> unreachable_;
   std::map<std::string, Told> told_;
+  // Runs that were asked for, by number: which controller has not answered yet.
+  std::vector<std::optional<size_t>> starting_;
   int runs_named_ = 0;
   absl::Duration begun_;
   bool healed_ = false;

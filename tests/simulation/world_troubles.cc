@@ -218,6 +218,7 @@ void World::Heal() {
   for (size_t i = 0; i < nodes_.size(); ++i) {
     SimNode& node = *nodes_[i];
     unreachable_[i] = absl::ZeroDuration();
+    if (node.running()) network_.EndStall(node.executor());
     node.disk.space.reset();
     node.disk.kill_in.reset();
     node.disk.files.erase("STOP");

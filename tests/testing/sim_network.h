@@ -87,6 +87,10 @@ class SimNetwork {
       wire->last_down = std::max(wire->last_down, until);
     }
   }
+  // No stall lasts any longer; what had waited is lost with its link.
+  void EndStall(const SimExecutor& injector) {
+    if (stalled_.erase(&injector) > 0) CutAll(injector);
+  }
 
  private:
   struct Wire : std::enable_shared_from_this<Wire> {
