@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <deque>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -82,6 +83,36 @@ class Inbox {
   bool ended_ FD_GUARDED_BY(mutex_) = false;
 };
 
+// What is to be sent. Sending blocks as long as the controller hangs, so it has a thread of its own.
+class Outbox {
+ public:
+  void Add(v1::OwnRunRequest request) {
+    MutexLock lock(mutex_);
+    waiting_.push_back(std::move(request));
+    changed_.NotifyAll();
+  }
+  void End() {
+    MutexLock lock(mutex_);
+    ended_ = true;
+    changed_.NotifyAll();
+  }
+  // Blocks until there is one, or until End().
+  std::optional<v1::OwnRunRequest> Take() {
+    MutexLock lock(mutex_);
+    while (waiting_.empty() && !ended_) changed_.Wait(mutex_);
+    if (ended_) return std::nullopt;
+    v1::OwnRunRequest request = std::move(waiting_.front());
+    waiting_.pop_front();
+    return request;
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<v1::OwnRunRequest> waiting_ FD_GUARDED_BY(mutex_);
+  bool ended_ FD_GUARDED_BY(mutex_) = false;
+};
+
 }  // namespace
 
 void BlockSignals() {
@@ -113,15 +144,25 @@ OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const Own
   OwnedRun owned;
   const auto stub = Dial(address);
   grpc::ClientContext context;
-  const auto stream = stub->OwnRun(&context);
+  Outbox outbox;
   v1::OwnRunRequest request;
   *request.mutable_start() = start;
-  bool writable = stream->Write(request);
+  outbox.Add(request);
 
   Inbox inbox;
-  std::thread reader([&stream, &inbox] {
+  // Whatever may block on a controller that hangs is done there; TryCancel() ends it.
+  std::thread talking([&] {
+    const auto stream = stub->OwnRun(&context);
+    std::thread writing([&] {
+      while (const std::optional<v1::OwnRunRequest> next = outbox.Take()) {
+        if (!stream->Write(*next)) return;
+      }
+    });
     v1::OwnRunResponse response;
     while (stream->Read(&response)) inbox.Add(std::move(response));
+    outbox.End();
+    writing.join();
+    owned.status = FromGrpc(stream->Finish());
     inbox.End();
   });
 
@@ -145,14 +186,14 @@ OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const Own
       request.mutable_stop()->set_cause(v1::StopRequested::CAUSE_INTERRUPT);
       request.mutable_stop()->set_by(start.owner());
       request.mutable_stop()->set_reason(signal == SIGINT ? "Ctrl-C" : "asked to end by a signal");
-      writable = writable && stream->Write(request);
+      outbox.Add(request);
     });
     if (interrupts.leave()) context.TryCancel();
-    if (absl::Now() - beat >= kBeatEvery && writable) {
+    if (absl::Now() - beat >= kBeatEvery) {
       beat = absl::Now();
       request.Clear();
       request.mutable_beat()->set_number(++beats);
-      writable = stream->Write(request);
+      outbox.Add(request);
     }
     if (absl::Now() - tick >= kTick) {
       tick = absl::Now();
@@ -166,8 +207,7 @@ OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const Own
       context.TryCancel();
     }
   }
-  reader.join();
-  owned.status = FromGrpc(stream->Finish());
+  talking.join();
   if (owned.judgement.has_value()) owned.status = absl::OkStatus();
   return owned;
 }

@@ -86,6 +86,13 @@ void Session::OnClosed(uint64_t number, const absl::Status& why) {
     BeginGrace();
   } else {
     spdlog::debug("no stream to the controller: {}", why);
+    // A private controller listens before its injectors are started: one that refuses was killed before they
+    // had reached it.
+    const absl::Duration now = parts_.executor.clock().Boot();
+    if (!unreachable_since_.has_value()) unreachable_since_ = now;
+    if (options_.is_private && !ever_registered_ && now - *unreachable_since_ >= options_.grace) {
+      return EndPrivate({.reason = "the controller is gone before it was reached"});
+    }
   }
   DialLater();
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -108,6 +109,8 @@ class Session {
   // It was registered, and the stream was given up for silence; nothing was heard of the controller since.
   bool dropped_ = false;
   bool ever_registered_ = false;
+  // The first failure to reach any controller.
+  std::optional<absl::Duration> unreachable_since_;
   // Of the controller that was registered with last.
   std::string group_;
   uint64_t epoch_ = 0;

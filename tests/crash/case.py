@@ -16,6 +16,7 @@ ACTIONS = (
     ("stop", INJECTOR), ("kill", REAPER), ("kill both", INJECTOR), ("kill all", CLIENT))
 
 LONGEST_INSTANT_S = 6.0     # a whole run takes 2 s more, in which nothing is on
+STARTED_S = 0.8
 # The promises. What the machine takes for others is added to each, as measured meanwhile (delay.py).
 GONE_S = 1.0
 HUNG_EXTRA_S = 0.1
@@ -47,7 +48,8 @@ class Case:
         self.campaign, self.lane, self.number, self.drawn = campaign, lane, number, drawn
         # In turn, so that few cases cover all; the instant is by chance.
         self.act, self.victim = ACTIONS[number % len(ACTIONS)]
-        self.instant = drawn.uniform(0, LONGEST_INSTANT_S)
+        # A quarter while the processes are still starting, which is when they are least prepared.
+        self.instant = drawn.uniform(0, STARTED_S if drawn.random() < 0.25 else LONGEST_INSTANT_S)
         # Sessions that would be gone by themselves prove nothing about a hang.
         long = self.act == "stop" and self.victim in (CLIENT, CONTROLLER) and drawn.random() < 0.7
         self.experiment = campaign.long if long else campaign.short

@@ -403,9 +403,22 @@ TEST_F(SessionTest, APrivateInjectorEndsAlsoWhenItsControllerHungBeforeItDied) {
   EXPECT_TRUE(ended_->clean);
 }
 
-TEST_F(SessionTest, APrivateInjectorDoesNotWaitForEverForItsController) {
+// Killed while its injectors started: they used to dial for 10 s.
+TEST_F(SessionTest, APrivateInjectorEndsSoonWhenItsControllerDiedBeforeItWasReached) {
   options_.session.is_private = true;
   wire_.reachable = false;
+  Start();
+  time_.RunFor(absl::Milliseconds(400));
+  EXPECT_FALSE(ended_.has_value()) << "within its grace";
+  time_.RunFor(absl::Milliseconds(600));
+  ASSERT_TRUE(ended_.has_value());
+  EXPECT_TRUE(ended_->clean);
+  EXPECT_THAT(ended_->reason, HasSubstr("gone before it was reached"));
+}
+
+TEST_F(SessionTest, APrivateInjectorDoesNotWaitForEverForItsController) {
+  options_.session.is_private = true;
+  wire_.mute = true;
   Start();
   time_.RunFor(absl::Seconds(9));
   EXPECT_FALSE(ended_.has_value());
