@@ -1,4 +1,5 @@
 // Faults, remedies, loads and questions of a definition, each set on its nodes.
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "base/time_proto.h"
 #include "controller/plan_parts.h"
@@ -97,11 +98,15 @@ void PlanQuestions(const PlanInput& input, v1::Plan& plan) {
   }
   for (const v1::Endpoint& endpoint : input.site.endpoints()) *plan.add_endpoints() = endpoint;
   for (const std::string& pages : input.site.pages()) plan.add_page_matchers(pages);
+  // The first alert may be named again as what another one comes before.
+  const auto know = [&plan](const std::string& alert) {
+    if (!absl::c_linear_search(plan.known_alerts(), alert)) plan.add_known_alerts(alert);
+  };
   for (const v1::AlertExpectation& alert : spec.expect().alerts()) {
-    plan.add_known_alerts(alert.alert());
-    for (const std::string& before : alert.before()) plan.add_known_alerts(before);
+    know(alert.alert());
+    absl::c_for_each(alert.before(), know);
   }
-  for (const std::string& may : spec.expect().may_fire()) plan.add_known_alerts(may);
+  absl::c_for_each(spec.expect().may_fire(), know);
 }
 
 }  // namespace firedrill::planning

@@ -508,7 +508,9 @@ TEST(PlanTest, FaultsCarryTheirEndingAndTheirLease) {
 }
 
 TEST(PlanTest, KnowsWhichAlertsAreNoSurpriseAndWhatMeansAPage) {
-  const v1::Plan plan = MakePlan(Input());
+  PlanInput input = Input();
+  input.experiment.mutable_spec()->mutable_expect()->add_may_fire("ApiErrorRateHigh");
+  const v1::Plan plan = MakePlan(input);
   EXPECT_THAT(plan.known_alerts(),
               ElementsAre("PostgresConnectionsNearLimit", "ApiErrorRateHigh", "HighLatency"));
   EXPECT_THAT(plan.page_matchers(), ElementsAre("severity=\"page\""));
