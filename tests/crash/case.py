@@ -23,8 +23,9 @@ HUNG_EXTRA_S = 0.1
 FAULT_LEASE_S = 2           # as in short.yaml
 OWNER_LEASE_S = 5           # a client that does not beat has lost its run
 CONTROLLER_SILENCE_S = 6    # then the client ends a controller that does not answer
-# A run goes on to its end when an injector or a reaper was hit.
-RUN_ENDS_WITHIN_S = 30
+CONTROLLER_STARTS_S = 10    # the same for one that has never listened
+# A run goes on to its end when an injector or a reaper was hit, and the gate alone may take 30 s.
+RUN_ENDS_WITHIN_S = 45
 LOOK_EVERY_S = 0.02
 
 
@@ -124,6 +125,7 @@ class Case:
         # that come later belong to a run that goes on.
         self.struck_backends = self.backends(self.nodes_of(victims))
         self.facts.append(f"{len(self.struck_backends)} sessions")
+        self.listened = any(each.endswith("/c") for each in self.look.files())
         self.delayed = self.campaign.delay.total()
         self.struck = time.monotonic()
         for victim in victims:
@@ -196,7 +198,8 @@ class Case:
 
     def controller_hangs(self):
         self.counts(FAULT_LEASE_S + HUNG_EXTRA_S, "sessions gone", self.struck_sessions)
-        self.gone(CONTROLLER_SILENCE_S + GONE_S, "all gone", self.look.everything)
+        silence = CONTROLLER_SILENCE_S if self.listened else CONTROLLER_STARTS_S
+        self.gone(silence + GONE_S, "all gone", self.look.everything)
         self.finish()
 
     def injector_killed(self):
