@@ -35,11 +35,10 @@ class Closing {
 
   std::vector<v1::Event> Events(const WhereIs& where_is, bool& undo_confirmed) {
     undo_confirmed = true;
-    std::map<std::string, const v1::Command*> applied;
+    std::map<std::string, const v1::Event*> applied;
     for (const v1::Event& event : history_) {
       if (!event.has_command() || !event.command().command().has_apply()) continue;
-      const v1::Command& command = event.command().command();
-      applied[FaultKey(command.apply().fault())] = &command;
+      applied[FaultKey(event.command().command().apply().fault())] = &event;
     }
     const RunState state = Fold(history_);
     for (const auto& [key, fault] : state.faults) {
@@ -48,8 +47,11 @@ class Closing {
           fault.state == v1::FAULT_STATE_REFUSED) {
         continue;
       }
-      const bool one_shot = fault.planned.ending() == v1::ENDING_ONE_SHOT;
-      const Whereabouts where = one_shot ? Whereabouts::kGone : where_is(*apply->second);
+      // It leaves nothing; but it may not have acted yet.
+      const bool one_shot = fault.planned.ending() == v1::ENDING_ONE_SHOT &&
+                            at_ - FromProto(apply->second->at()) > kOneShotBound;
+      const Whereabouts where =
+          one_shot ? Whereabouts::kGone : where_is(apply->second->command().command());
       if (where == Whereabouts::kBeingUndone) return {};
       if (where == Whereabouts::kUnknown) {
         undo_confirmed = false;

@@ -165,6 +165,19 @@ TEST_F(LostRunsTest, AOneShotFaultLeavesNothing) {
   EXPECT_TRUE(History().back().finished().undo_confirmed());
 }
 
+// It was told to act a second before its controller died: it may be at it.
+TEST_F(LostRunsTest, AOneShotFaultThatMayStillActIsLookedForLikeAnyOther) {
+  Rehearsal run = Leaking();
+  run.Pass(absl::Seconds(13));
+  Keep(run);
+  now_ = run.now() + absl::Seconds(1);
+  ASSERT_THAT(Close(Whereabouts::kUnknown), SizeIs(1));
+  EXPECT_THAT(asked_, testing::ElementsAre("cut@db-1", "leak@db-1"));
+  for (const v1::Event& event : History()) {
+    EXPECT_NE(event.fault().state(), v1::FAULT_STATE_REVERTED);
+  }
+}
+
 TEST_F(LostRunsTest, ARunIsClosedOnce) {
   Keep(Leaking());
   EXPECT_THAT(Close(), SizeIs(1));
