@@ -34,7 +34,7 @@ Outcome RunSeed(uint64_t seed, bool keep_histories = false) {
 }
 
 struct Sum {
-  int runs = 0, effects = 0, completed = 0, aborted = 0, not_started = 0, unfinished = 0, unconfirmed = 0,
+  int runs = 0, effects = 0, completed = 0, aborted = 0, not_started = 0, closed = 0, unconfirmed = 0,
       passed = 0, with_effect = 0, stuck = 0, reaped = 0, killed_by_reaper = 0, killed_in_write = 0,
       controllers = 0, events = 0, late = 0, unknown = 0, missing = 0, alerts = 0;
   uint64_t steps = 0;
@@ -48,7 +48,7 @@ struct Sum {
     completed += one.completed;
     aborted += one.aborted;
     not_started += one.not_started;
-    unfinished += one.unfinished;
+    closed += one.closed;
     unconfirmed += one.unconfirmed;
     passed += one.passed;
     stuck += one.stuck;
@@ -68,8 +68,8 @@ struct Sum {
   std::string Text(uint64_t seeds) const {
     std::string text = absl::StrCat(
         seeds, " seeds, ", runs, " runs of ", absl::ToInt64Seconds(length / seeds), " s: ", completed,
-        " completed (", passed, " passed), ", aborted, " aborted, ", not_started, " not started, ", unfinished,
-        " without an end, ", unconfirmed, " undo not confirmed; ", with_effect, " seeds with ", effects,
+        " completed (", passed, " passed), ", aborted, " aborted, ", not_started, " not started, ", closed,
+        " closed by another controller, ", unconfirmed, " undo not confirmed; ", with_effect, " seeds with ", effects,
         " faults on; ", events, " events, ", steps, " steps, ", controllers, " controllers, ", reaped,
         " replays and ", killed_by_reaper, " kills by reapers, ", killed_in_write, " killed in a write, ", stuck,
         " stuck, samples ", late, " late ", unknown, " unknown ", missing, " missing, ", alerts, " alerts\n  ");
@@ -128,6 +128,7 @@ TEST(Simulation, EverythingThatMayGoWrongDoes) {
   EXPECT_GT(sum.with_effect, static_cast<int>(kSeeds) * 6 / 10);
   EXPECT_GT(sum.completed, static_cast<int>(kSeeds) / 5);
   EXPECT_GT(sum.aborted, static_cast<int>(kSeeds) / 10);
+  EXPECT_GT(sum.closed, 0);
   EXPECT_GT(sum.unconfirmed, 0);
   EXPECT_GT(sum.reaped, 0);
   EXPECT_GT(sum.killed_by_reaper, 0);

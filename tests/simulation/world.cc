@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "controller/judge.h"
+#include "controller/lost_runs.h"
 #include "tests/simulation/state_text.h"
 
 namespace firedrill::simulation {
@@ -99,6 +100,17 @@ void World::StartController() {
   controller.epoch = *epoch;
   controller.executor = std::make_unique<SimExecutor>(time_);
   witness_.ControllerBorn(*controller.executor, *epoch);
+  absl::StatusOr<EpochLock> lock = EpochLock::Take(state_dir_.path(), *epoch);
+  if (!lock.ok()) {
+    witness_.Fail(kHistory, absl::StrCat("the epoch ", *epoch, " cannot be locked: ", lock.status().message()));
+    return;
+  }
+  controller.lock = std::make_unique<EpochLock>(*std::move(lock));
+  // As the real one does, which cannot look at its nodes yet.
+  const absl::StatusOr<std::vector<ClosedRun>> closed =
+      CloseLostRuns(*store_, state_dir_.path(), controller.executor->clock().Now(),
+                    [](const v1::Command&) { return Whereabouts::kUnknown; });
+  if (closed.ok()) outcome_.closed += static_cast<int>(closed->size());
   Fleet::Options fleet;
   fleet.group = "simulated";
   fleet.epoch = *epoch;
@@ -134,6 +146,7 @@ void World::KillController(size_t number) {
   network_.Died(*controller.executor);
   controller.runs.reset();
   controller.fleet.reset();
+  controller.lock.reset();
 }
 
 void World::EndController(size_t number) {
@@ -243,6 +256,7 @@ Outcome World::Run(bool keep_histories) {
   Heal();
   Settle();
   LookAtTheEnd();
+  CloseRuns();
 
   outcome_.steps = time_.steps();
   outcome_.length = time_.boot() - Seconds(1000);
@@ -346,6 +360,14 @@ void World::LookAtTheEnd() {
   }
 }
 
+void World::CloseRuns() {
+  for (size_t i = 0; i < controllers_.size(); ++i) KillController(i);
+  StartController();
+  for (const std::string& run : witness_.runs()) {
+    if (!witness_.finished(run)) witness_.Fail(kEnds, absl::StrCat(run, " has no end in the history"));
+  }
+}
+
 void World::CheckHistory(const std::string& run, const std::vector<v1::Event>& history) {
   ++outcome_.runs;
   outcome_.events += static_cast<int>(history.size());
@@ -363,10 +385,7 @@ void World::CheckHistory(const std::string& run, const std::vector<v1::Event>& h
   for (const v1::Event& event : history) {
     if (event.fault().state() == v1::FAULT_STATE_STUCK) ++outcome_.stuck;
   }
-  if (!last.has_finished()) {
-    ++outcome_.unfinished;
-    return;
-  }
+  if (!last.has_finished()) return;
   const v1::Outcome outcome = last.finished().outcome();
   outcome_.completed += outcome == v1::OUTCOME_COMPLETED ? 1 : 0;
   outcome_.aborted += outcome == v1::OUTCOME_ABORTED ? 1 : 0;

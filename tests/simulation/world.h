@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "controller/epoch_lock.h"
 #include "controller/runs.h"
 #include "tests/simulation/dice.h"
 #include "tests/simulation/scenario.h"
@@ -17,6 +18,7 @@
 #include "tests/simulation/sim_surroundings.h"
 #include "tests/simulation/watched_store.h"
 #include "tests/simulation/witness.h"
+#include "tests/testing/child.h"
 #include "tests/testing/sim_executor.h"
 #include "tests/testing/sim_fault.h"
 #include "tests/testing/sim_network.h"
@@ -30,7 +32,7 @@ struct Outcome {
   uint64_t digest = 0;
   uint64_t steps = 0;
   absl::Duration length;
-  int runs = 0, effects = 0, applies = 0, completed = 0, aborted = 0, not_started = 0, unfinished = 0;
+  int runs = 0, effects = 0, applies = 0, completed = 0, aborted = 0, not_started = 0, closed = 0;
   int unconfirmed = 0, events = 0, passed = 0;
   std::array<int, kTroubles> troubles{};
   int reaped = 0, killed_by_reaper = 0, killed_in_write = 0, controllers = 0, stuck = 0;
@@ -52,6 +54,8 @@ class World {
     std::unique_ptr<Fleet> fleet;
     std::unique_ptr<Runs> runs;
     uint64_t epoch = 0;
+    // Says that it lives, to whoever closes the runs of the dead. A real file.
+    std::unique_ptr<EpochLock> lock;
     bool alive() const { return runs != nullptr; }
   };
   // A run as its watcher was told of it.
@@ -85,11 +89,14 @@ class World {
   void RunToTheEnd();
   void Settle();
   bool Quiet();
+  // Every run has an end once another controller has come.
+  void CloseRuns();
   void LookAtTheEnd();
   void CheckHistory(const std::string& run, const std::vector<v1::Event>& history);
   void At(absl::Duration delay, std::function<void()> task) { outside_->After(delay, std::move(task)); }
 
   const Scenario scenario_;
+  const TempDir state_dir_{"firedrill-simulation"};
   Dice dice_;
   SimTime time_;
   SimNetwork network_;
