@@ -34,8 +34,9 @@ namespace firedrill {
 namespace {
 
 constexpr int kUsageError = 2;
-// A private controller that nobody has dialled for so long has lost its client.
-constexpr absl::Duration kAwaitOwner = absl::Seconds(30);
+// A private controller that nobody has asked for anything for so long has lost its client. As long as an owner
+// may be silent: its client may hang before it owns a run.
+constexpr absl::Duration kAwaitOwner = absl::Seconds(5);
 constexpr absl::Duration kLook = absl::Milliseconds(100);
 // After a signal: how long undoing may take before the process ends without having seen it.
 constexpr absl::Duration kUndoWithin = absl::Seconds(20);
@@ -94,8 +95,9 @@ int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir
   if (flags.own) {
     for (const v1::NodeSpec& node : site.spec().injectors()) runs_options.awaited.insert(node.name());
   }
-  int owners = 0;
+  int owners = 0, asking = 0;
   bool owned_once = false;
+  absl::Time asked = absl::Now();
   System system(loop, site, **store);
   loop.Run([&] {
     fleet = std::make_unique<Fleet>(loop, fleet_options);
@@ -105,10 +107,16 @@ int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir
         [&system](const v1::Experiment& experiment) { return system.Facts(experiment); });
   });
   InjectorServiceImpl injector_service(loop, *fleet);
-  ControllerServiceImpl controller_service(loop, *runs, *fleet, **store, [&](int change) {
-    owners += change;
-    owned_once = true;
-  });
+  ControllerServiceImpl controller_service(
+      loop, *runs, *fleet, **store,
+      [&](int change) {
+        owners += change;
+        owned_once = true;
+      },
+      [&](int change) {
+        asking += change;
+        asked = absl::Now();
+      });
   grpc::ServerBuilder builder;
   // Two controllers on one port would share its connections in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -124,7 +132,6 @@ int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir
   spdlog::info("firedrill-controller {} listens on {}, epoch {}", kVersion, flags.listen, *epoch);
 
   const pid_t parent = getppid();
-  const absl::Time begun = absl::Now();
   absl::Time give_up = absl::InfiniteFuture();
   bool ending = false;
   while (true) {
@@ -136,7 +143,8 @@ int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir
     bool unowned = false;
     loop.Run([&] {
       going = runs->going();
-      unowned = owners == 0 && (owned_once || absl::Now() - begun > kAwaitOwner);
+      if (asking > 0) asked = absl::Now();
+      unowned = owners == 0 && (owned_once || absl::Now() - asked > kAwaitOwner);
     });
     const bool orphan = flags.own && getppid() != parent;
     if (!ending && (signalled || orphan)) {

@@ -254,8 +254,10 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::PlanRun(grpc::CallbackServerCon
                                                          v1::PlanRunResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   executor_.Post([this, reactor, request, response] {
+    asking_changed_(+1);
     runs_.Plan(request->experiment(), request->seed(),
-               [reactor, response](absl::StatusOr<v1::Plan> plan) {
+               [reactor, response, changed = asking_changed_](absl::StatusOr<v1::Plan> plan) {
+                 changed(-1);
                  if (plan.ok()) *response->mutable_plan() = *std::move(plan);
                  reactor->Finish(ToGrpc(plan.status()));
                });

@@ -26,14 +26,17 @@ class InjectorServiceImpl final : public v1::InjectorService::CallbackService {
 
 class ControllerServiceImpl final : public v1::ControllerService::CallbackService {
  public:
-  // `owner_changed` is called on the executor whenever an owner's stream has begun or ended.
+  // Called on the executor: `owner_changed` whenever an owner's stream has begun (+1) or ended (-1),
+  // `asking_changed` whenever the making of a plan has.
   ControllerServiceImpl(Executor& executor, Runs& runs, Fleet& fleet, const Store& store,
-                        std::function<void(int)> owner_changed)
+                        std::function<void(int)> owner_changed,
+                        std::function<void(int)> asking_changed = [](int) {})
       : executor_(executor),
         runs_(runs),
         fleet_(fleet),
         store_(store),
-        owner_changed_(std::move(owner_changed)) {}
+        owner_changed_(std::move(owner_changed)),
+        asking_changed_(std::move(asking_changed)) {}
 
   grpc::ServerBidiReactor<v1::OwnRunRequest, v1::OwnRunResponse>* OwnRun(
       grpc::CallbackServerContext* context) override;
@@ -71,6 +74,7 @@ class ControllerServiceImpl final : public v1::ControllerService::CallbackServic
   Fleet& fleet_;
   const Store& store_;
   const std::function<void(int)> owner_changed_;
+  const std::function<void(int)> asking_changed_;
 };
 
 }  // namespace firedrill
