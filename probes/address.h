@@ -1,14 +1,11 @@
-// Addresses of endpoints: found, resolved within a deadline, and checked.
+// Addresses of endpoints: found and checked.
 #pragma once
 
 #include <cstdint>
-#include <stop_token>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
 #include "probes/probe.h"
 
 namespace firedrill {
@@ -21,11 +18,6 @@ struct HostPort {
 // Of tcp://db:5432, http://shop/base (port 80) or https://[::1]:8443. Refuses what is no URL, and link-local
 // addresses; the message names the endpoint.
 absl::StatusOr<HostPort> HostPortOf(const v1::Endpoint& endpoint);
-
-// The numeric addresses of a host, at most 16. DEADLINE_EXCEEDED, CANCELLED, NOT_FOUND. Blocks no longer than
-// `deadline`: the resolver itself knows none.
-absl::StatusOr<std::vector<std::string>> ResolveHost(const std::string& host,
-                                                     absl::Duration deadline, std::stop_token stop);
 
 // 169.254/16 and fe80::/10, where metadata services hand out credentials. Only numeric addresses.
 bool IsLinkLocalAddress(absl::string_view address);

@@ -10,10 +10,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/clock.h"
+#include "base/resolve.h"
 #include "base/secret.h"
 #include "base/status_macros.h"
 #include "base/text.h"
-#include "probes/address.h"
 
 namespace firedrill {
 namespace {

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/resolve.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "probes/address.h"

@@ -1,14 +1,12 @@
 // The door to PostgreSQL, over libpq's asynchronous calls.
 #include "injector/os/postgres.h"
 
-#include <arpa/inet.h>
-#include <netdb.h>
 #include <poll.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <thread>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -17,7 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "base/clock.h"
-#include "base/mutex.h"
+#include "base/resolve.h"
 #include "base/secret.h"
 #include "base/status_macros.h"
 #include "base/text.h"
@@ -122,58 +120,6 @@ absl::Status ParseConnectionError(absl::string_view text) {
   return status;
 }
 
-std::vector<std::string> Addresses(const addrinfo* list) {
-  std::vector<std::string> addresses;
-  for (const addrinfo* at = list; at != nullptr && addresses.size() < kMostAddresses;
-       at = at->ai_next) {
-    char text[NI_MAXHOST];
-    if (getnameinfo(at->ai_addr, at->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) ==
-        0) {
-      addresses.emplace_back(text);
-    }
-  }
-  return addresses;
-}
-
-// The answer of a resolver that may take longer than anybody waits for it.
-struct Resolution {
-  Mutex mutex;
-  CondVar changed;
-  bool done FD_GUARDED_BY(mutex) = false;
-  int error FD_GUARDED_BY(mutex) = 0;
-  std::vector<std::string> addresses FD_GUARDED_BY(mutex);
-};
-
-// libpq would resolve the name while connecting, and block beyond any deadline.
-absl::StatusOr<std::vector<std::string>> Resolve(const std::string& host,
-                                                 const Patience& patience) {
-  const auto resolution = std::make_shared<Resolution>();
-  std::thread([resolution, host] {
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* list = nullptr;
-    const int error = getaddrinfo(host.c_str(), nullptr, &hints, &list);
-    MutexLock lock(resolution->mutex);
-    resolution->error = error;
-    resolution->addresses = Addresses(list);
-    if (list != nullptr) freeaddrinfo(list);
-    resolution->done = true;
-    resolution->changed.NotifyAll();
-  }).detach();
-  MutexLock lock(resolution->mutex);
-  while (!resolution->done) {
-    const absl::Status status = patience.Check();
-    if (!status.ok()) return InContext(status, absl::StrCat("resolving the name ", host), "");
-    resolution->changed.WaitFor(resolution->mutex, kLook);
-  }
-  if (resolution->error != 0) {
-    return absl::NotFoundError(absl::StrCat("resolving the name ", host, ": ",
-                                            gai_strerror(resolution->error),
-                                            "; check the profile's host"));
-  }
-  return resolution->addresses;
-}
-
 void IgnoreNotice(void*, const PGresult*) {}
 
 }  // namespace
@@ -208,15 +154,12 @@ absl::StatusOr<PostgresAccount> FindAccount(const v1::PostgresqlServer& server,
   account.database = server.database();
   account.ssl_mode = server.ssl_mode();
   ASSIGN_OR_RETURN(account.password, ResolveSecret(server.password()));
+  // libpq would resolve the name while connecting, and block beyond any deadline.
   if (!absl::StartsWith(account.host, "/")) {
-    in6_addr ignored;
-    const bool number = inet_pton(AF_INET, account.host.c_str(), &ignored) == 1 ||
-                        inet_pton(AF_INET6, account.host.c_str(), &ignored) == 1;
-    if (number) {
-      account.addresses = {account.host};
-    } else {
-      ASSIGN_OR_RETURN(account.addresses, Resolve(account.host, patience));
-    }
+    auto addresses = ResolveHost(account.host, patience.Left(), patience.stop());
+    if (!addresses.ok()) return InContext(addresses.status(), "the profile's host", "");
+    account.addresses = *std::move(addresses);
+    if (account.addresses.size() > kMostAddresses) account.addresses.resize(kMostAddresses);
   }
   return account;
 }
