@@ -6,9 +6,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "base/event_loop.h"
+#include "base/mutex.h"
 #include "tests/testing/http_server.h"
 #include "tests/testing/memory_store.h"
 
@@ -80,11 +80,20 @@ class SystemTest : public testing::Test {
       surroundings_->Preflight(created_, [this](v1::Event event) {
         const bool last = event.has_preflight_finished();
         told_.push_back(std::move(event));
-        if (last) finished_.Notify();
+        if (!last) return;
+        MutexLock lock(mutex_);
+        finished_ = true;
+        changed_.NotifyAll();
       });
     });
   }
-  bool Finished(absl::Duration within) { return finished_.WaitForNotificationWithTimeout(within); }
+  // After it nothing more is told.
+  bool Finished(absl::Duration within) {
+    const absl::Time until = absl::Now() + within;
+    MutexLock lock(mutex_);
+    while (!finished_ && absl::Now() < until) changed_.WaitFor(mutex_, until - absl::Now());
+    return finished_;
+  }
   std::vector<std::string> Posted() {
     std::vector<std::string> posted;
     for (const ServerRequest& request : alertmanager_.seen()) {
@@ -102,7 +111,9 @@ class SystemTest : public testing::Test {
   std::unique_ptr<System> system_;
   std::unique_ptr<Surroundings> surroundings_;
   std::vector<v1::Event> told_;
-  absl::Notification finished_;
+  Mutex mutex_;
+  CondVar changed_;
+  bool finished_ FD_GUARDED_BY(mutex_) = false;
 };
 
 TEST_F(SystemTest, ARunThatMayStartAsksAndSendsItsCanary) {

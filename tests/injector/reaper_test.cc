@@ -10,6 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/clock.h"
@@ -46,7 +49,11 @@ class Victim {
     }
     close(ends[1]);
     const UniqueFd answer(ends[0]);
-    if (read(answer.get(), &reaper_, sizeof(reaper_)) != sizeof(reaper_)) reaper_ = 0;
+    // Signals go to this number: 0 would be everybody who runs the tests.
+    if (read(answer.get(), &reaper_, sizeof(reaper_)) != sizeof(reaper_) || reaper_ <= 0) {
+      std::fprintf(stderr, "the injector under test ended, or had no reaper\n");
+      abort();
+    }
   }
   ~Victim() {
     if (pid_ > 0) {
