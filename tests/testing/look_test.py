@@ -57,6 +57,13 @@ class LookTest(unittest.TestCase):
         self.session("other", "shop")
         self.assertEqual([], self.look.everything())
 
+    def test_does_not_see_another_run_at_the_same_server(self):
+        look = Look(self.server.superuser, ["reports"], self.temporary, self.state, others=["other"])
+        self.session("other", "firedrill:x:y")
+        self.assertEqual([], look.everything())
+        self.session("postgres", "firedrill:x:y")
+        self.assertIn("of postgres 'firedrill:x:y'", "".join(look.everything()))
+
     def test_sees_a_process_and_its_detached_children(self):
         child = subprocess.Popen(["/bin/sh", "-c", "setsid sleep 60 & echo $!; exec sleep 60"],
                                  stdout=subprocess.PIPE, text=True, env=self.look.environment())
