@@ -18,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "tests/testing/fault_stage.h"
 #include "tests/testing/postgres_server.h"
+#include "tests/testing/sanitized.h"
 
 namespace firedrill {
 namespace {
@@ -333,6 +334,7 @@ int SlotsRegained(const PostgresServer& server, StageNode& node, int pool, bool 
 // On a quiet machine all are won; with five busy processes a core about one in fifteen is lost,
 // and more with sanitizers, which slow us and not the server.
 TEST_F(HoldConnectionsTest, RefillWinsAgainstAnApplicationThatReconnects) {
+  if (kSanitized) GTEST_SKIP() << "who is first is a question of speed";
   EXPECT_EQ(SlotsRegained(*server_, node_, 1, /*refill=*/false), 1);
   int lost = 0;
   for (int attempt = 0; attempt < 6; ++attempt) lost += SlotsRegained(*server_, node_, 1);
@@ -342,6 +344,7 @@ TEST_F(HoldConnectionsTest, RefillWinsAgainstAnApplicationThatReconnects) {
 
 // With several slots freed at one instant a request may slip in between; most are ours.
 TEST_F(HoldConnectionsTest, RefillTakesMostOfAPoolThatIsCutOff) {
+  if (kSanitized) GTEST_SKIP() << "who is first is a question of speed";
   int lost = 0;
   for (int attempt = 0; attempt < 3; ++attempt) lost += SlotsRegained(*server_, node_, 10);
   std::cout << "the application got " << lost << " of 30 slots back\n";
@@ -424,7 +427,7 @@ TEST_F(HoldConnectionsTest, ReadBackFindsWhatIsStillThere) {
   ASSERT_TRUE(Apply("profile: 'leaker' count: 4").ok());
   ASSERT_TRUE(Reached(absl::Seconds(5)));
   const absl::Status status =
-      fault_->ReadBack(StageContext("leak", absl::Milliseconds(200)), node_);
+      fault_->ReadBack(StageContext("leak", absl::Seconds(1)), node_);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("4 sessions named firedrill:r1a2b3:leak are still there"));
