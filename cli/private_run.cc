@@ -73,7 +73,8 @@ absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
   const std::string socket = absl::StrCat(folder, "/c");
   const std::string log = absl::StrCat(folder, "/controller.log");
   absl::StatusOr<Child> controller = Child::Start(
-      {Sibling("firedrill-controller"), "--private", "--listen", absl::StrCat("unix:", socket),
+      {Sibling("firedrill-controller"), "--private", "--client", absl::StrCat(getpid()), "--listen",
+       absl::StrCat("unix:", socket),
        "--site", options.site_file, "--state-dir", options.state_dir},
       log);
   if (!controller.ok()) {

@@ -44,6 +44,8 @@ constexpr absl::Duration kUndoWithin = absl::Seconds(20);
 struct Flags {
   std::string listen, site, state_dir;
   bool own = false;
+  // The process that must be our parent as long as somebody needs us; 0: whoever it is at the start.
+  pid_t client = 0;
 };
 
 int Complain(const absl::Status& status) {
@@ -131,7 +133,7 @@ int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir
   }
   spdlog::info("firedrill-controller {} listens on {}, epoch {}", kVersion, flags.listen, *epoch);
 
-  const pid_t parent = getppid();
+  const pid_t parent = flags.client != 0 ? flags.client : getppid();
   absl::Time give_up = absl::InfiniteFuture();
   bool ending = false;
   while (true) {
@@ -181,7 +183,8 @@ int Main(int argc, char** argv) {
   app.add_option("--listen", flags.listen, "unix:/path of the socket to listen on")->required();
   app.add_option("--site", flags.site, "The site file: where things are")->required();
   app.add_option("--state-dir", flags.state_dir, "Where histories are kept");
-  app.add_flag("--private", flags.own, "Lives for one client, and ends with it");
+  app.add_flag("--private", flags.own, "Lives for one client, its parent, and ends with it");
+  app.add_option("--client", flags.client, "The process of that client: it may die before this one looks");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -58,6 +58,7 @@ class Case:
         self.state = os.path.join(folder, "state")
         temporary = os.path.join(folder, "t")
         os.makedirs(temporary)
+        os.mkdir(self.state, mode=0o700)  # `leftovers` refuses a folder that is not there
         self.output = os.path.join(folder, "output")
         self.look = Look(lane.superuser, lane.roles, temporary, self.state, others=lane.others)
         self.handles = []
