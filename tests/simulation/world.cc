@@ -159,19 +159,17 @@ void World::EndController(size_t number) {
     stop.set_reason("the controller was asked to end");
     controllers_[number].runs->StopEvery(stop);
   });
-  // As the real one: it ends when nothing goes on any more, or when its patience is over.
-  auto until = std::make_shared<std::function<void(int)>>();
-  *until = [this, number, until](int tries) {
-    if (!controllers_[number].alive()) return;
-    if (controllers_[number].runs->going() > 0 && tries < 200) {
-      At(Milliseconds(100), [until, tries] { (*until)(tries + 1); });
-      return;
-    }
-    KillController(number);
-    if (address_ == number) At(Milliseconds(500), [this] { StartController(); });
-    *until = nullptr;
-  };
-  At(Milliseconds(50), [until] { (*until)(0); });
+  At(Milliseconds(50), [this, number] { AwaitEnd(number, 0); });
+}
+
+// As the real one: it ends when nothing goes on any more, or when its patience is over.
+void World::AwaitEnd(size_t number, int tries) {
+  if (!controllers_[number].alive()) return;
+  if (controllers_[number].runs->going() > 0 && tries < 200) {
+    return At(Milliseconds(100), [this, number, tries] { AwaitEnd(number, tries + 1); });
+  }
+  KillController(number);
+  if (address_ == number) At(Milliseconds(500), [this] { StartController(); });
 }
 
 void World::StartRun() {

@@ -71,6 +71,7 @@ class World {
   // ---- processes
   void StartController();
   void EndController(size_t number);
+  void AwaitEnd(size_t number, int tries);
   void KillController(size_t number);
   Controller* Current();
   void StartRun();
