@@ -1,4 +1,5 @@
-// The two clocks: wall time for what people and other machines see, boot time for leases and deadlines.
+// The two clocks: wall time for what people and other machines see, boot time for leases and
+// deadlines.
 #pragma once
 
 #include "absl/time/time.h"

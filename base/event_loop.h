@@ -1,4 +1,5 @@
-// The executor of real processes: one thread for tasks and timers, and worker threads for what blocks.
+// The executor of real processes: one thread for tasks and timers, and worker threads for what
+// blocks.
 #pragma once
 
 #include <map>
@@ -13,7 +14,8 @@ namespace firedrill {
 class EventLoop final : public Executor {
  public:
   EventLoop();
-  // Ends the loop after the task that runs now; tasks not begun are dropped; waits for blocking work.
+  // Ends the loop after the task that runs now; tasks not begun are dropped; waits for blocking
+  // work.
   ~EventLoop() override;
 
   const Clock& clock() const override { return RealClock(); }
@@ -22,7 +24,8 @@ class EventLoop final : public Executor {
   void Cancel(TimerId id) override FD_EXCLUDES(mutex_);
   void Block(Task work, Task done) override FD_EXCLUDES(mutex_);
 
-  // Ends the loop and waits for it, and for blocking work. Not from the loop's own thread. Idempotent.
+  // Ends the loop and waits for it, and for blocking work. Not from the loop's own thread.
+  // Idempotent.
   void Stop() FD_EXCLUDES(mutex_);
   // Runs `task` on the loop and waits until it is done. Not from the loop's own thread.
   void Run(Task task);

@@ -1,5 +1,6 @@
-// Where deciding and acting code runs: one thing after the other, on one thread, over a clock that tests
-// can replace. Conductor, fleet, session and warden never block and never lock: they run here.
+// Where deciding and acting code runs: one thing after the other, on one thread, over a clock that
+// tests can replace. Conductor, fleet, session and warden never block and never lock: they run
+// here.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// One HTTP exchange over libcurl. The multi interface is used for one transfer, because only its poll can be
-// woken at once when a stop is requested.
+// One HTTP exchange over libcurl. The multi interface is used for one transfer, because only its
+// poll can be woken at once when a stop is requested.
 #include "base/http.h"
 
 #include <arpa/inet.h>
@@ -145,7 +145,8 @@ absl::Status Prepare(CURL* easy, const HttpRequest& request, curl_slist* headers
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, &answer);
   if (request.method == "HEAD") curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   if (!request.body.empty() || request.method == "POST" || request.method == "PUT") {
-    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(request.body.size()));
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.c_str());
   }
   return absl::OkStatus();
@@ -185,7 +186,8 @@ absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request, std::stop_token s
   char detail[CURL_ERROR_SIZE] = "";
   const std::unique_ptr<CURL, EasyDelete> easy(curl_easy_init());
   const std::unique_ptr<CURLM, MultiDelete> multi(curl_multi_init());
-  if (easy == nullptr || multi == nullptr) return absl::ResourceExhaustedError("libcurl: no memory");
+  if (easy == nullptr || multi == nullptr)
+    return absl::ResourceExhaustedError("libcurl: no memory");
   const absl::Status prepared = Prepare(easy.get(), request, headers_or->get(), answer, detail);
   if (!prepared.ok()) return prepared;
 
@@ -208,8 +210,7 @@ absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request, std::stop_token s
   curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &status);
   curl_multi_remove_handle(multi.get(), easy.get());
   if (message == nullptr && stop.stop_requested()) {
-    return absl::CancelledError(
-        absl::StrCat(request.method, " ", Shown(request.url), ": stopped"));
+    return absl::CancelledError(absl::StrCat(request.method, " ", Shown(request.url), ": stopped"));
   }
   if (code != CURLE_OK) return ToStatus(code, answer, request, detail);
   answer.response.status = static_cast<int>(status);

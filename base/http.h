@@ -1,5 +1,5 @@
-// One HTTP exchange with a deadline. Redirects are never followed, proxies never used, link-local addresses
-// never asked.
+// One HTTP exchange with a deadline. Redirects are never followed, proxies never used, link-local
+// addresses never asked.
 #pragma once
 
 #include <map>
@@ -29,8 +29,9 @@ struct HttpResponse {
   absl::Duration took;
 };
 
-// Blocks until the answer, the deadline (DEADLINE_EXCEEDED) or the stop (CANCELLED); UNAVAILABLE where no
-// connection could be made, PERMISSION_DENIED for a link-local address. Any status code is an answer, not an error. Any thread.
+// Blocks until the answer, the deadline (DEADLINE_EXCEEDED) or the stop (CANCELLED); UNAVAILABLE
+// where no connection could be made, PERMISSION_DENIED for a link-local address. Any status code is
+// an answer, not an error. Any thread.
 absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request, std::stop_token stop = {});
 
 }  // namespace firedrill

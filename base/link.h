@@ -1,5 +1,6 @@
-// A stream of messages between a controller and an injector, as both ends see it. gRPC is one way to carry
-// it; the simulation is another. A link loses what is under way when it closes, and nothing before.
+// A stream of messages between a controller and an injector, as both ends see it. gRPC is one way
+// to carry it; the simulation is another. A link loses what is under way when it closes, and
+// nothing before.
 #pragma once
 
 #include <functional>

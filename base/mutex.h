@@ -53,10 +53,11 @@ class CondVar {
     lock.release();
   }
   // At most `timeout` (monotonic).
-  void WaitFor(Mutex& mutex, absl::Duration timeout) FD_REQUIRES(mutex) FD_NO_THREAD_SAFETY_ANALYSIS {
+  void WaitFor(Mutex& mutex, absl::Duration timeout)
+      FD_REQUIRES(mutex) FD_NO_THREAD_SAFETY_ANALYSIS {
     std::unique_lock lock(mutex.mutex_, std::adopt_lock);
-    condition_.wait_until(lock, std::chrono::steady_clock::now() +
-                                    absl::ToChronoNanoseconds(timeout));
+    condition_.wait_until(lock,
+                          std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(timeout));
     lock.release();
   }
   void NotifyAll() { condition_.notify_all(); }

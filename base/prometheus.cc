@@ -98,8 +98,8 @@ absl::StatusOr<std::string> PrometheusApi::Get(absl::string_view path, absl::Dur
   if (!token_.empty()) request.headers["Authorization"] = absl::StrCat("Bearer ", token_);
   ASSIGN_OR_RETURN(HttpResponse response, Fetch(request, std::move(stop)));
   if (response.status == 401 || response.status == 403) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        "Prometheus at ", url_, " answers ", response.status, "; check prometheus.token"));
+    return absl::PermissionDeniedError(absl::StrCat("Prometheus at ", url_, " answers ",
+                                                    response.status, "; check prometheus.token"));
   }
   // Its own errors are JSON with 400, 422 or 503.
   if (absl::string_view body = absl::StripLeadingAsciiWhitespace(response.body);
@@ -111,8 +111,7 @@ absl::StatusOr<std::string> PrometheusApi::Get(absl::string_view path, absl::Dur
 }
 
 absl::StatusOr<PrometheusAnswer> PrometheusApi::Query(absl::string_view query,
-                                                      absl::Duration deadline,
-                                                      std::stop_token stop,
+                                                      absl::Duration deadline, std::stop_token stop,
                                                       std::optional<absl::Time> at) const {
   std::string path = absl::StrCat(
       "/api/v1/query?query=", UrlEncode(query),

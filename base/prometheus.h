@@ -35,8 +35,8 @@ struct PrometheusAnswer {
 // UNAVAILABLE, with Prometheus' own words. Pure.
 absl::StatusOr<PrometheusAnswer> ParsePrometheusAnswer(absl::string_view json);
 
-// The only value: of a scalar, or of a vector's only series. An error for none, several, NaN, infinities
-// are values, and for an answer with warnings, since a part may be missing. Pure.
+// The only value: of a scalar, or of a vector's only series. An error for none, several, NaN,
+// infinities are values, and for an answer with warnings, since a part may be missing. Pure.
 absl::StatusOr<double> OnlyValue(const PrometheusAnswer& answer);
 
 // One server. Copies are cheap; any thread.

@@ -20,15 +20,17 @@ constexpr size_t kLongestSecret = 64 << 10;
 absl::StatusOr<std::string> ReadSecretFile(const std::string& path) {
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) {
-    return absl::NotFoundError(absl::StrCat("reading the secret in ", path, ": ", std::strerror(errno)));
+    return absl::NotFoundError(
+        absl::StrCat("reading the secret in ", path, ": ", std::strerror(errno)));
   }
-  struct stat info{};
+  struct stat info {};
   if (fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat("reading the secret in ", path, ": not a regular file"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("reading the secret in ", path, ": not a regular file"));
   }
   if ((info.st_mode & S_IROTH) != 0) {
-    return absl::PermissionDeniedError(absl::StrCat("reading the secret in ", path,
-                                                    ": everyone may read this file; run chmod o-r ", path));
+    return absl::PermissionDeniedError(absl::StrCat(
+        "reading the secret in ", path, ": everyone may read this file; run chmod o-r ", path));
   }
   std::string text(kLongestSecret + 1, '\0');
   size_t size = 0;
@@ -36,13 +38,15 @@ absl::StatusOr<std::string> ReadSecretFile(const std::string& path) {
     const ssize_t got = read(fd.get(), text.data() + size, text.size() - size);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      return absl::UnavailableError(absl::StrCat("reading the secret in ", path, ": ", std::strerror(errno)));
+      return absl::UnavailableError(
+          absl::StrCat("reading the secret in ", path, ": ", std::strerror(errno)));
     }
     if (got == 0) break;
     size += static_cast<size_t>(got);
   }
   if (size > kLongestSecret) {
-    return absl::InvalidArgumentError(absl::StrCat("reading the secret in ", path, ": longer than 64 KiB"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("reading the secret in ", path, ": longer than 64 KiB"));
   }
   text.resize(size);
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();

@@ -8,8 +8,9 @@
 
 namespace firedrill {
 
-// The secret's bytes without the trailing newline; empty where the reference is not set. Refuses a file
-// that is readable by everyone. The error names the reference, never the content. Blocks on a file. Any thread.
+// The secret's bytes without the trailing newline; empty where the reference is not set. Refuses a
+// file that is readable by everyone. The error names the reference, never the content. Blocks on a
+// file. Any thread.
 absl::StatusOr<std::string> ResolveSecret(const v1::Secret& secret);
 
 }  // namespace firedrill

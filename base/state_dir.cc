@@ -31,13 +31,15 @@ absl::StatusOr<std::string> StateDir(const std::string& wanted) {
   const bool existed = std::filesystem::is_directory(path, error);
   std::filesystem::create_directories(path, error);
   if (error) {
-    return absl::UnavailableError(absl::StrCat("making the state folder ", path, ": ", error.message(),
+    return absl::UnavailableError(absl::StrCat("making the state folder ", path, ": ",
+                                               error.message(),
                                                "; give another one with --state-dir"));
   }
   if (!existed) chmod(path.c_str(), 0700);
   if (access(path.c_str(), W_OK | X_OK) != 0) {
-    return absl::PermissionDeniedError(absl::StrCat("using the state folder ", path,
-                                                    ": it is not writable; give another one with --state-dir"));
+    return absl::PermissionDeniedError(
+        absl::StrCat("using the state folder ", path,
+                     ": it is not writable; give another one with --state-dir"));
   }
   return path;
 }

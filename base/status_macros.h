@@ -20,15 +20,15 @@ inline absl::Status Annotate(const absl::Status& status, absl::string_view what)
 #define FIREDRILL_CONCAT_(a, b) a##b
 #define FIREDRILL_CONCAT(a, b) FIREDRILL_CONCAT_(a, b)
 
-#define RETURN_IF_ERROR(expression)                              \
-  do {                                                           \
-    absl::Status firedrill_status_ = (expression);               \
-    if (!firedrill_status_.ok()) return firedrill_status_;       \
+#define RETURN_IF_ERROR(expression)                        \
+  do {                                                     \
+    absl::Status firedrill_status_ = (expression);         \
+    if (!firedrill_status_.ok()) return firedrill_status_; \
   } while (false)
 
-#define ASSIGN_OR_RETURN_(temporary, target, expression)         \
-  auto temporary = (expression);                                 \
-  if (!temporary.ok()) return std::move(temporary).status();     \
+#define ASSIGN_OR_RETURN_(temporary, target, expression)     \
+  auto temporary = (expression);                             \
+  if (!temporary.ok()) return std::move(temporary).status(); \
   target = *std::move(temporary)
 
 #define ASSIGN_OR_RETURN(target, expression) \

@@ -16,8 +16,8 @@ namespace {
 constexpr double kLongestSeconds = 10.0 * 366 * 86400;
 
 absl::Status NotADuration(absl::string_view text) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("\"", text, "\" is not a duration: write a number with a unit, like 250ms, 5s or 1m30s"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "\"", text, "\" is not a duration: write a number with a unit, like 250ms, 5s or 1m30s"));
 }
 
 size_t EditDistance(absl::string_view a, absl::string_view b) {
@@ -44,18 +44,25 @@ absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text) {
   while (!rest.empty()) {
     const size_t digits = std::min(rest.find_first_not_of("0123456789."), rest.size());
     double number = 0;
-    if (digits == 0 || !absl::SimpleAtod(rest.substr(0, digits), &number)) return NotADuration(text);
+    if (digits == 0 || !absl::SimpleAtod(rest.substr(0, digits), &number))
+      return NotADuration(text);
     rest.remove_prefix(digits);
     const size_t letters = std::min(rest.find_first_of("0123456789."), rest.size());
     const absl::string_view unit = rest.substr(0, letters);
     rest.remove_prefix(letters);
     double seconds = 0;
-    if (unit == "ms") seconds = number / 1000;
-    else if (unit == "s") seconds = number;
-    else if (unit == "m") seconds = number * 60;
-    else if (unit == "h") seconds = number * 3600;
-    else if (unit == "d") seconds = number * 86400;
-    else return NotADuration(text);
+    if (unit == "ms")
+      seconds = number / 1000;
+    else if (unit == "s")
+      seconds = number;
+    else if (unit == "m")
+      seconds = number * 60;
+    else if (unit == "h")
+      seconds = number * 3600;
+    else if (unit == "d")
+      seconds = number * 86400;
+    else
+      return NotADuration(text);
     if (!(seconds <= kLongestSeconds)) return NotADuration(text);
     sum += absl::Seconds(seconds);
   }

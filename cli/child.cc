@@ -17,14 +17,16 @@ extern char** environ;
 
 namespace firedrill {
 
-absl::StatusOr<Child> Child::Start(const std::vector<std::string>& arguments, const std::string& log) {
+absl::StatusOr<Child> Child::Start(const std::vector<std::string>& arguments,
+                                   const std::string& log) {
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
 
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   posix_spawnattr_setpgroup(&attributes, 0);
   sigset_t none;
   sigemptyset(&none);
@@ -42,7 +44,8 @@ absl::StatusOr<Child> Child::Start(const std::vector<std::string>& arguments, co
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {
-    return absl::UnavailableError(absl::StrCat("starting ", arguments[0], ": ", std::strerror(error)));
+    return absl::UnavailableError(
+        absl::StrCat("starting ", arguments[0], ": ", std::strerror(error)));
   }
   UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd.valid()) {

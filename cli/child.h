@@ -13,9 +13,10 @@ namespace firedrill {
 
 class Child {
  public:
-  // Starts `arguments[0]` (a path) in a process group of its own, so that Ctrl-C does not reach it. Its
-  // standard error goes to `log`.
-  static absl::StatusOr<Child> Start(const std::vector<std::string>& arguments, const std::string& log);
+  // Starts `arguments[0]` (a path) in a process group of its own, so that Ctrl-C does not reach it.
+  // Its standard error goes to `log`.
+  static absl::StatusOr<Child> Start(const std::vector<std::string>& arguments,
+                                     const std::string& log);
 
   Child(Child&&) = default;
   Child& operator=(Child&&) = default;

@@ -7,8 +7,9 @@
 
 namespace firedrill {
 
-// Exit codes, worst first: 5 undo not confirmed, 130 interrupted, 4 aborted, 1 failed, 6 inconclusive, 3 not
-// started, 2 usage or definition error (nothing touched), 0 every expectation held.
+// Exit codes, worst first: 5 undo not confirmed, 130 interrupted, 4 aborted, 1 failed, 6
+// inconclusive, 3 not started, 2 usage or definition error (nothing touched), 0 every expectation
+// held.
 inline constexpr int kUsageError = 2;
 inline constexpr int kNotStarted = 3;
 inline constexpr int kAborted = 4;

@@ -31,10 +31,11 @@ std::string ChooseSite(const std::string& wanted) {
   for (const char* file : {kSiteHere, kSiteOfMachine}) {
     if (access(file, F_OK) == 0) return file;
   }
-  std::fprintf(stderr,
-               "firedrill: no site file says where things are: give --site FILE, or write %s or %s\n"
-               "  (the rehearsal stack writes one: experiments/lab/lab up)\n",
-               kSiteHere, kSiteOfMachine);
+  std::fprintf(
+      stderr,
+      "firedrill: no site file says where things are: give --site FILE, or write %s or %s\n"
+      "  (the rehearsal stack writes one: experiments/lab/lab up)\n",
+      kSiteHere, kSiteOfMachine);
   return "";
 }
 

@@ -1,4 +1,5 @@
-// Reads the files of a command: all of them, before anything else is done, with all their errors at once.
+// Reads the files of a command: all of them, before anything else is done, with all their errors at
+// once.
 #pragma once
 
 #include <map>

@@ -49,8 +49,9 @@ absl::StatusOr<std::vector<v1::Event>> ReadHistory(const Places& places, std::st
     ASSIGN_OR_RETURN(newest, history.store->List(1));
   }
   if (newest.empty()) {
-    return absl::NotFoundError(absl::StrCat("there is no run in the history in ", history.folder,
-                                            " yet; start one with: firedrill run FILE --site SITE"));
+    return absl::NotFoundError(
+        absl::StrCat("there is no run in the history in ", history.folder,
+                     " yet; start one with: firedrill run FILE --site SITE"));
   }
   return history.store->Read(run == "last" ? newest.front().run() : run, 1);
 }
@@ -70,10 +71,12 @@ void SayWhereItStands(const Places& places, const std::vector<v1::Event>& histor
   if (history.empty() || history.back().has_finished()) return;
   const std::string run = history.front().run();
   if (IsAlive(places, run)) {
-    std::fprintf(stderr, "firedrill: run %s is still going on; this is how it stands\n", run.c_str());
+    std::fprintf(stderr, "firedrill: run %s is still going on; this is how it stands\n",
+                 run.c_str());
   } else {
     std::fprintf(stderr,
-                 "firedrill: run %s was left unfinished by a controller that has died; `firedrill leftovers` looks "
+                 "firedrill: run %s was left unfinished by a controller that has died; `firedrill "
+                 "leftovers` looks "
                  "what is left of it, and ends it\n",
                  run.c_str());
   }
@@ -104,8 +107,8 @@ int JudgeCommand(const Places& places, const std::string& run, bool json) {
   if (!history.ok()) return Complain(history.status());
   const v1::Judgement judgement = Judge(*history);
   const Screen screen(places.no_color);
-  const std::string text = json ? ReportJson(*history, judgement)
-                                : SummaryText(*history, judgement, screen.style());
+  const std::string text =
+      json ? ReportJson(*history, judgement) : SummaryText(*history, judgement, screen.style());
   std::fputs(text.c_str(), stdout);
   SayWhereItStands(places, *history);
   return judgement.exit_code();
@@ -147,9 +150,12 @@ int RunsCommand(const Places& places) {
                 firedrill::FormatTime(FromProto(run.created())).c_str(), OutcomeText(run, open),
                 run.experiment().c_str());
   }
-  const auto dead = std::count_if(open.begin(), open.end(), [](const OpenRun& each) { return !each.alive; });
+  const auto dead =
+      std::count_if(open.begin(), open.end(), [](const OpenRun& each) { return !each.alive; });
   if (dead > 0) {
-    std::printf("\nunfinished: the controller has died; `firedrill leftovers` looks what is left, and ends the run\n");
+    std::printf(
+        "\nunfinished: the controller has died; `firedrill leftovers` looks what is left, and ends "
+        "the run\n");
   }
   return 0;
 }

@@ -29,13 +29,12 @@ std::string EndingText(v1::Ending ending) {
 
 std::string FaultsText() {
   std::string text;
-  const google::protobuf::OneofDescriptor* kinds =
-      v1::Fault::descriptor()->FindOneofByName("kind");
+  const google::protobuf::OneofDescriptor* kinds = v1::Fault::descriptor()->FindOneofByName("kind");
   for (int i = 0; i < kinds->field_count(); ++i) {
     const google::protobuf::FieldDescriptor* field = kinds->field(i);
     const v1::KindRule& rule = field->message_type()->options().GetExtension(v1::kind);
-    absl::StrAppend(&text, field->json_name(), "\n  ", rule.summary(), "\n  ends: ",
-                    EndingText(rule.ending()), ". ", rule.ends(), "\n  example:\n");
+    absl::StrAppend(&text, field->json_name(), "\n  ", rule.summary(),
+                    "\n  ends: ", EndingText(rule.ending()), ". ", rule.ends(), "\n  example:\n");
     const std::vector<std::string> lines = absl::StrSplit(rule.example(), '\n', absl::SkipEmpty());
     for (const std::string& line : lines) {
       absl::StrAppend(&text, "    ", line, "\n");

@@ -25,7 +25,8 @@ namespace {
 constexpr absl::Duration kLockWait = absl::Seconds(1);
 
 std::string Describe(const NodeLeftovers& node, const v1::Leftover& entry) {
-  std::string text = absl::StrCat("node ", node.node, ": fault ", entry.fault(), " of run ", entry.run());
+  std::string text =
+      absl::StrCat("node ", node.node, ": fault ", entry.fault(), " of run ", entry.run());
   if (!entry.resource().empty()) absl::StrAppend(&text, " on ", entry.resource());
   if (!entry.reason().empty()) absl::StrAppend(&text, ": ", entry.reason());
   if (node.owner != 0) {
@@ -97,7 +98,8 @@ absl::StatusOr<std::vector<std::string>> EndLostRuns(const std::string& state_di
   std::vector<std::string> lines;
   for (const ClosedRun& run : closed) {
     lines.push_back(absl::StrCat(
-        "run ", run.run, " of ", run.experiment, " had lost its controller: it is ended as aborted, ",
+        "run ", run.run, " of ", run.experiment,
+        " had lost its controller: it is ended as aborted, ",
         run.undo_confirmed ? "every fault undone"
                            : absl::StrCat("undo NOT confirmed; see firedrill report ", run.run)));
   }
@@ -136,7 +138,8 @@ int LeftoversCommand(const Places& places) {
     for (const std::string& line : lines) std::printf("%s\n", line.c_str());
   };
   say(UndoLeftovers(*state_dir));
-  // What the nodes carry counts more than what the history says: a broken one is no reason not to look.
+  // What the nodes carry counts more than what the history says: a broken one is no reason not to
+  // look.
   const absl::StatusOr<std::vector<std::string>> ended = EndLostRuns(*state_dir);
   if (ended.ok()) say(*ended);
   const int code = ended.ok() ? 0 : complain(ended.status());

@@ -14,9 +14,9 @@ namespace firedrill {
 std::vector<std::string> DescribeLeftovers(const std::string& state_dir);
 // Undoes what no living injector owns; a line for everything that was found.
 std::vector<std::string> UndoLeftovers(const std::string& state_dir);
-// Ends, in the history, the runs whose controller has died; a line for each. Their undo is confirmed where the
-// journals of this machine's nodes say so; not for `unsure` nodes, whose injectors did not say so themselves.
-// An error where the history cannot be read or written.
+// Ends, in the history, the runs whose controller has died; a line for each. Their undo is
+// confirmed where the journals of this machine's nodes say so; not for `unsure` nodes, whose
+// injectors did not say so themselves. An error where the history cannot be read or written.
 absl::StatusOr<std::vector<std::string>> EndLostRuns(const std::string& state_dir,
                                                      const std::set<std::string>& unsure = {});
 // The state folder of a command that starts nothing: a wrong --state-dir is an error, and not made.

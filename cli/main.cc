@@ -1,4 +1,5 @@
-// firedrill: breaks a system on purpose, and proves that the right alert fires and that the system recovers.
+// firedrill: breaks a system on purpose, and proves that the right alert fires and that the system
+// recovers.
 #include <CLI/CLI.hpp>
 
 #include <string>
@@ -12,18 +13,23 @@ using firedrill::Places;
 using firedrill::RunOptions;
 
 constexpr char kExitCodes[] =
-    "Exit codes of run: 0 every expectation held, 1 an expectation failed, 2 usage or definition error\n"
-    "(nothing was touched), 3 not started, 4 aborted and undone, 5 undo NOT confirmed: a person must look,\n"
+    "Exit codes of run: 0 every expectation held, 1 an expectation failed, 2 usage or definition "
+    "error\n"
+    "(nothing was touched), 3 not started, 4 aborted and undone, 5 undo NOT confirmed: a person "
+    "must look,\n"
     "6 inconclusive, 130 interrupted and undone.\n";
 
 void AddPlaces(CLI::App* command, Places& places, bool controller = true) {
-  command->add_option("--site", places.site,
-                      "The site file: where things are (else ./firedrill.site.yaml, /etc/firedrill/site.yaml)");
-  command->add_option("--state-dir", places.state_dir,
-                      "Journals and histories (else /var/lib/firedrill, $XDG_STATE_HOME/firedrill)");
+  command->add_option(
+      "--site", places.site,
+      "The site file: where things are (else ./firedrill.site.yaml, /etc/firedrill/site.yaml)");
+  command->add_option(
+      "--state-dir", places.state_dir,
+      "Journals and histories (else /var/lib/firedrill, $XDG_STATE_HOME/firedrill)");
   if (controller) {
-    command->add_option("--controller", places.controller,
-                        "A running controller's address, unix:/path (else a private one is started)");
+    command->add_option(
+        "--controller", places.controller,
+        "A running controller's address, unix:/path (else a private one is started)");
   }
   command->add_flag("--no-color", places.no_color, "Plain text also on a terminal");
 }
@@ -31,7 +37,8 @@ void AddPlaces(CLI::App* command, Places& places, bool controller = true) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Breaks a system on purpose, and proves that the right alert fires and that it recovers."};
+  CLI::App app{
+      "Breaks a system on purpose, and proves that the right alert fires and that it recovers."};
   app.name("firedrill");
   app.set_version_flag("--version", std::string("firedrill ") + firedrill::kVersion);
   app.require_subcommand(1);
@@ -39,23 +46,27 @@ int main(int argc, char** argv) {
   int code = 0;
 
   RunOptions run;
-  CLI::App* run_command = app.add_subcommand("run", "Runs experiments, one after the other, and judges them");
+  CLI::App* run_command =
+      app.add_subcommand("run", "Runs experiments, one after the other, and judges them");
   run_command->add_option("file", run.files, "Experiment files")->required();
   AddPlaces(run_command, run.places);
   run_command->add_option("--junit", run.junit, "Writes JUnit XML to this file");
   run_command->add_option("--json", run.json, "Writes the judgement as JSON to this file");
   run_command->add_option("--report", run.report, "Writes the whole report as text to this file");
-  run_command->add_option("--seed", run.seed, "Every choice by chance is drawn from it (else a new one, printed)");
+  run_command->add_option("--seed", run.seed,
+                          "Every choice by chance is drawn from it (else a new one, printed)");
   run_command->add_flag("--inject-anyway", run.inject_anyway,
                         "Goes on although the alerting under test is seen to be broken");
-  run_command->add_option("--allow", run.allow, "not-started: exit 0 where circumstances kept a run from starting")
+  run_command
+      ->add_option("--allow", run.allow,
+                   "not-started: exit 0 where circumstances kept a run from starting")
       ->check(CLI::IsMember({"not-started"}));
   run_command->footer(kExitCodes);
   run_command->callback([&] { code = firedrill::RunCommand(run); });
 
   RunOptions plan;
-  CLI::App* plan_command =
-      app.add_subcommand("plan", "Says who would be hit, with what and when, and why not the others; touches nothing");
+  CLI::App* plan_command = app.add_subcommand(
+      "plan", "Says who would be hit, with what and when, and why not the others; touches nothing");
   plan_command->add_option("file", plan.files, "Experiment files")->required();
   AddPlaces(plan_command, plan.places);
   plan_command->add_option("--seed", plan.seed, "As in run");
@@ -63,23 +74,28 @@ int main(int argc, char** argv) {
 
   std::vector<std::string> lint_files;
   std::string lint_site, lint_format = "text";
-  CLI::App* lint = app.add_subcommand("lint", "Checks experiment and site files, offline; exit 0 or 2");
+  CLI::App* lint =
+      app.add_subcommand("lint", "Checks experiment and site files, offline; exit 0 or 2");
   lint->add_option("file", lint_files, "Experiment or site files")->required();
   lint->add_option("--site", lint_site, "Also check the names that refer to this site file");
-  lint->add_option("--format", lint_format, "text or github")->check(CLI::IsMember({"text", "github"}));
+  lint->add_option("--format", lint_format, "text or github")
+      ->check(CLI::IsMember({"text", "github"}));
   lint->callback([&] { code = firedrill::LintCommand(lint_files, lint_site, lint_format); });
 
   std::string schema_kind = "Experiment";
   CLI::App* schema = app.add_subcommand("schema", "Prints a JSON Schema for editors");
-  schema->add_option("kind", schema_kind, "Experiment or Site")->check(CLI::IsMember({"Experiment", "Site"}));
+  schema->add_option("kind", schema_kind, "Experiment or Site")
+      ->check(CLI::IsMember({"Experiment", "Site"}));
   schema->callback([&] { code = firedrill::SchemaCommand(schema_kind); });
 
   std::string explain_path = "experiment";
-  CLI::App* explain = app.add_subcommand("explain", "Explains a key: experiment.spec.faults.holdConnections");
+  CLI::App* explain =
+      app.add_subcommand("explain", "Explains a key: experiment.spec.faults.holdConnections");
   explain->add_option("path", explain_path, "The key's path, from experiment or site");
   explain->callback([&] { code = firedrill::ExplainCommand(explain_path); });
 
-  CLI::App* faults = app.add_subcommand("faults", "Lists what can be broken, with an example, and how each ends");
+  CLI::App* faults =
+      app.add_subcommand("faults", "Lists what can be broken, with an example, and how each ends");
   faults->callback([&] { code = firedrill::FaultsCommand(); });
 
   Places judge_places;
@@ -98,16 +114,19 @@ int main(int argc, char** argv) {
   report->add_option("--format", report_format, "text, json or junit")
       ->check(CLI::IsMember({"text", "json", "junit"}));
   AddPlaces(report, report_places, false);
-  report->callback([&] { code = firedrill::ReportCommand(report_places, report_run, report_format); });
+  report->callback(
+      [&] { code = firedrill::ReportCommand(report_places, report_run, report_format); });
 
   Places runs_places;
-  CLI::App* runs = app.add_subcommand("runs", "Lists the runs of this machine's history, newest first");
+  CLI::App* runs =
+      app.add_subcommand("runs", "Lists the runs of this machine's history, newest first");
   AddPlaces(runs, runs_places, false);
   runs->callback([&] { code = firedrill::RunsCommand(runs_places); });
 
   Places leftovers_places;
-  CLI::App* leftovers = app.add_subcommand(
-      "leftovers", "Says what this machine's nodes still carry, undoes what nobody owns, and how to undo the rest");
+  CLI::App* leftovers = app.add_subcommand("leftovers",
+                                           "Says what this machine's nodes still carry, undoes "
+                                           "what nobody owns, and how to undo the rest");
   AddPlaces(leftovers, leftovers_places, false);
   leftovers->callback([&] { code = firedrill::LeftoversCommand(leftovers_places); });
 

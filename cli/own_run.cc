@@ -83,7 +83,8 @@ class Inbox {
   bool ended_ FD_GUARDED_BY(mutex_) = false;
 };
 
-// What is to be sent. Sending blocks as long as the controller hangs, so it has a thread of its own.
+// What is to be sent. Sending blocks as long as the controller hangs, so it has a thread of its
+// own.
 class Outbox {
  public:
   void Add(v1::OwnRunRequest request) {
@@ -201,7 +202,8 @@ OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const Own
     }
     if (!hung && absl::Now() - heard > kControllerSilence) {
       hung = true;
-      duties.say(absl::StrCat("the controller has not answered for ", firedrill::FormatDuration(kControllerSilence),
+      duties.say(absl::StrCat("the controller has not answered for ",
+                              firedrill::FormatDuration(kControllerSilence),
                               "; its injectors undo everything by themselves"));
       if (duties.controller_hangs) duties.controller_hangs();
       context.TryCancel();

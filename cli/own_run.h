@@ -26,14 +26,16 @@ struct OwnerDuties {
   std::function<void()> controller_hangs;
 };
 
-// What a person asks by signals: once to stop, a third time to leave without waiting. Counted from the start
-// of the run to the end of its last process, whoever waits. BlockSignals() must have been called.
+// What a person asks by signals: once to stop, a third time to leave without waiting. Counted from
+// the start of the run to the end of its last process, whoever waits. BlockSignals() must have been
+// called.
 class Interrupts {
  public:
   Interrupts();
 
   int fd() const { return signals_.get(); }
-  // Reads what has come; `said` gets the words for each, `first` is called at the very first. Never blocks.
+  // Reads what has come; `said` gets the words for each, `first` is called at the very first. Never
+  // blocks.
   void Take(const std::function<void(const std::string&)>& say,
             const std::function<void(int signal)>& first = nullptr);
   bool any() const { return count_ > 0; }
@@ -53,7 +55,8 @@ struct OwnedRun {
   absl::Status status;
 };
 
-// Blocks SIGINT, SIGTERM and SIGHUP for this thread and all it starts: OwnRun() reads them. Call it first.
+// Blocks SIGINT, SIGTERM and SIGHUP for this thread and all it starts: OwnRun() reads them. Call it
+// first.
 void BlockSignals();
 
 // Blocks until the run has ended, the controller is lost, or the person leaves.

@@ -55,7 +55,7 @@ void RemoveStaleFolders() {
     if (name.rfind(kFolderPrefix, 0) != 0) continue;
     const std::vector<std::string> parts = absl::StrSplit(name, '-');
     int pid = 0;
-    struct stat info{};
+    struct stat info {};
     if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &pid) || pid <= 0) continue;
     if (lstat(entry.path().c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) continue;
     if (info.st_uid != geteuid() || kill(pid, 0) == 0 || errno != ESRCH) continue;
@@ -64,19 +64,18 @@ void RemoveStaleFolders() {
 }
 
 absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
-  std::string folder =
-      absl::StrCat(TemporaryFolder(), "/", kFolderPrefix, getpid(), "-XXXXXX");
+  std::string folder = absl::StrCat(TemporaryFolder(), "/", kFolderPrefix, getpid(), "-XXXXXX");
   if (mkdtemp(folder.data()) == nullptr) {
     return absl::UnavailableError(absl::StrCat("making a folder for sockets in ", TemporaryFolder(),
                                                ": ", std::strerror(errno)));
   }
   const std::string socket = absl::StrCat(folder, "/c");
   const std::string log = absl::StrCat(folder, "/controller.log");
-  absl::StatusOr<Child> controller = Child::Start(
-      {Sibling("firedrill-controller"), "--private", "--client", absl::StrCat(getpid()), "--listen",
-       absl::StrCat("unix:", socket),
-       "--site", options.site_file, "--state-dir", options.state_dir},
-      log);
+  absl::StatusOr<Child> controller =
+      Child::Start({Sibling("firedrill-controller"), "--private", "--client",
+                    absl::StrCat(getpid()), "--listen", absl::StrCat("unix:", socket), "--site",
+                    options.site_file, "--state-dir", options.state_dir},
+                   log);
   if (!controller.ok()) {
     std::filesystem::remove_all(folder);
     return controller.status();
@@ -93,8 +92,7 @@ absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
       const std::string words = self.LastWords("controller");
       self.KillController();
       self.Finish(absl::Seconds(1));
-      return absl::UnavailableError(
-          words.empty() ? "the private controller did not start" : words);
+      return absl::UnavailableError(words.empty() ? "the private controller did not start" : words);
     }
   }
   if (!options.with_injectors) return self;
@@ -111,10 +109,10 @@ absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
 }
 
 absl::StatusOr<Child> PrivateRun::StartInjector(const std::string& node) const {
-  return Child::Start({Sibling("firedrill-injector"), "--private", "--controller", address_,
-                       "--site", options_.site_file, "--node", node, "--state-dir",
-                       options_.state_dir},
-                      absl::StrCat(folder_, "/", node, ".log"));
+  return Child::Start(
+      {Sibling("firedrill-injector"), "--private", "--controller", address_, "--site",
+       options_.site_file, "--node", node, "--state-dir", options_.state_dir},
+      absl::StrCat(folder_, "/", node, ".log"));
 }
 
 std::vector<std::string> PrivateRun::Revive() {

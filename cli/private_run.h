@@ -1,5 +1,5 @@
-// "Nothing else running": starts a controller and the site's injectors for one run, on Unix sockets in a
-// folder of their own, and sees them end. They are the same binaries as everywhere.
+// "Nothing else running": starts a controller and the site's injectors for one run, on Unix sockets
+// in a folder of their own, and sees them end. They are the same binaries as everywhere.
 #pragma once
 
 #include <functional>
@@ -22,16 +22,16 @@ class PrivateRun {
     // The controller alone: nothing will be broken (plan).
     bool with_injectors = true;
   };
-  // Blocks until the controller's socket is there, or says why it is not (with its last words). CANCELLED
-  // where one of the signals that BlockSignals() blocks is waiting.
+  // Blocks until the controller's socket is there, or says why it is not (with its last words).
+  // CANCELLED where one of the signals that BlockSignals() blocks is waiting.
   static absl::StatusOr<PrivateRun> Start(const Options& options);
   PrivateRun(PrivateRun&&) = default;
   PrivateRun& operator=(PrivateRun&&) = default;
 
   // "unix:/tmp/…", for gRPC.
   const std::string& address() const { return address_; }
-  // Starts injectors again that ended by themselves, at most a few times each: a new one replays the
-  // journal, and can look whether anything is left. Names those that were started again.
+  // Starts injectors again that ended by themselves, at most a few times each: a new one replays
+  // the journal, and can look whether anything is left. Names those that were started again.
   std::vector<std::string> Revive();
   // Asks the controller to end; its injectors end with it.
   void EndController();
@@ -40,15 +40,15 @@ class PrivateRun {
   // True where the controller is still there.
   bool ControllerLives() const { return !controller_.Ended(); }
 
-  // Waits until every process has ended, and removes the folder. What did not end is killed and named.
-  // Nodes whose injector did not say that everything is undone are in `unsure`.
+  // Waits until every process has ended, and removes the folder. What did not end is killed and
+  // named. Nodes whose injector did not say that everything is undone are in `unsure`.
   struct End {
     bool left = false;
     std::vector<std::string> killed;
     std::vector<std::string> unsure;
   };
-  // `leave` is asked about ten times a second: where it says so nothing is waited for or killed any more, the
-  // processes undo everything and end by themselves, and all of them count as unsure.
+  // `leave` is asked about ten times a second: where it says so nothing is waited for or killed any
+  // more, the processes undo everything and end by themselves, and all of them count as unsure.
   End Finish(absl::Duration at_most, const std::function<bool()>& leave = nullptr);
   // What the processes wrote last, for messages.
   std::string LastWords(const std::string& who) const;

@@ -43,7 +43,8 @@ void Complain(const absl::Status& status) {
   std::fprintf(stderr, "firedrill: %s\n", std::string(status.message()).c_str());
 }
 
-// The line under the events: where the run is, and since when. How to stop it is the last to be left out.
+// The line under the events: where the run is, and since when. How to stop it is the last to be
+// left out.
 std::string StatusLine(const std::vector<v1::Event>& history, absl::Time since, size_t width) {
   v1::Phase phase = v1::PHASE_UNSPECIFIED;
   for (auto event = history.rbegin(); event != history.rend(); ++event) {
@@ -55,16 +56,19 @@ std::string StatusLine(const std::vector<v1::Event>& history, absl::Time since, 
     const char* word;
     const char* meaning;
   };
-  const Doing doing = phase == v1::PHASE_PREFLIGHT ? Doing{"preflight", ": could this run tell the truth?"}
-                      : phase == v1::PHASE_GATE
-                          ? Doing{"gate", ": steady state must hold before anything is broken"}
-                      : phase == v1::PHASE_INJECT  ? Doing{"injecting", ""}
-                      : phase == v1::PHASE_REVERT  ? Doing{"undoing", " every fault"}
-                      : phase == v1::PHASE_RECOVER ? Doing{"recovering", ": steady state must come back, and stay"}
-                                                   : Doing{"starting", ""};
-  const std::string begin = absl::StrCat("  ", absl::ToInt64Seconds(absl::Now() - since), "s  ", doing.word);
+  const Doing doing =
+      phase == v1::PHASE_PREFLIGHT ? Doing{"preflight", ": could this run tell the truth?"}
+      : phase == v1::PHASE_GATE
+          ? Doing{"gate", ": steady state must hold before anything is broken"}
+      : phase == v1::PHASE_INJECT  ? Doing{"injecting", ""}
+      : phase == v1::PHASE_REVERT  ? Doing{"undoing", " every fault"}
+      : phase == v1::PHASE_RECOVER ? Doing{"recovering", ": steady state must come back, and stay"}
+                                   : Doing{"starting", ""};
+  const std::string begin =
+      absl::StrCat("  ", absl::ToInt64Seconds(absl::Now() - since), "s  ", doing.word);
   for (const char* meaning : {doing.meaning, ""}) {
-    const std::string line = absl::StrCat(begin, meaning, "   (Ctrl-C stops and undoes everything)");
+    const std::string line =
+        absl::StrCat(begin, meaning, "   (Ctrl-C stops and undoes everything)");
     if (line.size() < width) return line;
   }
   return absl::StrCat(begin, "   (Ctrl-C stops it)");
@@ -79,7 +83,8 @@ struct RunEnd {
   std::optional<v1::Judgement> judgement;
 };
 
-absl::StatusOr<std::vector<v1::Event>> ReadRun(const std::string& state_dir, const std::string& run) {
+absl::StatusOr<std::vector<v1::Event>> ReadRun(const std::string& state_dir,
+                                               const std::string& run) {
   ASSIGN_OR_RETURN(const std::unique_ptr<SqliteStore> store,
                    SqliteStore::Open(absl::StrCat(state_dir, "/history.db")));
   return store->Read(run, 1);
@@ -88,21 +93,25 @@ absl::StatusOr<std::vector<v1::Event>> ReadRun(const std::string& state_dir, con
 void ShowWhereToLook(const std::vector<std::string>& unsure, const std::string& state_dir) {
   std::fprintf(stderr, "firedrill: UNDO NOT CONFIRMED: a person must look\n");
   for (const std::string& node : unsure) {
-    std::fprintf(stderr, "  node %s: its injector did not end by itself; look with: firedrill leftovers\n",
+    std::fprintf(stderr,
+                 "  node %s: its injector did not end by itself; look with: firedrill leftovers\n",
                  node.c_str());
   }
-  for (const std::string& line : DescribeLeftovers(state_dir)) std::fprintf(stderr, "  %s\n", line.c_str());
+  for (const std::string& line : DescribeLeftovers(state_dir))
+    std::fprintf(stderr, "  %s\n", line.c_str());
 }
 
-// A private controller was lost, and its injectors have ended: what they left in their journals says whether
-// everything is undone. The run is ended in the history, and judged by what is there.
+// A private controller was lost, and its injectors have ended: what they left in their journals
+// says whether everything is undone. The run is ended in the history, and judged by what is there.
 void EndLostRun(const PrivateRun::End& end, bool interrupted, const std::string& state_dir,
                 Screen& screen, RunEnd& result) {
   if (end.left) {
     std::fprintf(stderr,
-                 "firedrill: you left before everything was undone: the undoing goes on without you, and is NOT "
+                 "firedrill: you left before everything was undone: the undoing goes on without "
+                 "you, and is NOT "
                  "CONFIRMED; to see what is left: firedrill leftovers\n");
-    for (const std::string& line : DescribeLeftovers(state_dir)) std::fprintf(stderr, "  %s\n", line.c_str());
+    for (const std::string& line : DescribeLeftovers(state_dir))
+      std::fprintf(stderr, "  %s\n", line.c_str());
     return;
   }
   const std::string run = result.history.front().run();
@@ -202,8 +211,10 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
     EndLostRun(*end, result.interrupted, state_dir, screen, result);
   } else {
     Complain(owned.status);
-    std::fprintf(stderr, "firedrill: the controller was lost; run %s goes on, or is undone, without this client\n",
-                 result.history.front().run().c_str());
+    std::fprintf(
+        stderr,
+        "firedrill: the controller was lost; run %s goes on, or is undone, without this client\n",
+        result.history.front().run().c_str());
   }
   return result;
 }
@@ -257,8 +268,8 @@ int RunCommand(const RunOptions& options) {
       screen.Line("");
       screen.Line(SummaryText(end.history, *end.judgement, screen.style()));
     }
-    WriteReports(end, ForOne(options, definition.experiment.metadata().name(),
-                             all->experiments.size() > 1));
+    WriteReports(
+        end, ForOne(options, definition.experiment.metadata().name(), all->experiments.size() > 1));
     const bool allowed = end.code == kNotStarted && options.allow == "not-started";
     codes.push_back(allowed ? 0 : end.code);
     // A person who interrupts one run does not want the next.

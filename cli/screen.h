@@ -1,4 +1,5 @@
-// What a person sees while a run goes on: lines on any output, and on a terminal a status line below them.
+// What a person sees while a run goes on: lines on any output, and on a terminal a status line
+// below them.
 #pragma once
 
 #include <string>

@@ -84,8 +84,7 @@ bool Conductor::Record(v1::Event event) {
     next.set_epoch(fleet_.options().epoch);
     *next.mutable_at() = ToProto(begin_wall_ + (executor_.clock().Boot() - begin_boot_));
     if (store_status_.ok()) {
-      const absl::Status appended =
-          store_.Append(run_, next_seq_, fleet_.options().epoch, {next});
+      const absl::Status appended = store_.Append(run_, next_seq_, fleet_.options().epoch, {next});
       if (!appended.ok()) {
         store_status_ = appended;
         spdlog::error("run {}: {}", run_, appended);
@@ -129,58 +128,57 @@ void Conductor::Fold(const v1::Event& event) {
 }
 
 void Conductor::Do(Action action) {
-  std::visit(
-      Overloaded{
-          [this](StartPreflight&) { surroundings_->Preflight(created_, Sink()); },
-          [this](StartProbes&) { surroundings_->StartProbes(created_, Sink()); },
-          [this](StopProbes&) { surroundings_->StopProbes(); },
-          [this](SetTimer& timer) {
-            executor_.Cancel(std::exchange(timers_[timer.name], 0));
-            timers_[timer.name] =
-                executor_.After(timer.delay, [this, alive = alive_, name = timer.name] {
-                  if (!*alive) return;
-                  timers_.erase(name);
-                  v1::Event event;
-                  event.mutable_timer()->set_name(name);
-                  Record(std::move(event));
-                });
-          },
-          [this](CancelTimer& timer) {
-            auto found = timers_.find(timer.name);
-            if (found == timers_.end()) return;
-            executor_.Cancel(found->second);
-            timers_.erase(found);
-          },
-          [this](Issue& issue) {
-            v1::CommandId& id = *issue.command.mutable_id();
-            id.set_group(fleet_.options().group);
-            id.set_epoch(fleet_.options().epoch);
-            id.set_run(run_);
-            v1::Event event;
-            *event.mutable_command()->mutable_command() = std::move(issue.command);
-            queue_.push_back(std::move(event));
-          },
-          [this](EnterPhase& phase) {
-            v1::Event event;
-            event.mutable_phase()->set_phase(phase.phase);
-            event.mutable_phase()->set_reason(phase.reason);
-            queue_.push_back(std::move(event));
-          },
-          [this](Announce& announce) {
-            surroundings_->Announce(created_, announce.what, announce.detail, Sink());
-          },
-          [this](firedrill::Stop& stop) {
-            v1::Event event;
-            *event.mutable_stop() = std::move(stop.stop);
-            queue_.push_back(std::move(event));
-          },
-          [this](Finish& finish) {
-            v1::Event event;
-            *event.mutable_finished() = std::move(finish.finished);
-            queue_.push_back(std::move(event));
-          },
-      },
-      action);
+  std::visit(Overloaded{
+                 [this](StartPreflight&) { surroundings_->Preflight(created_, Sink()); },
+                 [this](StartProbes&) { surroundings_->StartProbes(created_, Sink()); },
+                 [this](StopProbes&) { surroundings_->StopProbes(); },
+                 [this](SetTimer& timer) {
+                   executor_.Cancel(std::exchange(timers_[timer.name], 0));
+                   timers_[timer.name] =
+                       executor_.After(timer.delay, [this, alive = alive_, name = timer.name] {
+                         if (!*alive) return;
+                         timers_.erase(name);
+                         v1::Event event;
+                         event.mutable_timer()->set_name(name);
+                         Record(std::move(event));
+                       });
+                 },
+                 [this](CancelTimer& timer) {
+                   auto found = timers_.find(timer.name);
+                   if (found == timers_.end()) return;
+                   executor_.Cancel(found->second);
+                   timers_.erase(found);
+                 },
+                 [this](Issue& issue) {
+                   v1::CommandId& id = *issue.command.mutable_id();
+                   id.set_group(fleet_.options().group);
+                   id.set_epoch(fleet_.options().epoch);
+                   id.set_run(run_);
+                   v1::Event event;
+                   *event.mutable_command()->mutable_command() = std::move(issue.command);
+                   queue_.push_back(std::move(event));
+                 },
+                 [this](EnterPhase& phase) {
+                   v1::Event event;
+                   event.mutable_phase()->set_phase(phase.phase);
+                   event.mutable_phase()->set_reason(phase.reason);
+                   queue_.push_back(std::move(event));
+                 },
+                 [this](Announce& announce) {
+                   surroundings_->Announce(created_, announce.what, announce.detail, Sink());
+                 },
+                 [this](firedrill::Stop& stop) {
+                   v1::Event event;
+                   *event.mutable_stop() = std::move(stop.stop);
+                   queue_.push_back(std::move(event));
+                 },
+                 [this](Finish& finish) {
+                   v1::Event event;
+                   *event.mutable_finished() = std::move(finish.finished);
+                   queue_.push_back(std::move(event));
+                 },
+             },
+             action);
 }
 
 Surroundings::Sink Conductor::Sink() {

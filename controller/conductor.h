@@ -1,5 +1,5 @@
-// Acts out one run: writes every event to the history, folds it with Advance(), and does what comes out.
-// It decides nothing. Everything runs on the executor.
+// Acts out one run: writes every event to the history, folds it with Advance(), and does what comes
+// out. It decides nothing. Everything runs on the executor.
 #pragma once
 
 #include <deque>
@@ -17,9 +17,9 @@
 
 namespace firedrill {
 
-// What a run needs besides its injectors: the system's monitoring, the controller's own probes, and whoever
-// is told. Real, or simulated. `sink` takes events with their body, source and source times set; it is to be
-// called on the executor.
+// What a run needs besides its injectors: the system's monitoring, the controller's own probes, and
+// whoever is told. Real, or simulated. `sink` takes events with their body, source and source times
+// set; it is to be called on the executor.
 class Surroundings {
  public:
   using Sink = std::function<void(v1::Event)>;
@@ -77,7 +77,8 @@ class Conductor {
   v1::RunCreated created_;
   RunState state_;
   uint64_t next_seq_ = 1;
-  // Event times do not jump with the wall clock: they are the wall time of the begin plus boot time since.
+  // Event times do not jump with the wall clock: they are the wall time of the begin plus boot time
+  // since.
   absl::Time begin_wall_;
   absl::Duration begin_boot_;
   // Events that came out of folding another one.

@@ -29,7 +29,8 @@ std::string PathOf(const std::string& state_dir, uint64_t epoch) {
 
 // Whether the path still leads to what is open: somebody may have swept it away in between.
 bool StillThere(int fd, const std::string& path) {
-  struct stat held{}, there{};
+  struct stat held {
+  }, there{};
   return fstat(fd, &held) == 0 && stat(path.c_str(), &there) == 0 && held.st_ino == there.st_ino &&
          held.st_dev == there.st_dev;
 }
@@ -42,7 +43,8 @@ absl::StatusOr<EpochLock> EpochLock::Take(const std::string& state_dir, uint64_t
     return absl::UnavailableError(absl::StrCat(doing, " ", path, ": ", std::strerror(errno),
                                                "; check the state folder's owner and free space"));
   };
-  if (mkdir(Folder(state_dir).c_str(), 0700) != 0 && errno != EEXIST) return failed("making the folder of");
+  if (mkdir(Folder(state_dir).c_str(), 0700) != 0 && errno != EEXIST)
+    return failed("making the folder of");
   const absl::Time until = absl::Now() + kLooksAreOverWithin;
   while (true) {
     UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -56,8 +58,8 @@ absl::StatusOr<EpochLock> EpochLock::Take(const std::string& state_dir, uint64_t
     }
     if (errno != EWOULDBLOCK && errno != EINTR) return failed("locking");
     if (absl::Now() > until) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("another controller holds ", path, "; has its history been moved away? end it first"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "another controller holds ", path, "; has its history been moved away? end it first"));
     }
     absl::SleepFor(kRetry);
   }

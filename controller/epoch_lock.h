@@ -1,5 +1,6 @@
-// Says that the controller of an epoch lives: a file that it keeps locked. The kernel lets go of the lock when
-// the process ends in any way, and of nothing when it only hangs; a process number may be given out again.
+// Says that the controller of an epoch lives: a file that it keeps locked. The kernel lets go of
+// the lock when the process ends in any way, and of nothing when it only hangs; a process number
+// may be given out again.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,8 @@ namespace firedrill {
 
 class EpochLock {
  public:
-  // To be taken before anything is written under the epoch. Blocks for moments only. FAILED_PRECONDITION where
-  // another process holds it.
+  // To be taken before anything is written under the epoch. Blocks for moments only.
+  // FAILED_PRECONDITION where another process holds it.
   static absl::StatusOr<EpochLock> Take(const std::string& state_dir, uint64_t epoch);
   EpochLock(EpochLock&&) noexcept = default;
   EpochLock& operator=(EpochLock&&) noexcept;

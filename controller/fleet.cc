@@ -58,7 +58,8 @@ void MoveTimes(v1::Event& event, absl::Duration offset) {
     *time = ToProto(FromProto(*time) - offset);
   };
   if (event.has_load() && event.load().has_start()) move(event.mutable_load()->mutable_start());
-  if (event.has_sample() && event.sample().has_asked()) move(event.mutable_sample()->mutable_asked());
+  if (event.has_sample() && event.sample().has_asked())
+    move(event.mutable_sample()->mutable_asked());
 }
 
 }  // namespace
@@ -73,25 +74,28 @@ Fleet::Fleet(Executor& executor, Options options)
 Fleet::~Fleet() {
   *alive_ = false;
   executor_.Cancel(ping_timer_);
-  for (auto& [id, pending] : links_) pending.link->Close(absl::CancelledError("the controller ends"));
+  for (auto& [id, pending] : links_)
+    pending.link->Close(absl::CancelledError("the controller ends"));
 }
 
 Fleet::UpEvents Fleet::Accept(std::shared_ptr<Down> link) {
   const uint64_t id = next_link_++;
-  const auto unregistered = std::count_if(links_.begin(), links_.end(),
-                                          [](const auto& entry) { return entry.second.node.empty(); });
+  const auto unregistered = std::count_if(
+      links_.begin(), links_.end(), [](const auto& entry) { return entry.second.node.empty(); });
   if (static_cast<size_t>(unregistered) >= kMostPending) {
-    link->Close(absl::ResourceExhaustedError("too many injectors are registering; try again later"));
+    link->Close(
+        absl::ResourceExhaustedError("too many injectors are registering; try again later"));
   } else {
     links_[id] = {std::move(link), ""};
   }
-  return {
-      .message = [this, id, alive = alive_](const v1::ConnectRequest& message) {
-        if (*alive) OnMessage(id, message);
-      },
-      .closed = [this, id, alive = alive_](absl::Status why) {
-        if (*alive) OnClosed(id, why);
-      }};
+  return {.message =
+              [this, id, alive = alive_](const v1::ConnectRequest& message) {
+                if (*alive) OnMessage(id, message);
+              },
+          .closed =
+              [this, id, alive = alive_](absl::Status why) {
+                if (*alive) OnClosed(id, why);
+              }};
 }
 
 void Fleet::OnMessage(uint64_t link_id, const v1::ConnectRequest& message) {
@@ -122,15 +126,18 @@ void Fleet::Refuse(uint64_t link_id, const std::string& reason, const std::strin
 
 void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration& registration) {
   const std::string& name = registration.node();
-  if (name.empty()) return Refuse(link_id, "an injector without a node name", "give it --node NAME");
+  if (name.empty())
+    return Refuse(link_id, "an injector without a node name", "give it --node NAME");
   if (nodes_.size() >= kMostNodes && nodes_.count(name) == 0) {
-    return Refuse(link_id, "this controller has as many nodes as it can hold", "use another controller");
+    return Refuse(link_id, "this controller has as many nodes as it can hold",
+                  "use another controller");
   }
   NodeEntry& node = nodes_[name];
   const bool same = node.registration.instance() == registration.instance();
   if (node.link != nullptr && !same) {
-    return Refuse(link_id, absl::StrCat("a node named ", name, " is connected already (process ",
-                                        node.registration.pid(), ")"),
+    return Refuse(link_id,
+                  absl::StrCat("a node named ", name, " is connected already (process ",
+                               node.registration.pid(), ")"),
                   "end that injector, or give this one another --node");
   }
   const bool restarted = !same && !node.registration.instance().empty();
@@ -238,8 +245,8 @@ void Fleet::Ping() {
   }
   for (const auto& [name, link_id] : silent) {
     const std::shared_ptr<Down> link = nodes_[name].link;
-    const std::string why =
-        absl::StrCat("nothing was heard from it for ", firedrill::FormatDuration(options_.silent_after));
+    const std::string why = absl::StrCat("nothing was heard from it for ",
+                                         firedrill::FormatDuration(options_.silent_after));
     OnClosed(link_id, absl::DeadlineExceededError(why));
     link->Close(absl::DeadlineExceededError(why));
   }
@@ -273,8 +280,7 @@ void Fleet::Send(const v1::Command& command) {
 
 void Fleet::Transmit(NodeEntry& node, const Kept& kept) {
   v1::ConnectResponse response;
-  *response.mutable_command() =
-      WithElapsed(kept.command, executor_.clock().Boot() - kept.issued);
+  *response.mutable_command() = WithElapsed(kept.command, executor_.clock().Boot() - kept.issued);
   node.link->Send(response);
 }
 

@@ -1,6 +1,6 @@
 // The injectors that have dialled in: who they are, what they were told, what they have reported.
-// Commands are kept and sent again after a reconnect until the run lets go of them; reports are taken once.
-// Everything runs on the executor.
+// Commands are kept and sent again after a reconnect until the run lets go of them; reports are
+// taken once. Everything runs on the executor.
 #pragma once
 
 #include <functional>
@@ -55,12 +55,13 @@ class Fleet {
   std::vector<v1::InjectorSummary> Seen() const;
 
   void Subscribe(const std::string& run, FleetListener listener);
-  // Also forgets the run's commands, but for those that end something: a node that is away, and may come back
-  // before its longest lease is over, still has to hear them.
+  // Also forgets the run's commands, but for those that end something: a node that is away, and may
+  // come back before its longest lease is over, still has to hear them.
   void Unsubscribe(const std::string& run);
 
-  // Sends, now or when the node is there. The id must be complete. A revert takes back an apply of the same
-  // fault that was not sent yet. `at` of the absolute end does not move when a command is sent again.
+  // Sends, now or when the node is there. The id must be complete. A revert takes back an apply of
+  // the same fault that was not sent yet. `at` of the absolute end does not move when a command is
+  // sent again.
   void Send(const v1::Command& command);
 
   const Options& options() const { return options_; }

@@ -27,23 +27,25 @@ std::optional<std::string> Lever::Pulled() const {
 
 absl::Status Lever::Pull(const std::string& by, const std::string& reason) const {
   const UniqueFd fd(open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  const std::string line =
-      absl::StrCat(by, ": ", absl::StrReplaceAll(reason, {{"\n", " "}}), "\n");
+  const std::string line = absl::StrCat(by, ": ", absl::StrReplaceAll(reason, {{"\n", " "}}), "\n");
   // An empty STOP file stops as well: what matters is that it is there, also when the disk is full.
   if (!fd.valid()) {
-    return absl::UnavailableError(absl::StrCat("pulling the lever ", path_, ": ", std::strerror(errno)));
+    return absl::UnavailableError(
+        absl::StrCat("pulling the lever ", path_, ": ", std::strerror(errno)));
   }
   const ssize_t written = write(fd.get(), line.data(), line.size());
   fsync(fd.get());
   if (written != static_cast<ssize_t>(line.size())) {
-    return absl::DataLossError(absl::StrCat("the lever ", path_, " is pulled, but the reason could not be written"));
+    return absl::DataLossError(
+        absl::StrCat("the lever ", path_, " is pulled, but the reason could not be written"));
   }
   return absl::OkStatus();
 }
 
 absl::Status Lever::Release() const {
   if (unlink(path_.c_str()) != 0 && errno != ENOENT) {
-    return absl::UnavailableError(absl::StrCat("releasing the lever ", path_, ": ", std::strerror(errno)));
+    return absl::UnavailableError(
+        absl::StrCat("releasing the lever ", path_, ": ", std::strerror(errno)));
   }
   return absl::OkStatus();
 }

@@ -1,4 +1,5 @@
-// The emergency lever: while it is pulled nothing starts. It is a file, so it outlives every process.
+// The emergency lever: while it is pulled nothing starts. It is a file, so it outlives every
+// process.
 #pragma once
 
 #include <optional>

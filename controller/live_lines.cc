@@ -86,7 +86,8 @@ std::string LiveLines::Line(const v1::Event& event) {
   std::vector<std::string> lines;
   for (absl::string_view line : absl::StrSplit(words, '\n', absl::SkipEmpty())) {
     lines.push_back(absl::StrCat(
-        stamp, "  ", wrap_ ? reporting::Wrap(line, style_.width, kTextColumn, kTextColumn) : std::string(line)));
+        stamp, "  ",
+        wrap_ ? reporting::Wrap(line, style_.width, kTextColumn, kTextColumn) : std::string(line)));
   }
   return absl::StrJoin(lines, "\n");
 }
@@ -108,8 +109,10 @@ std::string LiveLines::Words(const v1::Event& event) {
       if (found.defects() + found.circumstances() == 0)
         return "preflight: this run can tell the truth";
       std::vector<std::string> parts;
-      if (found.defects() > 0) parts.push_back(Count(found.defects(), "defect", " of the alerting under test"));
-      if (found.circumstances() > 0) parts.push_back(Count(found.circumstances(), "reason", " not to start now"));
+      if (found.defects() > 0)
+        parts.push_back(Count(found.defects(), "defect", " of the alerting under test"));
+      if (found.circumstances() > 0)
+        parts.push_back(Count(found.circumstances(), "reason", " not to start now"));
       return absl::StrCat("preflight: ", absl::StrJoin(parts, ", "));
     }
     case v1::Event::kPhase:

@@ -61,7 +61,8 @@ class Closing {
       report.set_fault(fault.planned.name());
       report.set_node(fault.planned.node());
       report.set_state(v1::FAULT_STATE_REVERTED);
-      report.set_reason(one_shot ? "it leaves nothing" : "looked for after its controller was lost: it is gone");
+      report.set_reason(one_shot ? "it leaves nothing"
+                                 : "looked for after its controller was lost: it is gone");
     }
     const std::string reason =
         absl::StrCat("its controller ended before the run did; nothing was written after ",

@@ -1,5 +1,5 @@
-// Runs whose controller has died before their end: they are ended in the history, so that none goes on for ever
-// there. Whose controller lives, however slowly, is left alone.
+// Runs whose controller has died before their end: they are ended in the history, so that none goes
+// on for ever there. Whose controller lives, however slowly, is left alone.
 #pragma once
 
 #include <functional>
@@ -42,8 +42,9 @@ struct ClosedRun {
   bool undo_confirmed = false;
 };
 
-// Appends StopRequested and RunFinished to each run whose controller is dead, under a new epoch, which shuts
-// its old one out for ever. Blocks on the disk. Several may do it at once: each run is closed by one.
+// Appends StopRequested and RunFinished to each run whose controller is dead, under a new epoch,
+// which shuts its old one out for ever. Blocks on the disk. Several may do it at once: each run is
+// closed by one.
 absl::StatusOr<std::vector<ClosedRun>> CloseLostRuns(Store& store, const std::string& state_dir,
                                                      absl::Time now, const WhereIs& where_is);
 

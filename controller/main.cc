@@ -1,13 +1,13 @@
-// firedrill-controller: plans, conducts, judges and keeps runs. One process for a team, or a private one that
-// lives for one run.
+// firedrill-controller: plans, conducts, judges and keeps runs. One process for a team, or a
+// private one that lives for one run.
 #include <grpcpp/grpcpp.h>
+#include <poll.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -34,8 +34,8 @@ namespace firedrill {
 namespace {
 
 constexpr int kUsageError = 2;
-// A private controller that nobody has asked for anything for so long has lost its client. As long as an owner
-// may be silent: its client may hang before it owns a run.
+// A private controller that nobody has asked for anything for so long has lost its client. As long
+// as an owner may be silent: its client may hang before it owns a run.
 constexpr absl::Duration kAwaitOwner = absl::Seconds(5);
 constexpr absl::Duration kLook = absl::Milliseconds(100);
 // After a signal: how long undoing may take before the process ends without having seen it.
@@ -44,7 +44,8 @@ constexpr absl::Duration kUndoWithin = absl::Seconds(20);
 struct Flags {
   std::string listen, site, state_dir;
   bool own = false;
-  // The process that must be our parent as long as somebody needs us; 0: whoever it is at the start.
+  // The process that must be our parent as long as somebody needs us; 0: whoever it is at the
+  // start.
   pid_t client = 0;
 };
 
@@ -62,16 +63,20 @@ void RemoveSocketFolder(const std::string& listen) {
   std::filesystem::remove_all(folder, error);
 }
 
-// What a predecessor left unfinished. Whether its faults are off is not to be seen from here: the commands of
-// `firedrill`, which can look at this machine's journals, have done this before where they could.
+// What a predecessor left unfinished. Whether its faults are off is not to be seen from here: the
+// commands of `firedrill`, which can look at this machine's journals, have done this before where
+// they could.
 void CloseWhatWasLost(Store& store, const std::string& state_dir) {
   const absl::StatusOr<std::vector<ClosedRun>> closed = CloseLostRuns(
       store, state_dir, absl::Now(), [](const v1::Command&) { return Whereabouts::kUnknown; });
-  if (!closed.ok()) spdlog::error("closing the runs of controllers that have died: {}", closed.status());
+  if (!closed.ok())
+    spdlog::error("closing the runs of controllers that have died: {}", closed.status());
   if (!closed.ok()) return;
   for (const ClosedRun& run : *closed) {
-    spdlog::warn("run {} of {} was left unfinished by a controller that has died: it is aborted, undo {}", run.run,
-                 run.experiment, run.undo_confirmed ? "confirmed" : "NOT confirmed: look with firedrill leftovers");
+    spdlog::warn(
+        "run {} of {} was left unfinished by a controller that has died: it is aborted, undo {}",
+        run.run, run.experiment,
+        run.undo_confirmed ? "confirmed" : "NOT confirmed: look with firedrill leftovers");
   }
 }
 
@@ -95,7 +100,8 @@ int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir
   Runs::Options runs_options;
   runs_options.site = site;
   if (flags.own) {
-    for (const v1::NodeSpec& node : site.spec().injectors()) runs_options.awaited.insert(node.name());
+    for (const v1::NodeSpec& node : site.spec().injectors())
+      runs_options.awaited.insert(node.name());
   }
   int owners = 0, asking = 0;
   bool owned_once = false;
@@ -154,9 +160,11 @@ int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir
       give_up = absl::Now() + kUndoWithin;
       loop.Run([&] {
         v1::StopRequested stop;
-        stop.set_cause(orphan ? v1::StopRequested::CAUSE_OWNER_LOST : v1::StopRequested::CAUSE_SHUTDOWN);
+        stop.set_cause(orphan ? v1::StopRequested::CAUSE_OWNER_LOST
+                              : v1::StopRequested::CAUSE_SHUTDOWN);
         stop.set_by("controller");
-        stop.set_reason(orphan ? "the client that owns the run is gone" : "the controller was asked to end");
+        stop.set_reason(orphan ? "the client that owns the run is gone"
+                               : "the controller was asked to end");
         runs->StopEvery(stop);
       });
     }
@@ -184,7 +192,8 @@ int Main(int argc, char** argv) {
   app.add_option("--site", flags.site, "The site file: where things are")->required();
   app.add_option("--state-dir", flags.state_dir, "Where histories are kept");
   app.add_flag("--private", flags.own, "Lives for one client, its parent, and ends with it");
-  app.add_option("--client", flags.client, "The process of that client: it may die before this one looks");
+  app.add_option("--client", flags.client,
+                 "The process of that client: it may die before this one looks");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -38,7 +38,8 @@ std::string ReportJson(const std::vector<v1::Event>& history, const v1::Judgemen
 // passed. To be fed every event of one run, in order.
 class LiveLines {
  public:
-  // `wrap`: broken at the style's width, for a terminal. Else an event is a line however long, for programs.
+  // `wrap`: broken at the style's width, for a terminal. Else an event is a line however long, for
+  // programs.
   explicit LiveLines(const ReportStyle& style, bool wrap = false) : style_(style), wrap_(wrap) {}
   std::string Line(const v1::Event& event);
   // Words of the reader's own, beneath those of events.

@@ -273,7 +273,8 @@ std::string Expectations(const v1::RunCreated& created, const v1::Judgement& jud
 // When the run's last word was written by whoever conducted it; what was added later is not of it.
 absl::Time LastWord(const std::vector<v1::Event>& history) {
   const v1::Event& last = history.back();
-  if (last.finished().cause() != v1::StopRequested::CAUSE_CONTROLLER_LOST) return FromProto(last.at());
+  if (last.finished().cause() != v1::StopRequested::CAUSE_CONTROLLER_LOST)
+    return FromProto(last.at());
   absl::Time latest = FromProto(history.front().at());
   for (const v1::Event& event : history) {
     if (event.epoch() < last.epoch()) latest = FromProto(event.at());

@@ -25,7 +25,8 @@ std::string NewRunId() {
   constexpr char kLetters[] = "abcdefghjkmnpqrstuvwxyz23456789";
   absl::BitGen random;
   std::string id;
-  for (int i = 0; i < 8; ++i) id += kLetters[absl::Uniform<size_t>(random, 0, sizeof(kLetters) - 1)];
+  for (int i = 0; i < 8; ++i)
+    id += kLetters[absl::Uniform<size_t>(random, 0, sizeof(kLetters) - 1)];
   return id;
 }
 
@@ -55,21 +56,20 @@ void Runs::Plan(const v1::Experiment& experiment, uint64_t seed,
   const absl::Duration give_up = executor_.clock().Boot() + options_.await_nodes;
   AwaitNodes(give_up, [this, experiment, seed, done = std::move(done)] {
     auto facts = std::make_shared<AlertingFacts>();
-    executor_.Block(
-        [gather = gather_facts_, facts, experiment] { *facts = gather(experiment); },
-        [this, alive = alive_, facts, experiment, seed, done] {
-          if (!*alive) return;
-          PlanInput input;
-          input.experiment = experiment;
-          input.site = options_.site.spec();
-          input.nodes = fleet_.Connected();
-          absl::BitGen random;
-          input.seed = seed != 0 ? seed : absl::Uniform<uint64_t>(random, 1, 1u << 31);
-          input.run = options_.name_run ? options_.name_run() : NewRunId();
-          input.alerting = std::move(*facts);
-          input.now = executor_.clock().Now();
-          done(MakePlan(input));
-        });
+    executor_.Block([gather = gather_facts_, facts, experiment] { *facts = gather(experiment); },
+                    [this, alive = alive_, facts, experiment, seed, done] {
+                      if (!*alive) return;
+                      PlanInput input;
+                      input.experiment = experiment;
+                      input.site = options_.site.spec();
+                      input.nodes = fleet_.Connected();
+                      absl::BitGen random;
+                      input.seed = seed != 0 ? seed : absl::Uniform<uint64_t>(random, 1, 1u << 31);
+                      input.run = options_.name_run ? options_.name_run() : NewRunId();
+                      input.alerting = std::move(*facts);
+                      input.now = executor_.clock().Now();
+                      done(MakePlan(input));
+                    });
   });
 }
 
@@ -124,11 +124,12 @@ void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
                 }
               },
           // The conductor is further up the stack: it is let go in a task of its own.
-          .finished = [this, run] {
-            executor_.Post([this, alive = alive_, run] {
-              if (*alive) Ended(run);
-            });
-          }});
+          .finished =
+              [this, run] {
+                executor_.Post([this, alive = alive_, run] {
+                  if (*alive) Ended(run);
+                });
+              }});
   started(run);
   const absl::Status begun = running.conductor->Begin(std::move(created));
   if (begun.ok()) return;

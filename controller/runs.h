@@ -27,7 +27,8 @@ class Runs {
     // Nodes that a plan waits for; those of the site, for private runs.
     std::set<std::string> awaited;
     absl::Duration await_nodes = absl::Seconds(10);
-    // Names a new run; NewRunId() where it is empty. A simulation names its own, to replay bit for bit.
+    // Names a new run; NewRunId() where it is empty. A simulation names its own, to replay bit for
+    // bit.
     std::function<std::string()> name_run;
   };
   // Makes what a run needs besides its injectors. An error says why a run cannot start now.

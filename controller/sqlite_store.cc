@@ -43,9 +43,11 @@ CREATE TABLE IF NOT EXISTS inbox (
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-absl::Status Failed(absl::string_view doing, const std::string& path, const SQLite::Exception& error) {
+absl::Status Failed(absl::string_view doing, const std::string& path,
+                    const SQLite::Exception& error) {
   const auto said = [&](absl::StatusCode code, absl::string_view next) {
-    return absl::Status(code, absl::StrCat(doing, " the history in ", path, ": ", error.what(), "; ", next));
+    return absl::Status(
+        code, absl::StrCat(doing, " the history in ", path, ": ", error.what(), "; ", next));
   };
   switch (error.getErrorCode()) {
     case SQLITE_FULL:
@@ -54,20 +56,23 @@ absl::Status Failed(absl::string_view doing, const std::string& path, const SQLi
       return said(absl::StatusCode::kUnavailable, "another process holds it for long; try again");
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
-      return said(absl::StatusCode::kDataLoss,
-                  "it is no history of firedrill, or a damaged one: move the file away, and keep it");
+      return said(
+          absl::StatusCode::kDataLoss,
+          "it is no history of firedrill, or a damaged one: move the file away, and keep it");
     default:
-      return said(absl::StatusCode::kUnavailable, "check the disk's free space and the file's owner");
+      return said(absl::StatusCode::kUnavailable,
+                  "check the disk's free space and the file's owner");
   }
 }
 
 absl::Status Newer(const std::string& path, int version) {
-  return absl::FailedPreconditionError(
-      absl::StrCat("opening the history in ", path, ": it was written by a newer firedrill (schema ",
-                   version, ", this one knows ", kSchemaVersion, "); use that one"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "opening the history in ", path, ": it was written by a newer firedrill (schema ", version,
+      ", this one knows ", kSchemaVersion, "); use that one"));
 }
 
-// Switching needs the file for itself, and SQLite gives up at once where another process is doing the same.
+// Switching needs the file for itself, and SQLite gives up at once where another process is doing
+// the same.
 void UseWriteAheadLog(SQLite::Database& database) {
   const absl::Time until = absl::Now() + absl::Milliseconds(kBusyMilliseconds);
   while (true) {
@@ -151,7 +156,8 @@ absl::Status SqliteStore::Append(const std::string& run, uint64_t expected_seq, 
     }
     if (!exists) {
       if (!events.front().has_created()) {
-        return absl::NotFoundError(absl::StrCat("appending to run ", run, ": there is no such run"));
+        return absl::NotFoundError(
+            absl::StrCat("appending to run ", run, ": there is no such run"));
       }
       SQLite::Statement insert(*database_,
                                "INSERT INTO run (run, experiment, created, epoch, next) "
@@ -173,8 +179,7 @@ absl::Status SqliteStore::Append(const std::string& run, uint64_t expected_seq, 
       append.exec();
       append.reset();
       if (event.has_phase() || event.has_finished()) {
-        SQLite::Statement update(*database_,
-                                 "UPDATE run SET phase = ?, outcome = ? WHERE run = ?");
+        SQLite::Statement update(*database_, "UPDATE run SET phase = ?, outcome = ? WHERE run = ?");
         update.bind(1, event.has_finished() ? v1::PHASE_FINISHED : event.phase().phase());
         update.bind(2, static_cast<int>(event.finished().outcome()));
         update.bind(3, run);
@@ -212,8 +217,8 @@ absl::StatusOr<std::vector<v1::Event>> SqliteStore::Read(const std::string& run,
       const SQLite::Column body = rows.getColumn(0);
       v1::Event event;
       if (!event.ParseFromArray(body.getBlob(), body.getBytes())) {
-        return absl::DataLossError(absl::StrCat("reading run ", run, " in ", path_,
-                                                ": an event cannot be parsed"));
+        return absl::DataLossError(
+            absl::StrCat("reading run ", run, " in ", path_, ": an event cannot be parsed"));
       }
       events.push_back(std::move(event));
     }

@@ -1,4 +1,5 @@
-// The append-only history of every run. One writer a run; the state of a run is a fold over what is here.
+// The append-only history of every run. One writer a run; the state of a run is a fold over what is
+// here.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,9 @@ class Store {
   virtual ~Store() = default;
   // A number greater than any given out before, kept durably: the epoch of a controller's life.
   virtual absl::StatusOr<uint64_t> TakeEpoch() = 0;
-  // Appends events with seq expected_seq, expected_seq + 1, ... All or nothing, synced before it returns.
-  // ABORTED where `expected_seq` is not the next, or where `epoch` is lower than one seen for this run.
+  // Appends events with seq expected_seq, expected_seq + 1, ... All or nothing, synced before it
+  // returns. ABORTED where `expected_seq` is not the next, or where `epoch` is lower than one seen
+  // for this run.
   virtual absl::Status Append(const std::string& run, uint64_t expected_seq, uint64_t epoch,
                               const std::vector<v1::Event>& events) = 0;
   // Events from `from_seq` on, in order. NOT_FOUND for an unknown run.

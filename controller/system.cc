@@ -121,7 +121,8 @@ class SystemSurroundings final : public Surroundings {
 
   void Preflight(const v1::RunCreated& created, Sink sink) override {
     if (Found(created.plan(), v1::Finding::KIND_CIRCUMSTANCE)) {
-      // It cannot start: nothing that could be asked would change that, and nobody's pager is tried for it.
+      // It cannot start: nothing that could be asked would change that, and nobody's pager is tried
+      // for it.
       return executor_.Post([plan = created.plan(), sink = std::move(sink)] {
         PreflightResult result;
         AddPlanFindings(plan, result);
@@ -132,7 +133,8 @@ class SystemSurroundings final : public Surroundings {
     input.experiment = created.experiment();
     input.site = site_;
     input.plan = created.plan();
-    // With a defect nothing will be injected: all defects are worth having at once, but not the canary's wait.
+    // With a defect nothing will be injected: all defects are worth having at once, but not the
+    // canary's wait.
     const bool forbidden =
         Found(created.plan(), v1::Finding::KIND_DEFECT) && !created.inject_anyway();
     if (deliveries_ != nullptr && !forbidden) {
@@ -142,14 +144,12 @@ class SystemSurroundings final : public Surroundings {
       };
     }
     auto result = std::make_shared<PreflightResult>();
-    executor_.Block(
-        [input = std::move(input), result, clock = clock_, stop = stop_.get_token()] {
-          *result = RunPreflight(input, *clock, stop);
-        },
-        [result, plan = created.plan(), sink = std::move(sink)] {
-          AddPlanFindings(plan, *result);
-          TellPreflight(*result, sink);
-        });
+    executor_.Block([input = std::move(input), result, clock = clock_,
+                     stop = stop_.get_token()] { *result = RunPreflight(input, *clock, stop); },
+                    [result, plan = created.plan(), sink = std::move(sink)] {
+                      AddPlanFindings(plan, *result);
+                      TellPreflight(*result, sink);
+                    });
   }
 
   void StartProbes(const v1::RunCreated& created, Sink sink) override {
@@ -184,15 +184,15 @@ class SystemSurroundings final : public Surroundings {
     const std::vector<std::string> urls(site_.announce().begin(), site_.announce().end());
     if (urls.empty()) return;
     auto reports = std::make_shared<std::vector<v1::Announced>>();
-    executor_.Block(
-        [urls, created, what, detail, reports] { *reports = AnnounceTo(urls, created, what, detail); },
-        [reports, sink = std::move(sink)] {
-          for (v1::Announced& report : *reports) {
-            v1::Event event;
-            *event.mutable_announced() = std::move(report);
-            sink(std::move(event));
-          }
-        });
+    executor_.Block([urls, created, what, detail,
+                     reports] { *reports = AnnounceTo(urls, created, what, detail); },
+                    [reports, sink = std::move(sink)] {
+                      for (v1::Announced& report : *reports) {
+                        v1::Event event;
+                        *event.mutable_announced() = std::move(report);
+                        sink(std::move(event));
+                      }
+                    });
   }
 
  private:
@@ -251,7 +251,8 @@ class SystemSurroundings final : public Surroundings {
   void StartRunners(const v1::RunCreated& created, const Sink& post) {
     ProbeSite site;
     site.run = created.plan().run();
-    for (const v1::Endpoint& endpoint : site_.endpoints()) site.endpoints[endpoint.name()] = endpoint;
+    for (const v1::Endpoint& endpoint : site_.endpoints())
+      site.endpoints[endpoint.name()] = endpoint;
     site.prometheus = site_.prometheus();
     for (const v1::PlannedProbe& planned : created.plan().probes()) {
       if (!planned.node().empty()) continue;

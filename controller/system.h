@@ -1,5 +1,5 @@
-// The real surroundings of runs: the site's Prometheus, Alertmanagers, webhook receiver, endpoints and
-// announce URLs.
+// The real surroundings of runs: the site's Prometheus, Alertmanagers, webhook receiver, endpoints
+// and announce URLs.
 #pragma once
 
 #include <memory>
@@ -20,8 +20,8 @@ class System {
   System(Executor& executor, v1::Site site, Store& store);
   ~System();
 
-  // For one run. Takes the webhook's port, which runs of one controller share: an error says who else may
-  // have it. On the executor.
+  // For one run. Takes the webhook's port, which runs of one controller share: an error says who
+  // else may have it. On the executor.
   absl::StatusOr<std::unique_ptr<Surroundings>> MakeSurroundings();
   // Blocks on the monitoring's answers. Any thread.
   AlertingFacts Facts(const v1::Experiment& experiment) const;

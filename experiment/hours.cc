@@ -65,14 +65,16 @@ absl::Status WithinHours(const v1::Policy& policy, absl::Time now) {
     }
     const int from = MinuteOf(hours.from()), to = MinuteOf(hours.to());
     if (from < 0 || to < 0) {
-      return absl::FailedPreconditionError(absl::StrCat("policy.hours: ", hours.from(), " to ", hours.to(),
+      return absl::FailedPreconditionError(absl::StrCat("policy.hours: ", hours.from(), " to ",
+                                                        hours.to(),
                                                         " are no times; they look like 09:30"));
     }
     if (InWindow(hours, absl::ToCivilMinute(now, zone), from, to)) return absl::OkStatus();
     windows.push_back(WindowText(hours));
   }
-  return absl::PermissionDeniedError(absl::StrCat("faults may start only within ", JoinWords(windows),
-                                                  ", not on ", absl::FormatTime("%a at %H:%M", now, zone)));
+  return absl::PermissionDeniedError(absl::StrCat("faults may start only within ",
+                                                  JoinWords(windows), ", not on ",
+                                                  absl::FormatTime("%a at %H:%M", now, zone)));
 }
 
 }  // namespace firedrill

@@ -7,8 +7,8 @@
 
 namespace firedrill {
 
-// Whether `now` is in one of the policy's windows; any time where there are none. PERMISSION_DENIED names the
-// windows, without what to do next. A zone that does not load is an error, never UTC.
+// Whether `now` is in one of the policy's windows; any time where there are none. PERMISSION_DENIED
+// names the windows, without what to do next. A zone that does not load is an error, never UTC.
 absl::Status WithinHours(const v1::Policy& policy, absl::Time now);
 
 }  // namespace firedrill

@@ -23,7 +23,8 @@ absl::Status Failed(absl::string_view doing, const std::string& path) {
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
-      return absl::ResourceExhaustedError(absl::StrCat(text, "; free some space there and try again"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat(text, "; free some space there and try again"));
     case EACCES:
     case EPERM:
     case EROFS:
@@ -50,11 +51,11 @@ absl::StatusOr<std::string> FileDisk::Read(const std::string& name) const {
   const std::string path = Path(name);
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid()) return Failed("reading", path);
-  struct stat info{};
+  struct stat info {};
   if (fstat(fd.get(), &info) != 0) return Failed("reading", path);
   if (static_cast<size_t>(info.st_size) > kLargest) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("reading ", path, ": larger than 64 MiB, so it is not ours; look at it and move it away"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "reading ", path, ": larger than 64 MiB, so it is not ours; look at it and move it away"));
   }
   std::string text(static_cast<size_t>(info.st_size), '\0');
   size_t size = 0;
@@ -72,7 +73,8 @@ absl::StatusOr<std::string> FileDisk::Read(const std::string& name) const {
 absl::Status FileDisk::Append(const std::string& name, absl::string_view bytes) {
   const std::string path = Path(name);
   const bool is_new = access(path.c_str(), F_OK) != 0;
-  const UniqueFd fd(open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  const UniqueFd fd(
+      open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return Failed("writing", path);
   RETURN_IF_ERROR(WriteAll(fd.get(), bytes, path));
   if (fdatasync(fd.get()) != 0) return Failed("syncing", path);
@@ -99,7 +101,8 @@ absl::Status FileDisk::Replace(const std::string& name, absl::string_view bytes)
 
 absl::Status FileDisk::Remove(const std::string& name) {
   const std::string path = Path(name);
-  if (unlink(path.c_str()) != 0) return errno == ENOENT ? absl::OkStatus() : Failed("removing", path);
+  if (unlink(path.c_str()) != 0)
+    return errno == ENOENT ? absl::OkStatus() : Failed("removing", path);
   return SyncFolder();
 }
 

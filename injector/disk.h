@@ -1,5 +1,5 @@
-// Where journal, epochs and STOP file of one node are kept. Files are the real thing; the simulation has
-// disks that fill up, and that tear the last line when the power goes.
+// Where journal, epochs and STOP file of one node are kept. Files are the real thing; the
+// simulation has disks that fill up, and that tear the last line when the power goes.
 #pragma once
 
 #include <string>

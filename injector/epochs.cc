@@ -40,9 +40,9 @@ uint64_t Epochs::Highest(const std::string& group) const {
 absl::Status Epochs::Admit(const std::string& group, uint64_t epoch) {
   const uint64_t highest = Highest(group);
   if (epoch < highest) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("epoch ", epoch, " of the controller group ", group,
-                     " is over: this node has seen ", highest, "; another controller has taken over"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "epoch ", epoch, " of the controller group ", group, " is over: this node has seen ",
+        highest, "; another controller has taken over"));
   }
   if (epoch == highest && epoch != 0) return absl::OkStatus();
   auto next = seen_;
@@ -53,8 +53,9 @@ absl::Status Epochs::Admit(const std::string& group, uint64_t epoch) {
   for (const auto& [name, value] : next) {
     absl::StrAppend(&text, value, " ", absl::CEscape(name), "\n");
   }
-  RETURN_IF_ERROR(Annotate(disk_->Replace(kFile, text),
-                           absl::StrCat("keeping the epoch ", epoch, " of the controller group ", group)));
+  RETURN_IF_ERROR(
+      Annotate(disk_->Replace(kFile, text),
+               absl::StrCat("keeping the epoch ", epoch, " of the controller group ", group)));
   seen_ = std::move(next);
   return absl::OkStatus();
 }

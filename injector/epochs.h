@@ -1,5 +1,5 @@
-// The highest epoch seen of each controller group, kept durably: after a takeover the old controller is not
-// obeyed any more, also not by an injector that has restarted since.
+// The highest epoch seen of each controller group, kept durably: after a takeover the old
+// controller is not obeyed any more, also not by an injector that has restarted since.
 #pragma once
 
 #include <cstdint>

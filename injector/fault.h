@@ -45,8 +45,8 @@ struct Context {
   std::string Stamp() const { return "firedrill:" + run + ":" + fault; }
 };
 
-// The only door to a lasting change: journals `undo`, syncs, then calls `change`. When journalling fails
-// nothing is changed. When `change` fails the undo stays journalled and is tried at revert.
+// The only door to a lasting change: journals `undo`, syncs, then calls `change`. When journalling
+// fails nothing is changed. When `change` fails the undo stays journalled and is tried at revert.
 class Changes {
  public:
   virtual ~Changes() = default;
@@ -59,17 +59,20 @@ class Fault {
   virtual ~Fault() = default;
   // Refuses what this node cannot apply, or could not undo. Touches nothing; may look.
   virtual absl::Status Validate(const Node& node) const = 0;
-  // Disturbs the subject. Makes every lasting change through `changes`. May return before a ramp is over.
+  // Disturbs the subject. Makes every lasting change through `changes`. May return before a ramp is
+  // over.
   virtual absl::Status Apply(const Context& context, Node& node, Changes& changes) = 0;
   // Measures the disturbance itself, not whether Apply() was called.
-  virtual absl::StatusOr<v1::Observation> Observe(const Context& context, const Node& node) const = 0;
+  virtual absl::StatusOr<v1::Observation> Observe(const Context& context,
+                                                  const Node& node) const = 0;
   // Lets go of what dies with the process. Idempotent, and legal before Apply().
   virtual void Release() = 0;
   // After Release() and the undo: OK when an independent look finds nothing of this fault any more.
   virtual absl::Status ReadBack(const Context& context, const Node& node) const = 0;
 };
 
-// An optional ability: ramp, refill, renewal. Tick() is called about every `pace`, between observations.
+// An optional ability: ramp, refill, renewal. Tick() is called about every `pace`, between
+// observations.
 class Sustains {
  public:
   virtual ~Sustains() = default;

@@ -29,7 +29,8 @@ class JournalledChanges final : public Changes {
     const absl::StatusOr<uint64_t> recorded = journal_.Record(run_, fault_, undo);
     if (!recorded.ok()) {
       return Annotate(recorded.status(),
-                      absl::StrCat("changing ", undo.resource, " was not begun, since its undo could not be kept"));
+                      absl::StrCat("changing ", undo.resource,
+                                   " was not begun, since its undo could not be kept"));
     }
     return change();
   }
@@ -48,8 +49,8 @@ std::string AsJson(const v1::PlannedFault& planned) {
 
 }  // namespace
 
-FaultLife::FaultLife(std::string run, v1::PlannedFault planned, std::unique_ptr<Fault> fault, Node& node,
-                     Journal& journal, const Clock& clock)
+FaultLife::FaultLife(std::string run, v1::PlannedFault planned, std::unique_ptr<Fault> fault,
+                     Node& node, Journal& journal, const Clock& clock)
     : run_(std::move(run)),
       planned_(std::move(planned)),
       fault_(std::move(fault)),

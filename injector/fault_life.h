@@ -1,5 +1,6 @@
-// The life of one fault, as steps that block: validate, apply, sustain and observe, let go, undo, look. Who
-// calls them decides on which thread and over which clock; the order and the rules are the same everywhere.
+// The life of one fault, as steps that block: validate, apply, sustain and observe, let go, undo,
+// look. Who calls them decides on which thread and over which clock; the order and the rules are
+// the same everywhere.
 #pragma once
 
 #include <memory>

@@ -23,17 +23,18 @@ absl::StatusOr<std::unique_ptr<Injector>> Injector::Open(Parts parts, Options op
     // Before the session is there nothing can be on, so nothing is to be said.
     if (injector->session_ != nullptr) injector->session_->Send(std::move(report));
   };
-  self->warden_ = std::make_unique<Warden>(executor, spec, disk, *self->epochs_,
-                                           self->parts_.faults(executor, self->node_, *self->journal_),
-                                           report, self->options_.warden);
+  self->warden_ = std::make_unique<Warden>(
+      executor, spec, disk, *self->epochs_,
+      self->parts_.faults(executor, self->node_, *self->journal_), report, self->options_.warden);
   NodeWork::Options work = self->options_.work;
-  work.stop_run = [warden = self->warden_.get()](const std::string& run, const std::string& reason) {
+  work.stop_run = [warden = self->warden_.get()](const std::string& run,
+                                                 const std::string& reason) {
     warden->StopRun(run, reason);
   };
   self->work_ = std::make_unique<NodeWork>(
       executor, spec, self->parts_.work(self->node_, executor.clock()),
-      [warden = self->warden_.get()](const std::string& run) { return warden->MayBegin(run); }, report,
-      work);
+      [warden = self->warden_.get()](const std::string& run) { return warden->MayBegin(run); },
+      report, work);
 
   v1::Registration registration = DescribeNode(spec);
   registration.set_instance(self->options_.instance);

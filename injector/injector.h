@@ -1,5 +1,6 @@
 // A whole injector without its process: journal, warden, work and session of one node over whatever
-// executor, disk, wire and faults it is given. main.cc gives it the real ones, the simulation its own.
+// executor, disk, wire and faults it is given. main.cc gives it the real ones, the simulation its
+// own.
 #pragma once
 
 #include <functional>
@@ -33,8 +34,8 @@ class Injector {
     NodeWork::Options work;
     Session::Options session;
   };
-  // Executor, disk and dialler outlive the injector. The factories are called once, with the injector's own
-  // node and journal, which outlive what they return.
+  // Executor, disk and dialler outlive the injector. The factories are called once, with the
+  // injector's own node and journal, which outlive what they return.
   struct Parts {
     Executor& executor;
     Disk& disk;
@@ -44,8 +45,8 @@ class Injector {
     std::function<WorkFactories(const Node&, const Clock&)> work;
   };
 
-  // Undoes first what a predecessor left, and serves nothing before that. Blocks on the disk and as long as
-  // undoing does. On the executor, like everything below and the destructor.
+  // Undoes first what a predecessor left, and serves nothing before that. Blocks on the disk and as
+  // long as undoing does. On the executor, like everything below and the destructor.
   static absl::StatusOr<std::unique_ptr<Injector>> Open(Parts parts, Options options);
 
   // Dials. `ended` is called once when a private session is over.

@@ -163,10 +163,11 @@ bool Journal::ReadLine(absl::string_view line) {
     return true;
   }
   if (word != "undo") return false;
-  open_[number] = {number,
-                   fields["run"],
-                   fields["fault"],
-                   {fields["kind"], fields["resource"], fields["before"], fields["after"], by_hand}};
+  open_[number] = {
+      number,
+      fields["run"],
+      fields["fault"],
+      {fields["kind"], fields["resource"], fields["before"], fields["after"], by_hand}};
   return true;
 }
 
@@ -175,8 +176,10 @@ std::string Journal::Header() const {
       "# Firedrill's undo journal of the node ", node_, ". Written before anything is changed.\n",
       "# It is replayed by itself: by the injector's reaper, by the node's next injector, and by\n",
       "# `firedrill leftovers`.\n",
-      "# To undo by hand: end the node's injector; take the lines \"undo N\" without a \"done N\" below them,\n",
-      "# the last one first; where the resource still has the value of after=\"...\", run the command that\n",
+      "# To undo by hand: end the node's injector; take the lines \"undo N\" without a \"done N\" "
+      "below them,\n",
+      "# the last one first; where the resource still has the value of after=\"...\", run the "
+      "command that\n",
       "# follows \"by_hand:\"; then delete this file.\n");
 }
 
@@ -189,7 +192,8 @@ absl::Status Journal::Append(const std::string& record) {
   if (appended.ok()) {
     fresh_ = false;
   } else {
-    // Half of the line may be there. A rewrite removes it; where even that fails it is marked later.
+    // Half of the line may be there. A rewrite removes it; where even that fails it is marked
+    // later.
     Compact();
   }
   return Annotate(appended, "writing the undo journal");
@@ -215,10 +219,11 @@ absl::StatusOr<uint64_t> Journal::Record(const std::string& run, const std::stri
   for (const auto& [number, other] : open_) {
     if (other.undo.kind != undo.kind || other.undo.resource != undo.resource) continue;
     if (other.run == run && other.fault == fault) continue;
-    // Whichever went off first, the other would put back what is broken, or be taken for somebody else's.
+    // Whichever went off first, the other would put back what is broken, or be taken for somebody
+    // else's.
     return absl::AlreadyExistsError(
-        absl::StrCat(undo.resource, " is changed by the fault ", other.fault, " of the run ", other.run,
-                     " already; wait until that is undone, or see firedrill leftovers"));
+        absl::StrCat(undo.resource, " is changed by the fault ", other.fault, " of the run ",
+                     other.run, " already; wait until that is undone, or see firedrill leftovers"));
   }
   const Entry entry{next_, run, fault, undo};
   RETURN_IF_ERROR(Append(UndoText(entry)));
@@ -298,7 +303,8 @@ Journal::RollbackResult Journal::Undo(std::vector<Entry> entries) {
 
 Journal::RollbackResult Journal::RollBack(const std::string& run, const std::string& fault) {
   std::vector<Entry> entries = open();
-  std::erase_if(entries, [&](const Entry& entry) { return entry.run != run || entry.fault != fault; });
+  std::erase_if(entries,
+                [&](const Entry& entry) { return entry.run != run || entry.fault != fault; });
   return Undo(std::move(entries));
 }
 

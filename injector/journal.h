@@ -1,5 +1,6 @@
-// The injector's undo record: what must be put back on this node, on disk before it is changed. It is text,
-// one record a line with a checksum, so that a person can read it and undo everything by hand.
+// The injector's undo record: what must be put back on this node, on disk before it is changed. It
+// is text, one record a line with a checksum, so that a person can read it and undo everything by
+// hand.
 #pragma once
 
 #include <cstdint>
@@ -50,8 +51,9 @@ class Journal {
     bool superseded() const;
   };
 
-  // Reads what is there and skips a torn last line: its change was never made. Writes nothing, so it may be
-  // used to look at the journal of a living injector. An error where the file cannot be read.
+  // Reads what is there and skips a torn last line: its change was never made. Writes nothing, so
+  // it may be used to look at the journal of a living injector. An error where the file cannot be
+  // read.
   static absl::StatusOr<std::unique_ptr<Journal>> Open(Disk& disk, std::string node);
 
   // Durable when OK; when not, nothing is recorded. Any thread.
@@ -63,8 +65,8 @@ class Journal {
   // The fault was seen to be gone. Closes what `Begin` recorded.
   void End(const std::string& run, const std::string& fault) FD_EXCLUDES(mutex_);
 
-  // Undoes the open changes of one fault, or all of them: newest first, going on past failures. Blocks as
-  // long as the undo functions do. Any thread; not twice at once for the same fault.
+  // Undoes the open changes of one fault, or all of them: newest first, going on past failures.
+  // Blocks as long as the undo functions do. Any thread; not twice at once for the same fault.
   RollbackResult RollBack(const std::string& run, const std::string& fault) FD_EXCLUDES(mutex_);
   RollbackResult RollBackAll() FD_EXCLUDES(mutex_);
 

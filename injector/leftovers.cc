@@ -40,9 +40,8 @@ NodeLeftovers ReplayJournal(Journal& journal, const std::string& node, bool forg
   const Journal::RollbackResult result = journal.RollBackAll();
   for (const Journal::Problem& problem : result.problems) {
     left.entries.push_back(ToLeftover(problem.entry, problem.why));
-    std::erase_if(before, [&](const Journal::Entry& entry) {
-      return entry.number == problem.entry.number;
-    });
+    std::erase_if(
+        before, [&](const Journal::Entry& entry) { return entry.number == problem.entry.number; });
   }
   for (const Journal::Entry& entry : before) left.undone.push_back(Says(entry));
   if (forget_begun) {
@@ -71,8 +70,9 @@ std::vector<NodeLeftovers> Leftovers(const std::string& state_dir) {
     }
     for (const Journal::Entry& entry : (*journal)->open()) {
       left.entries.push_back(ToLeftover(
-          entry, left.owner != 0 ? absl::StrCat("on, and owned by the injector, process ", left.owner)
-                                 : "its injector has ended without undoing it"));
+          entry, left.owner != 0
+                     ? absl::StrCat("on, and owned by the injector, process ", left.owner)
+                     : "its injector has ended without undoing it"));
     }
     for (const Journal::Begun& begun : (*journal)->begun()) {
       v1::Leftover& leftover = left.entries.emplace_back();

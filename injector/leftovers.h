@@ -1,5 +1,5 @@
-// What ended injectors left on this machine, and its undoing by whoever comes next: the reaper, a new
-// injector, or any `firedrill` command. Needs none of the faults.
+// What ended injectors left on this machine, and its undoing by whoever comes next: the reaper, a
+// new injector, or any `firedrill` command. Needs none of the faults.
 #pragma once
 
 #include <string>
@@ -27,13 +27,14 @@ struct NodeLeftovers {
 // Every node of which something is left. Touches nothing. Blocks on the disk.
 std::vector<NodeLeftovers> Leftovers(const std::string& state_dir);
 
-// Undoes what no living injector owns, and says what it found; `entries` is what could not be undone or was
-// left alone. Nodes whose lock is held longer than `wait` are skipped. Blocks as long as undoing does.
+// Undoes what no living injector owns, and says what it found; `entries` is what could not be
+// undone or was left alone. Nodes whose lock is held longer than `wait` are skipped. Blocks as long
+// as undoing does.
 std::vector<NodeLeftovers> ReplayOwnerless(const std::string& state_dir,
                                            absl::Duration wait = absl::ZeroDuration());
 
-// One node, whose lock the caller holds. With `forget_begun` faults without a lasting change are taken for
-// gone with their process; else they stay recorded, for an injector that can look.
+// One node, whose lock the caller holds. With `forget_begun` faults without a lasting change are
+// taken for gone with their process; else they stay recorded, for an injector that can look.
 NodeLeftovers ReplayJournal(Journal& journal, const std::string& node, bool forget_begun);
 
 // An open change, or one that could not be undone, as it is told to people and controllers.

@@ -1,5 +1,5 @@
-// firedrill-injector: what breaks things on one node, and puts them back. It dials its controller, and opens
-// no port.
+// firedrill-injector: what breaks things on one node, and puts them back. It dials its controller,
+// and opens no port.
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -64,7 +64,8 @@ absl::StatusOr<v1::NodeSpec> ReadNode(const Flags& flags) {
     if (spec.environment().empty()) spec.set_environment(file.site.spec().environment());
     return spec;
   }
-  return absl::NotFoundError(absl::StrCat("--node ", flags.node, ": ", flags.site, " has no such injector; it has ",
+  return absl::NotFoundError(absl::StrCat("--node ", flags.node, ": ", flags.site,
+                                          " has no such injector; it has ",
                                           names.empty() ? "none" : JoinWords(names)));
 }
 
@@ -87,8 +88,8 @@ void RaiseFileLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// We cause load: the loop that watches leases and beats must run all the same, where that is permitted. What
-// it starts does not inherit it.
+// We cause load: the loop that watches leases and beats must run all the same, where that is
+// permitted. What it starts does not inherit it.
 void PreferLoop(EventLoop& loop) {
   loop.Run([] {
     const sched_param priority{.sched_priority = 5};
@@ -144,30 +145,31 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
   absl::Status started;
   loop.Run([&] {
     started = [&]() -> absl::Status {
-      ASSIGN_OR_RETURN(injector,
-                       Injector::Open({loop, disk, **dialler, spec, ThreadedFaults, ThreadedWork}, options));
+      ASSIGN_OR_RETURN(
+          injector,
+          Injector::Open({loop, disk, **dialler, spec, ThreadedFaults, ThreadedWork}, options));
       for (const std::string& undone : injector->found().undone) {
         spdlog::warn("a predecessor had left this, and it is undone: {}", undone);
       }
       for (const v1::Leftover& left : injector->found().entries) {
-        spdlog::error("a predecessor had left {}, and it is NOT undone: {}; by hand: {}", left.resource(),
-                      left.reason(), left.undo_by_hand());
+        spdlog::error("a predecessor had left {}, and it is NOT undone: {}; by hand: {}",
+                      left.resource(), left.reason(), left.undo_by_hand());
       }
       watchdog = std::make_unique<Watchdog>(
-          loop, Watchdog::Options{
-                    .program = Sibling("firedrill-reaper"),
-                    .state_dir = state_dir,
-                    .node = spec.name(),
-                    .lease = [&injector] { return injector->warden().SmallestLease(); },
-                    .lost = [&](const std::string& why) { injector->Close(why, finish); }});
+          loop,
+          Watchdog::Options{.program = Sibling("firedrill-reaper"),
+                            .state_dir = state_dir,
+                            .node = spec.name(),
+                            .lease = [&injector] { return injector->warden().SmallestLease(); },
+                            .lost = [&](const std::string& why) { injector->Close(why, finish); }});
       RETURN_IF_ERROR(watchdog->Start());
       injector->Start(finish);
       return absl::OkStatus();
     }();
   });
   if (started.ok()) {
-    spdlog::info("firedrill-injector {} of the node {}, process {}, dials {}", kVersion, spec.name(), getpid(),
-                 flags.controller);
+    spdlog::info("firedrill-injector {} of the node {}, process {}, dials {}", kVersion,
+                 spec.name(), getpid(), flags.controller);
     while (true) {
       pollfd waits[] = {{signals, POLLIN, 0}, {done.get(), POLLIN, 0}};
       if (poll(waits, 2, -1) < 0 && errno != EINTR) break;
@@ -187,7 +189,8 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
   dialler->reset();
   loop.Stop();
   if (!started.ok()) return Complain(started, kNotStarted);
-  spdlog::info("ended: {}{}", end->reason, end->clean ? "; nothing is left" : "; something is STUCK");
+  spdlog::info("ended: {}{}", end->reason,
+               end->clean ? "; nothing is left" : "; something is STUCK");
   if (!end->clean) return kUndoUnconfirmed;
   return end->refused ? kNotStarted : 0;
 }
@@ -199,10 +202,13 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("firedrill-injector ") + kVersion);
   app.add_option("--site", flags.site, "The file that describes this node")->required();
   app.add_option("--node", flags.node, "Which of its injectors this is")->required();
-  app.add_option("--controller", flags.controller, "unix:/path of the controller's socket")->required();
-  app.add_option("--state-dir", flags.state_dir,
-                 "Where journal and lock are kept (/var/lib/firedrill, or ~/.local/state/firedrill)");
-  app.add_option("--grace", flags.grace, "How long a lost connection may take to come back, like 500ms");
+  app.add_option("--controller", flags.controller, "unix:/path of the controller's socket")
+      ->required();
+  app.add_option(
+      "--state-dir", flags.state_dir,
+      "Where journal and lock are kept (/var/lib/firedrill, or ~/.local/state/firedrill)");
+  app.add_option("--grace", flags.grace,
+                 "How long a lost connection may take to come back, like 500ms");
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   app.add_flag("--private", flags.is_private, "Belongs to one controller, and ends with it");

@@ -18,15 +18,16 @@ namespace {
 
 template <typename Thing>
 absl::StatusOr<Thing> Find(const google::protobuf::RepeatedPtrField<Thing>& things,
-                           absl::string_view what, const std::string& node, absl::string_view name) {
+                           absl::string_view what, const std::string& node,
+                           absl::string_view name) {
   std::vector<std::string> known;
   for (const Thing& thing : things) {
     if (absl::string_view(thing.name()) == name) return thing;
     known.push_back(thing.name());
   }
-  return absl::NotFoundError(
-      absl::StrCat("node ", node, " has no ", what, " named ", name,
-                   known.empty() ? "; it has none at all" : absl::StrCat("; it has ", JoinWords(known))));
+  return absl::NotFoundError(absl::StrCat(
+      "node ", node, " has no ", what, " named ", name,
+      known.empty() ? "; it has none at all" : absl::StrCat("; it has ", JoinWords(known))));
 }
 
 template <typename KindCase>
@@ -36,9 +37,9 @@ void AddKinds(const google::protobuf::Descriptor* step, const std::vector<KindCa
   for (int i = 0; i < oneof->field_count(); ++i) {
     v1::Capability& capability = capabilities.emplace_back();
     capability.set_kind(oneof->field(i)->json_name());
-    capability.set_available(
-        std::any_of(registered.begin(), registered.end(),
-                    [&](KindCase kind) { return static_cast<int>(kind) == oneof->field(i)->number(); }));
+    capability.set_available(std::any_of(registered.begin(), registered.end(), [&](KindCase kind) {
+      return static_cast<int>(kind) == oneof->field(i)->number();
+    }));
     if (!capability.available()) {
       capability.set_reason("this injector was built without it");
     }
@@ -60,7 +61,7 @@ absl::StatusOr<v1::ValueFile> FileNode::FindValues(absl::string_view name) const
 }
 
 absl::Status CheckOwnership(const std::string& path) {
-  struct stat info{};
+  struct stat info {};
   if (stat(path.c_str(), &info) != 0) {
     return absl::NotFoundError(absl::StrCat("looking at ", path, ": ", std::strerror(errno)));
   }
@@ -68,9 +69,9 @@ absl::Status CheckOwnership(const std::string& path) {
     return absl::InvalidArgumentError(absl::StrCat("reading ", path, ": it is not a regular file"));
   }
   if (info.st_uid != 0 && info.st_uid != geteuid()) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("reading ", path, ": it belongs to user ", info.st_uid,
-                     ", who could have this injector run anything; run chown ", geteuid(), " ", path));
+    return absl::PermissionDeniedError(absl::StrCat(
+        "reading ", path, ": it belongs to user ", info.st_uid,
+        ", who could have this injector run anything; run chown ", geteuid(), " ", path));
   }
   if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
     return absl::PermissionDeniedError(absl::StrCat(

@@ -1,4 +1,5 @@
-// The node as its own file describes it: what faults may know of it, and what is told to a controller.
+// The node as its own file describes it: what faults may know of it, and what is told to a
+// controller.
 #pragma once
 
 #include <string>
@@ -23,14 +24,15 @@ class FileNode final : public Node {
   const v1::NodeSpec spec_;
 };
 
-// Refuses a file that somebody else than root or this user could have written: it names the programs that
-// are run here. Blocks on the disk.
+// Refuses a file that somebody else than root or this user could have written: it names the
+// programs that are run here. Blocks on the disk.
 absl::Status CheckOwnership(const std::string& path);
 
 // What the registries hold, for a registration: every kind the vocabulary knows, available or not.
 std::vector<v1::Capability> RegisteredCapabilities();
 
-// The part of a registration that the node's file gives: no address and no secret of a profile is in it.
+// The part of a registration that the node's file gives: no address and no secret of a profile is
+// in it.
 v1::Registration DescribeNode(const v1::NodeSpec& spec);
 
 }  // namespace firedrill

@@ -18,8 +18,8 @@ constexpr size_t kMostRemembered = 4096;
 constexpr absl::Duration kWatchEvery = absl::Milliseconds(500);
 
 std::string IdKey(const v1::CommandId& id) {
-  return absl::StrCat(id.group(), "\n", id.epoch(), "\n", id.run(), "\n", id.name(), "\n", id.verb(), "\n",
-                      id.attempt());
+  return absl::StrCat(id.group(), "\n", id.epoch(), "\n", id.run(), "\n", id.name(), "\n",
+                      id.verb(), "\n", id.attempt());
 }
 
 }  // namespace
@@ -118,7 +118,8 @@ void NodeWork::StartLoad(const v1::CommandId& id, const v1::StartLoad& start) {
   if (jobs_.count(key) > 0) return SendLoad(id, name, true, "");
   absl::Status may = may_begin_(id.run());
   if (may.ok()) may = PermitsLoad(node_, start.load());
-  if (may.ok() && jobs_.size() >= kMostJobs) may = absl::ResourceExhaustedError("too much runs here already");
+  if (may.ok() && jobs_.size() >= kMostJobs)
+    may = absl::ResourceExhaustedError("too much runs here already");
   if (may.ok() && FromProto(start.remaining()) <= absl::ZeroDuration()) {
     may = absl::DeadlineExceededError("its time was over before the command came");
   }
@@ -141,7 +142,8 @@ void NodeWork::StartProbe(const v1::CommandId& id, const v1::StartProbe& start) 
   if (jobs_.count(key) > 0) return;
   absl::Status may = may_begin_(id.run());
   if (may.ok()) may = PermitsProbe(node_, start.probe());
-  if (may.ok() && jobs_.size() >= kMostJobs) may = absl::ResourceExhaustedError("too much runs here already");
+  if (may.ok() && jobs_.size() >= kMostJobs)
+    may = absl::ResourceExhaustedError("too much runs here already");
   if (may.ok() && FromProto(start.remaining()) <= absl::ZeroDuration()) {
     may = absl::DeadlineExceededError("its time was over before the command came");
   }
@@ -190,7 +192,8 @@ void NodeWork::RunRemedy(const v1::CommandId& id, const v1::RunRemedy& run) {
   report.set_remedy(remedy.name());
   absl::Status may = may_begin_(id.run());
   if (may.ok() && jobs_.count(key) > 0) may = absl::AlreadyExistsError("it is running already");
-  if (may.ok() && jobs_.size() >= kMostJobs) may = absl::ResourceExhaustedError("too much runs here already");
+  if (may.ok() && jobs_.size() >= kMostJobs)
+    may = absl::ResourceExhaustedError("too much runs here already");
   const absl::StatusOr<v1::Leaves> leaves =
       may.ok() ? factories_.leaves(remedy) : absl::StatusOr<v1::Leaves>(may);
   may = leaves.ok() ? PermitsRemedy(node_, remedy, *leaves) : leaves.status();
@@ -249,8 +252,8 @@ void NodeWork::OnWatch() {
     if (*alive) OnWatch();
   });
   if (jobs_.empty() || executor_.clock().Boot() - renewed_ < options_.lease) return;
-  const std::string reason =
-      absl::StrCat("nothing was heard of the controller for ", firedrill::FormatDuration(options_.lease));
+  const std::string reason = absl::StrCat("nothing was heard of the controller for ",
+                                          firedrill::FormatDuration(options_.lease));
   if (options_.stop_run) {
     for (const std::string& run : runs()) options_.stop_run(run, reason);
   }
@@ -275,7 +278,8 @@ void NodeWork::SendLoad(const v1::CommandId& id, const std::string& load, bool r
   Send(id.run(), std::move(event), &id);
 }
 
-void NodeWork::SendUnknown(const v1::CommandId& id, const std::string& probe, const std::string& why) {
+void NodeWork::SendUnknown(const v1::CommandId& id, const std::string& probe,
+                           const std::string& why) {
   v1::Event event;
   event.mutable_sample()->set_probe(probe);
   event.mutable_sample()->set_unknown(why);

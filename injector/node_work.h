@@ -1,6 +1,6 @@
-// Loads, remedies and probes that run on this node. Like faults they fall under policy and lease, end when
-// the controller is gone, and are begun once for a command id. On the executor only; what blocks, blocks
-// elsewhere.
+// Loads, remedies and probes that run on this node. Like faults they fall under policy and lease,
+// end when the controller is gone, and are begun once for a command id. On the executor only; what
+// blocks, blocks elsewhere.
 #pragma once
 
 #include <deque>
@@ -21,12 +21,13 @@
 
 namespace firedrill {
 
-// What does the work. All but `leaves` are called where blocking is allowed; sinks may be called on any
-// thread.
+// What does the work. All but `leaves` are called where blocking is allowed; sinks may be called on
+// any thread.
 struct WorkFactories {
   // Dropping the last handle ends it, and waits: nothing is emitted afterwards.
   using Handle = std::shared_ptr<void>;
-  std::function<absl::StatusOr<Handle>(const v1::StartLoad&, std::function<void(v1::LoadWindow)>)> load;
+  std::function<absl::StatusOr<Handle>(const v1::StartLoad&, std::function<void(v1::LoadWindow)>)>
+      load;
   std::function<absl::StatusOr<Handle>(const std::string& run, const v1::StartProbe&,
                                        std::function<void(v1::Sample)>)>
       probe;
@@ -34,7 +35,8 @@ struct WorkFactories {
   std::function<v1::RemedyReport(const v1::PlannedRemedy&, std::stop_token)> remedy;
 };
 
-// The registries of loads, remedies and probes, each on threads of its own. `node` and `clock` outlive it.
+// The registries of loads, remedies and probes, each on threads of its own. `node` and `clock`
+// outlive it.
 WorkFactories ThreadedWork(const Node& node, const Clock& clock);
 
 class NodeWork {
@@ -49,11 +51,12 @@ class NodeWork {
   // OK, or why nothing of this run may begin.
   using MayBegin = std::function<absl::Status(const std::string& run)>;
 
-  NodeWork(Executor& executor, const v1::NodeSpec& node, WorkFactories factories, MayBegin may_begin,
-           Sink report, Options options);
+  NodeWork(Executor& executor, const v1::NodeSpec& node, WorkFactories factories,
+           MayBegin may_begin, Sink report, Options options);
   ~NodeWork();
 
-  // start and stop of loads and probes, running of remedies. The same id does nothing a second time.
+  // start and stop of loads and probes, running of remedies. The same id does nothing a second
+  // time.
   void Handle(const v1::Command& command);
   void Renew();
   // Everything ends; what is running of a remedy is asked to.
@@ -93,8 +96,7 @@ class NodeWork {
   void Send(const std::string& run, v1::Event event, const v1::CommandId* answers);
   // Sends from other threads, as long as the job runs.
   template <typename What>
-  std::function<void(What)> SinkFor(const Key& key, uint64_t serial,
-                                    void (*put)(v1::Event&, What));
+  std::function<void(What)> SinkFor(const Key& key, uint64_t serial, void (*put)(v1::Event&, What));
 
   Executor& executor_;
   const v1::NodeSpec& node_;

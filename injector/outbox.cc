@@ -20,7 +20,8 @@ bool IsObservation(const v1::Report& report) {
 
 bool Outbox::DropOne() {
   auto found = std::find_if(waiting_.begin(), waiting_.end(), IsMeasurement);
-  if (found == waiting_.end()) found = std::find_if(waiting_.begin(), waiting_.end(), IsObservation);
+  if (found == waiting_.end())
+    found = std::find_if(waiting_.begin(), waiting_.end(), IsObservation);
   if (found == waiting_.end()) return false;
   waiting_.erase(found);
   ++dropped_;

@@ -1,5 +1,6 @@
-// Reports that are not known to be in the history yet. Numbered when they are first sent, sent again until
-// they are acknowledged; while nobody takes them, samples make room for what matters more.
+// Reports that are not known to be in the history yet. Numbered when they are first sent, sent
+// again until they are acknowledged; while nobody takes them, samples make room for what matters
+// more.
 #pragma once
 
 #include <cstdint>

@@ -48,10 +48,12 @@ bool Has(const Names& names, absl::string_view name) {
 absl::Status CheckKind(const v1::NodeSpec& node, const Kind& kind, const Names& permitted,
                        absl::string_view list) {
   if (kind.message == nullptr) {
-    return absl::InvalidArgumentError("nothing is asked for: the controller is newer than this injector");
+    return absl::InvalidArgumentError(
+        "nothing is asked for: the controller is newer than this injector");
   }
   if (permitted.empty() || Has(permitted, kind.name)) return absl::OkStatus();
-  return Denied(node, kind.name, absl::StrCat("add it to policy.", list, " in the node's own file"));
+  return Denied(node, kind.name,
+                absl::StrCat("add it to policy.", list, " in the node's own file"));
 }
 
 double NumberOf(const Message& message, const FieldDescriptor* field) {
@@ -82,8 +84,8 @@ double NumberOf(const Message& message, const FieldDescriptor* field) {
   return 0;
 }
 
-// A bound on one way of saying the size is a bound on the size: who says it another way must be refused,
-// else the bound would hold nobody.
+// A bound on one way of saying the size is a bound on the size: who says it another way must be
+// refused, else the bound would hold nobody.
 absl::Status CheckMagnitudes(const v1::NodeSpec& node, const Kind& kind) {
   const auto& bounds = node.policy().at_most();
   const auto* reflection = kind.message->GetReflection();
@@ -109,10 +111,9 @@ absl::Status CheckMagnitudes(const v1::NodeSpec& node, const Kind& kind) {
         oneof == nullptr ? nullptr : reflection->GetOneofFieldDescriptor(*kind.message, oneof);
     if (other != nullptr && bound_of(other).has_value()) continue;
     return Denied(node,
-                  other == nullptr
-                      ? absl::StrCat(kind.name, " without ", field->json_name())
-                      : absl::StrCat(kind.name, ".", other->json_name(), ", which has no bound while ",
-                                     key, " has"),
+                  other == nullptr ? absl::StrCat(kind.name, " without ", field->json_name())
+                                   : absl::StrCat(kind.name, ".", other->json_name(),
+                                                  ", which has no bound while ", key, " has"),
                   absl::StrCat("say ", field->json_name(), ", at most ", *bound,
                                ", or mend policy.atMost in the node's own file"));
   }
@@ -178,8 +179,8 @@ absl::Status PermitsFault(const v1::NodeSpec& node, const v1::PlannedFault& faul
   RETURN_IF_ERROR(CheckProfiles(node, *kind.message, /*for_fault=*/true));
   if (FromProto(fault.duration()) > LongestFault(policy)) {
     return Denied(node,
-                  absl::StrCat("faults of ", firedrill::FormatDuration(FromProto(fault.duration())), ", only up to ",
-                               firedrill::FormatDuration(LongestFault(policy))),
+                  absl::StrCat("faults of ", firedrill::FormatDuration(FromProto(fault.duration())),
+                               ", only up to ", firedrill::FormatDuration(LongestFault(policy))),
                   "shorten it, or raise policy.maxDuration in the node's own file");
   }
   if (fault.on_controller_loss() == v1::ON_CONTROLLER_LOSS_UNTIL_LEASE && !policy.until_lease()) {
@@ -187,8 +188,9 @@ absl::Status PermitsFault(const v1::NodeSpec& node, const v1::PlannedFault& faul
                   "leave it out, or set policy.untilLease in the node's own file");
   }
   if (IsTrue(*kind.message, "superuser") && !policy.superuser()) {
-    return Denied(node, "superuser: true",
-                  "use a profile that is no superuser, or set policy.superuser in the node's own file");
+    return Denied(
+        node, "superuser: true",
+        "use a profile that is no superuser, or set policy.superuser in the node's own file");
   }
   const absl::Status hours = WithinHours(policy, now);
   if (hours.ok()) return hours;
@@ -222,8 +224,9 @@ absl::Status PermitsProbe(const v1::NodeSpec& node, const v1::PlannedProbe& prob
       const v1::SqlProbe& sql = probe.probe().sql();
       RETURN_IF_ERROR(CheckProfiles(node, sql, /*for_fault=*/false));
       if (sql.what_case() == v1::SqlProbe::kQuery && !node.policy().free_queries()) {
-        return Denied(node, "a query of its own",
-                      "name a statement of the profile, or set policy.freeQueries in the node's own file");
+        return Denied(
+            node, "a query of its own",
+            "name a statement of the profile, or set policy.freeQueries in the node's own file");
       }
       return absl::OkStatus();
     }

@@ -1,5 +1,5 @@
-// What this node permits. Pure: the node's own words against one request. Stronger than any controller, so
-// that a plan made elsewhere, wrongly or in bad faith, stops here.
+// What this node permits. Pure: the node's own words against one request. Stronger than any
+// controller, so that a plan made elsewhere, wrongly or in bad faith, stops here.
 #pragma once
 
 #include "absl/status/status.h"
@@ -9,8 +9,8 @@
 
 namespace firedrill {
 
-// All of them: OK, or PERMISSION_DENIED with what is not permitted and what would do; NOT_FOUND where the
-// node has no such profile. `now` is the node's wall time.
+// All of them: OK, or PERMISSION_DENIED with what is not permitted and what would do; NOT_FOUND
+// where the node has no such profile. `now` is the node's wall time.
 absl::Status PermitsFault(const v1::NodeSpec& node, const v1::PlannedFault& fault, absl::Time now);
 absl::Status PermitsLoad(const v1::NodeSpec& node, const v1::PlannedLoad& load);
 // `leaves` is what the remedy says that it leaves behind.

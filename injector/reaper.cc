@@ -41,14 +41,15 @@ class Watch {
     while (true) {
       pollfd waits[] = {{options_.pidfd, POLLIN, 0}, {open_ ? options_.beats : -1, POLLIN, 0}};
       const int64_t left = absl::ToInt64Milliseconds(overdue - Awake()) + 1;
-      const int ready = poll(waits, 2, goodbye_ && open_ ? -1 : static_cast<int>(std::max<int64_t>(0, left)));
+      const int ready =
+          poll(waits, 2, goodbye_ && open_ ? -1 : static_cast<int>(std::max<int64_t>(0, left)));
       if (ready < 0 && errno != EINTR) return goodbye_;
       // Always drained before it is judged: we may have been late ourselves.
       if (ready >= 0 && Drain()) overdue = Awake() + lease_;
       if ((waits[0].revents & (POLLIN | POLLHUP)) != 0) return goodbye_;
       if (Awake() < overdue || (goodbye_ && open_)) continue;
-      Say(firedrill::FormatDuration(lease_) + " without a beat of the injector of " + options_.node +
-          ": it hangs, and is killed");
+      Say(firedrill::FormatDuration(lease_) + " without a beat of the injector of " +
+          options_.node + ": it hangs, and is killed");
       syscall(SYS_pidfd_send_signal, options_.pidfd, SIGKILL, nullptr, 0);
       pollfd dead{options_.pidfd, POLLIN, 0};
       while (poll(&dead, 1, -1) < 0 && errno == EINTR) {
@@ -58,7 +59,8 @@ class Watch {
   }
 
  private:
-  // Without the time in which the machine slept: after it both of us wake, and only a hang is our business.
+  // Without the time in which the machine slept: after it both of us wake, and only a hang is our
+  // business.
   static absl::Duration Awake() {
     timespec now{};
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -125,7 +127,8 @@ int RunReaper(const ReaperOptions& options) {
     }
     if (!left->trouble.empty()) Say(left->trouble);
     for (const v1::Leftover& entry : left->entries) {
-      Say("NOT undone: " + entry.resource() + ": " + entry.reason() + "; by hand: " + entry.undo_by_hand());
+      Say("NOT undone: " + entry.resource() + ": " + entry.reason() +
+          "; by hand: " + entry.undo_by_hand());
     }
     return 5;
   }

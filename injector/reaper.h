@@ -1,5 +1,5 @@
-// The second process: it watches its injector, ends it when it hangs, and undoes what it has journalled when
-// it is dead. It shares nothing with the injector but a pipe and a pidfd.
+// The second process: it watches its injector, ends it when it hangs, and undoes what it has
+// journalled when it is dead. It shares nothing with the injector but a pipe and a pidfd.
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace firedrill {
 
-// What comes over the pipe: 4 bytes in the machine's order, the milliseconds until the next beat is overdue;
-// this one says that the injector ends in good order.
+// What comes over the pipe: 4 bytes in the machine's order, the milliseconds until the next beat is
+// overdue; this one says that the injector ends in good order.
 inline constexpr uint32_t kGoodbye = 0;
 
 struct ReaperOptions {
@@ -22,8 +22,8 @@ struct ReaperOptions {
   absl::Duration lease = absl::Seconds(5);
 };
 
-// Returns when the injector is dead and everything is undone: 0, or 5 where something could not be undone
-// (said on stderr). Blocks until then.
+// Returns when the injector is dead and everything is undone: 0, or 5 where something could not be
+// undone (said on stderr). Blocks until then.
 int RunReaper(const ReaperOptions& options);
 
 }  // namespace firedrill

@@ -1,5 +1,5 @@
-// A fault that is under way, as the warden sees it: orders go in without waiting, news comes out on the
-// executor. In an injector each has a thread of its own; in the simulation it has events.
+// A fault that is under way, as the warden sees it: orders go in without waiting, news comes out on
+// the executor. In an injector each has a thread of its own; in the simulation it has events.
 #pragma once
 
 #include <functional>
@@ -16,7 +16,8 @@ namespace firedrill {
 // Called on the executor, in the order in which things happened.
 struct FaultNews {
   std::function<void(absl::Status)> prepared;
-  // When it was applied (wall time). After an error it undoes what it did by itself; `ended` follows.
+  // When it was applied (wall time). After an error it undoes what it did by itself; `ended`
+  // follows.
   std::function<void(absl::Status, absl::Time)> applied;
   std::function<void(absl::StatusOr<v1::Observation>, absl::Time)> observed;
   // Also without a Revert(), when its absolute end has come.

@@ -50,20 +50,22 @@ void Session::Dial() {
   if (closed_ || link_ != nullptr) return;
   const uint64_t number = ++link_number_;
   dialled_ = heard_ = parts_.executor.clock().Boot();
-  link_ = parts_.dialler.Dial(
-      {.message =
-           [this, number, alive = alive_](const v1::ConnectResponse& message) {
-             if (*alive) OnMessage(number, message);
-           },
-       .closed =
-           [this, number, alive = alive_](absl::Status why) {
-             if (*alive) OnClosed(number, why);
-           }});
+  link_ =
+      parts_.dialler.Dial({.message =
+                               [this, number, alive = alive_](const v1::ConnectResponse& message) {
+                                 if (*alive) OnMessage(number, message);
+                               },
+                           .closed =
+                               [this, number, alive = alive_](absl::Status why) {
+                                 if (*alive) OnClosed(number, why);
+                               }});
   v1::ConnectRequest request;
   v1::Registration& registration = *request.mutable_registration();
   registration = parts_.registration;
-  for (v1::ActiveFault& fault : parts_.warden.active()) *registration.add_active() = std::move(fault);
-  for (const v1::Leftover& leftover : parts_.warden.leftovers()) *registration.add_leftovers() = leftover;
+  for (v1::ActiveFault& fault : parts_.warden.active())
+    *registration.add_active() = std::move(fault);
+  for (const v1::Leftover& leftover : parts_.warden.leftovers())
+    *registration.add_leftovers() = leftover;
   registration.set_epoch(group_.empty() ? 0 : parts_.epochs.Highest(group_));
   link_->Send(request);
 }
@@ -86,8 +88,8 @@ void Session::OnClosed(uint64_t number, const absl::Status& why) {
     BeginGrace();
   } else {
     spdlog::debug("no stream to the controller: {}", why);
-    // A private controller listens before its injectors are started: one that refuses was killed before they
-    // had reached it.
+    // A private controller listens before its injectors are started: one that refuses was killed
+    // before they had reached it.
     const absl::Duration now = parts_.executor.clock().Boot();
     if (!unreachable_since_.has_value()) unreachable_since_ = now;
     if (options_.is_private && !ever_registered_ && now - *unreachable_since_ >= options_.grace) {
@@ -161,8 +163,9 @@ void Session::OnRegistered(const v1::Registered& registered) {
   registered_ = true;
   dropped_ = false;
   parts_.executor.Cancel(grace_timer_);
-  // Nobody conducts the runs of another controller, or of one that has been started again: what that one has on
-  // here is as lost as if nobody had come. Before anything of the new one can be on.
+  // Nobody conducts the runs of another controller, or of one that has been started again: what
+  // that one has on here is as lost as if nobody had come. Before anything of the new one can be
+  // on.
   const bool another =
       ever_registered_ && (group_ != registered.group() || epoch_ != registered.epoch());
   ever_registered_ = true;

@@ -1,5 +1,5 @@
-// The injector's side of the stream: dials, registers, obeys, reports, and notices when its controller is
-// gone. On the executor only; never blocks.
+// The injector's side of the stream: dials, registers, obeys, reports, and notices when its
+// controller is gone. On the executor only; never blocks.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ namespace firedrill {
 class Session {
  public:
   struct Options {
-    // From the loss of the stream until it counts as lost. A stream that is open but silent is a matter of
-    // the leases.
+    // From the loss of the stream until it counts as lost. A stream that is open but silent is a
+    // matter of the leases.
     absl::Duration grace = absl::Milliseconds(500);
     // From dialling to the answer to the registration.
     absl::Duration registered_within = absl::Seconds(3);
@@ -38,7 +38,8 @@ class Session {
     absl::Duration refused_pause = absl::Seconds(30);
     // Reports without an acknowledgement for so long are sent again.
     absl::Duration resend_after = absl::Seconds(2);
-    // Belongs to one controller: ends when that is gone, refuses it, or was not there within the time.
+    // Belongs to one controller: ends when that is gone, refuses it, or was not there within the
+    // time.
     bool is_private = false;
     absl::Duration first_contact = absl::Seconds(10);
   };
@@ -106,7 +107,8 @@ class Session {
   // Numbers the links: what an old one says late is not heard.
   uint64_t link_number_ = 0;
   bool registered_ = false;
-  // It was registered, and the stream was given up for silence; nothing was heard of the controller since.
+  // It was registered, and the stream was given up for silence; nothing was heard of the controller
+  // since.
   bool dropped_ = false;
   bool ever_registered_ = false;
   // The first failure to reach any controller.

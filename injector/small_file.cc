@@ -51,7 +51,8 @@ absl::Status WriteOnce(int fd, absl::string_view bytes, const std::string& path)
 }
 
 // On a real file system the content goes over in one step, even when we are killed in between.
-absl::Status ReplaceFile(const std::string& path, absl::string_view bytes, const struct stat& info) {
+absl::Status ReplaceFile(const std::string& path, absl::string_view bytes,
+                         const struct stat& info) {
   std::string next = absl::StrCat(path, ".firedrill-XXXXXX");
   const UniqueFd fd(mkostemp(next.data(), O_CLOEXEC));
   if (!fd.valid()) return Failed("writing", next);
@@ -80,13 +81,13 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path) {
 absl::Status WriteSmallFile(const std::string& path, absl::string_view value) {
   const UniqueFd fd(open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.valid()) return Failed("writing", path);
-  struct stat info{};
+  struct stat info {};
   if (fstat(fd.get(), &info) != 0) return Failed("writing", path);
   ASSIGN_OR_RETURN(const std::string now, ReadAll(fd.get(), path));
   const std::string bytes = absl::StrCat(value, absl::EndsWith(now, "\n") ? "\n" : "");
   // The kernel's files say a size of 0 or of a page, whatever they hold.
-  const bool real = S_ISREG(info.st_mode) && static_cast<size_t>(info.st_size) == now.size() &&
-                    !now.empty();
+  const bool real =
+      S_ISREG(info.st_mode) && static_cast<size_t>(info.st_size) == now.size() && !now.empty();
   if (real) return ReplaceFile(path, bytes, info);
   if (lseek(fd.get(), 0, SEEK_SET) < 0) return Failed("writing", path);
   return WriteOnce(fd.get(), bytes, path);

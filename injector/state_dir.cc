@@ -34,7 +34,8 @@ absl::Status MakeFolders(const std::string& path) {
   for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string part = path.substr(0, slash);
     if (mkdir(part.c_str(), 0700) != 0 && errno != EEXIST) {
-      return absl::PermissionDeniedError(absl::StrCat("making the folder ", part, ": ", std::strerror(errno),
+      return absl::PermissionDeniedError(absl::StrCat("making the folder ", part, ": ",
+                                                      std::strerror(errno),
                                                       "; name another with --state-dir"));
     }
     if (slash == std::string::npos) return absl::OkStatus();
@@ -70,8 +71,9 @@ std::vector<std::string> NodesIn(const std::string& state_dir) {
 absl::StatusOr<NodeLock> NodeLock::Take(const std::string& state_dir, const std::string& node,
                                         absl::Duration wait) {
   if (!IsNodeName(node)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the node name \"", node, "\": use lower case letters, digits and dashes, at most 63, a letter first"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the node name \"", node,
+                     "\": use lower case letters, digits and dashes, at most 63, a letter first"));
   }
   std::string folder = NodeFolder(state_dir, node);
   RETURN_IF_ERROR(MakeFolders(folder));
@@ -104,7 +106,8 @@ int LockHolder(const std::string& state_dir, const std::string& node) {
   const std::string path = NodeFolder(state_dir, node) + kLockFile;
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid()) return 0;
-  // A shared lock that is free for a moment disturbs nobody but a start in that very moment, which retries.
+  // A shared lock that is free for a moment disturbs nobody but a start in that very moment, which
+  // retries.
   if (flock(fd.get(), LOCK_SH | LOCK_NB) == 0) return 0;
   return std::max(1, ReadHolder(fd.get()));
 }

@@ -1,4 +1,5 @@
-// Where a node keeps what must outlive its injector: <state dir>/nodes/<node>/{lock,journal,epochs,STOP}.
+// Where a node keeps what must outlive its injector: <state
+// dir>/nodes/<node>/{lock,journal,epochs,STOP}.
 #pragma once
 
 #include <string>
@@ -21,8 +22,8 @@ std::string NodeFolder(const std::string& state_dir, absl::string_view node);
 // destructor, and by the kernel when the process ends in any way.
 class NodeLock {
  public:
-  // Makes the folder. Waits at most `wait` for another holder; then FAILED_PRECONDITION says which process
-  // holds it, and what to do. INVALID_ARGUMENT for a name that is none.
+  // Makes the folder. Waits at most `wait` for another holder; then FAILED_PRECONDITION says which
+  // process holds it, and what to do. INVALID_ARGUMENT for a name that is none.
   static absl::StatusOr<NodeLock> Take(const std::string& state_dir, const std::string& node,
                                        absl::Duration wait = absl::ZeroDuration());
 

@@ -14,9 +14,9 @@ WorkFactories ThreadedWork(const Node& node, const Clock& clock) {
   WorkFactories work;
   work.load = [&node](const v1::StartLoad& start,
                       std::function<void(v1::LoadWindow)> emit) -> absl::StatusOr<Handle> {
-    ASSIGN_OR_RETURN(std::unique_ptr<LoadRun> run,
-                     firedrill::StartLoad(start.load(), start.endpoint(), start.seed(), node,
-                                          std::move(emit)));
+    ASSIGN_OR_RETURN(
+        std::unique_ptr<LoadRun> run,
+        firedrill::StartLoad(start.load(), start.endpoint(), start.seed(), node, std::move(emit)));
     return Handle(std::move(run));
   };
   work.probe = [&node, &clock](const std::string& run, const v1::StartProbe& start,
@@ -24,7 +24,8 @@ WorkFactories ThreadedWork(const Node& node, const Clock& clock) {
     ProbeSite site;
     site.run = run;
     if (start.has_endpoint()) site.endpoints[start.endpoint().name()] = start.endpoint();
-    for (const v1::Profile& profile : node.spec().profiles()) site.profiles[profile.name()] = profile;
+    for (const v1::Profile& profile : node.spec().profiles())
+      site.profiles[profile.name()] = profile;
     site.free_queries = node.spec().policy().free_queries();
     ASSIGN_OR_RETURN(std::unique_ptr<ProbeRunner> runner,
                      ProbeRunner::Start(start.probe(), site, clock, std::move(emit)));

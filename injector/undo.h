@@ -1,5 +1,5 @@
-// How a lasting change is undone: pure data, with one function a kind of resource, linked into the injector
-// and the reaper alike.
+// How a lasting change is undone: pure data, with one function a kind of resource, linked into the
+// injector and the reaper alike.
 #pragma once
 
 #include <functional>
@@ -9,8 +9,8 @@
 
 namespace firedrill {
 
-// "Put `before` back into `resource`, if it still is `after`." All fields are text that a person can read;
-// none holds a newline.
+// "Put `before` back into `resource`, if it still is `after`." All fields are text that a person
+// can read; none holds a newline.
 struct Undo {
   // Which function undoes it: "file".
   std::string kind;
@@ -31,7 +31,8 @@ enum class UndoResult {
   kFailed,      // Could not be done; needs a person.
 };
 
-// Compare and restore. Idempotent. May run in the reaper: no threads, no allocation-heavy work needed.
+// Compare and restore. Idempotent. May run in the reaper: no threads, no allocation-heavy work
+// needed.
 using UndoFunction = std::function<UndoResult(const Undo&, std::string* why)>;
 
 // `static const UndoRegistration kFile("file", UndoFile);`

@@ -26,8 +26,8 @@ UndoResult UndoFile(const Undo& undo, std::string* why) {
   if (written.ok()) {
     const absl::StatusOr<std::string> back = ReadSmallFile(undo.resource);
     if (back.ok() && *back == undo.before) return UndoResult::kRestored;
-    written = back.ok() ? absl::UnavailableError(absl::StrCat(undo.resource, " does not keep \"",
-                                                              undo.before, "\""))
+    written = back.ok() ? absl::UnavailableError(
+                              absl::StrCat(undo.resource, " does not keep \"", undo.before, "\""))
                         : back.status();
   }
   *why = std::string(written.message());

@@ -30,8 +30,8 @@ constexpr absl::Duration kOneShotLooksFor = absl::Seconds(2);
 constexpr absl::Duration kOneShotBound = absl::Minutes(1);
 
 std::string IdKey(const v1::CommandId& id) {
-  return absl::StrCat(id.group(), "\n", id.epoch(), "\n", id.run(), "\n", id.name(), "\n", id.verb(), "\n",
-                      id.attempt());
+  return absl::StrCat(id.group(), "\n", id.epoch(), "\n", id.run(), "\n", id.name(), "\n",
+                      id.verb(), "\n", id.attempt());
 }
 
 bool IsOneShot(const v1::PlannedFault& planned) { return planned.ending() == v1::ENDING_ONE_SHOT; }
@@ -103,9 +103,9 @@ absl::Status Warden::MayBegin(const std::string& run) const {
     return absl::FailedPreconditionError(absl::StrCat("nothing begins here any more: ", *closed_));
   }
   if (disk_.Exists(kStopFile)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the node ", node_.name(), " is stopped by the file ", kStopFile,
-        " in its state folder; find out who put it there, and remove it to go on"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the node ", node_.name(), " is stopped by the file ", kStopFile,
+                     " in its state folder; find out who put it there, and remove it to go on"));
   }
   const auto stopped = stopped_runs_.find(run);
   if (stopped == stopped_runs_.end()) return absl::OkStatus();
@@ -274,7 +274,8 @@ bool Warden::LeaseIsOver(const Entry& entry) const {
 }
 
 void Warden::ExpireLease(Entry& entry) {
-  BeginRevert(entry, absl::StrCat("nobody renewed its lease of ", firedrill::FormatDuration(entry.lease)),
+  BeginRevert(entry,
+              absl::StrCat("nobody renewed its lease of ", firedrill::FormatDuration(entry.lease)),
               /*stop_run=*/true);
 }
 
@@ -299,8 +300,7 @@ void Warden::Renew(const std::string& group, uint64_t epoch) {
 
 void Warden::ControllerLost() {
   for (auto& [key, entry] : entries_) {
-    if (entry.touched &&
-        entry.planned.on_controller_loss() == v1::ON_CONTROLLER_LOSS_UNTIL_LEASE) {
+    if (entry.touched && entry.planned.on_controller_loss() == v1::ON_CONTROLLER_LOSS_UNTIL_LEASE) {
       continue;
     }
     BeginRevert(entry, "the connection to its controller was lost", /*stop_run=*/true);
@@ -318,7 +318,8 @@ void Warden::OnWatch() {
   });
   if (entries_.empty() || !disk_.Exists(kStopFile)) return;
   for (auto& [key, entry] : entries_) {
-    BeginRevert(entry, absl::StrCat("the file ", kStopFile, " was put into the node's state folder"),
+    BeginRevert(entry,
+                absl::StrCat("the file ", kStopFile, " was put into the node's state folder"),
                 /*stop_run=*/true);
   }
 }
@@ -340,15 +341,13 @@ void Warden::BeginRevert(Entry& entry, const std::string& reason, bool stop_run)
   entry.state = v1::FAULT_STATE_REVERTING;
   entry.reason = reason;
   entry.reverting_since = executor_.clock().Boot();
-  entry.patience_timer =
-      executor_.After(options_.give_up_after,
-                      [this, alive = alive_, key = entry.key, serial = entry.serial] {
-                        if (*alive) OnImpatient(key, serial);
-                      });
+  entry.patience_timer = executor_.After(
+      options_.give_up_after, [this, alive = alive_, key = entry.key, serial = entry.serial] {
+        if (*alive) OnImpatient(key, serial);
+      });
   const bool quiet = !entry.touched || (IsOneShot(entry.planned) && !entry.reverted_by.has_value());
   if (!quiet) {
-    Send(entry.key, ReportOf(entry),
-         entry.reverted_by.has_value() ? &*entry.reverted_by : nullptr);
+    Send(entry.key, ReportOf(entry), entry.reverted_by.has_value() ? &*entry.reverted_by : nullptr);
   }
   entry.running->Revert();
 }
@@ -465,9 +464,9 @@ void Warden::OnEnded(Entry& entry, const FaultEnd& end) {
   executor_.Cancel(entry.due_timer);
   executor_.Cancel(entry.patience_timer);
   const Key key = entry.key;
-  const v1::CommandId* answers =
-      entry.reverted_by.has_value() ? &*entry.reverted_by
-                                    : (entry.refused.has_value() ? &entry.applied_by : nullptr);
+  const v1::CommandId* answers = entry.reverted_by.has_value()
+                                     ? &*entry.reverted_by
+                                     : (entry.refused.has_value() ? &entry.applied_by : nullptr);
   v1::FaultReport report = ReportOf(entry);
   report.clear_observation();
   if (end.how == FaultEnd::How::kStuck) {
@@ -493,7 +492,7 @@ void Warden::OnEnded(Entry& entry, const FaultEnd& end) {
     report.set_reason(std::string(entry.refused->message()));
   } else {
     report.set_state(v1::FAULT_STATE_REVERTED);
-    report.set_reason(entry.state == v1::FAULT_STATE_STUCK ? "it went off after all"
+    report.set_reason(entry.state == v1::FAULT_STATE_STUCK       ? "it went off after all"
                       : entry.state == v1::FAULT_STATE_REVERTING ? entry.reason
                                                                  : "its time is over");
     if (IsOneShot(entry.planned) && entry.observation.has_value()) {
@@ -527,7 +526,8 @@ std::vector<v1::Leftover> Warden::Adopt(const std::vector<Journal::Begun>& begun
       v1::Leftover& leftover = left.emplace_back();
       leftover.set_run(record.run);
       leftover.set_fault(record.fault);
-      leftover.set_reason(absl::StrCat("its injector has ended, and nobody can look for it: ", made.message()));
+      leftover.set_reason(
+          absl::StrCat("its injector has ended, and nobody can look for it: ", made.message()));
       continue;
     }
     Entry& entry = entries_.at(key);
@@ -574,7 +574,8 @@ void Warden::Send(const Key& key, const v1::FaultReport& report, const v1::Comma
   if (last_.emplace(key, report).second) {
     last_order_.push_back(key);
     // What is on is never forgotten: there are far fewer faults than memories.
-    for (size_t tries = last_order_.size(); last_order_.size() > kMostRemembered && tries > 0; --tries) {
+    for (size_t tries = last_order_.size(); last_order_.size() > kMostRemembered && tries > 0;
+         --tries) {
       const Key oldest = last_order_.front();
       last_order_.pop_front();
       if (entries_.count(oldest) > 0) {

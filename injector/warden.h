@@ -1,6 +1,6 @@
-// Owns every fault of this node. It decides what goes on and when it goes off: by command, by its absolute
-// end, by a lease that nobody renews, by a controller that is gone. On the executor only; never blocks,
-// except for the disk.
+// Owns every fault of this node. It decides what goes on and when it goes off: by command, by its
+// absolute end, by a lease that nobody renews, by a controller that is gone. On the executor only;
+// never blocks, except for the disk.
 #pragma once
 
 #include <cstdint>
@@ -34,12 +34,12 @@ class Warden {
     absl::Duration lease = absl::Seconds(5);
     absl::Duration shortest_lease = absl::Milliseconds(500);
     absl::Duration longest_lease = absl::Seconds(60);
-    // A revert that says nothing for so long: `give_up` is called, which must end the process, so that what
-    // dies with it is gone and the reaper undoes the rest.
+    // A revert that says nothing for so long: `give_up` is called, which must end the process, so
+    // that what dies with it is gone and the reaper undoes the rest.
     absl::Duration give_up_after = absl::Seconds(20);
     std::function<void(const std::string& why)> give_up;
-    // SmallestLease() has become smaller. Called before the fault whose lease it is has touched anything, so
-    // that whoever watches for hangs is no more patient than that fault.
+    // SmallestLease() has become smaller. Called before the fault whose lease it is has touched
+    // anything, so that whoever watches for hangs is no more patient than that fault.
     std::function<void()> lease_shortened;
     // How often what is stuck is tried again.
     absl::Duration retry_stuck = absl::Seconds(5);
@@ -52,14 +52,15 @@ class Warden {
          RunningFaultFactory factory, Sink report, Options options);
   ~Warden();
 
-  // Faults that a dead predecessor began: looked for until they are seen to be gone. Returns those that
-  // this version cannot look for, with why.
+  // Faults that a dead predecessor began: looked for until they are seen to be gone. Returns those
+  // that this version cannot look for, with why.
   std::vector<v1::Leftover> Adopt(const std::vector<Journal::Begun>& begun);
   // What it left and nobody could undo: a revert of it is answered with `stuck`.
   void AddLeftovers(std::vector<v1::Leftover> leftovers);
 
-  // prepare, apply, revert. The same id gets the same answer, and no second act. An error, and nothing is
-  // done or answered, where the sender is not to be obeyed: an epoch that is over, another node's command.
+  // prepare, apply, revert. The same id gets the same answer, and no second act. An error, and
+  // nothing is done or answered, where the sender is not to be obeyed: an epoch that is over,
+  // another node's command.
   absl::Status Handle(const v1::Command& command);
   // A ping of this controller: renews the leases of its faults.
   void Renew(const std::string& group, uint64_t epoch);
@@ -78,8 +79,8 @@ class Warden {
   // Everything that is on, by run and name.
   std::vector<v1::ActiveFault> active() const;
   const std::vector<v1::Leftover>& leftovers() const { return leftovers_; }
-  // The smallest of what is on or prepared (that holds a connection already), else the default: the reaper
-  // must not be more patient.
+  // The smallest of what is on or prepared (that holds a connection already), else the default: the
+  // reaper must not be more patient.
   absl::Duration SmallestLease() const;
 
  private:

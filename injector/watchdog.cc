@@ -27,7 +27,8 @@ namespace {
 // A reaper that dies so often is killed by something that will go on killing it.
 constexpr int kMostStarts = 5;
 constexpr absl::Duration kLongestPause = absl::Milliseconds(500);
-// The kill belongs to the lease: a server takes so long to see that the sessions' other end is gone.
+// The kill belongs to the lease: a server takes so long to see that the sessions' other end is
+// gone.
 constexpr absl::Duration kForTheKill = absl::Milliseconds(100);
 // Where the reaper finds its descriptors.
 constexpr int kBeatsFd = 3;
@@ -55,13 +56,15 @@ absl::Status Watchdog::Start() {
 absl::Status Watchdog::Spawn() {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
-    return absl::ResourceExhaustedError(absl::StrCat("making a pipe to the reaper: ", std::strerror(errno)));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("making a pipe to the reaper: ", std::strerror(errno)));
   }
   UniqueFd write_end(ends[1]);
   const UniqueFd read_end = MovedUp(UniqueFd(ends[0]));
   const UniqueFd self = MovedUp(UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0))));
   if (!read_end.valid() || !self.valid()) {
-    return absl::UnavailableError(absl::StrCat("making a pidfd for the reaper: ", std::strerror(errno)));
+    return absl::UnavailableError(
+        absl::StrCat("making a pidfd for the reaper: ", std::strerror(errno)));
   }
 
   posix_spawn_file_actions_t actions;
@@ -81,8 +84,12 @@ absl::Status Watchdog::Spawn() {
   posix_spawnattr_setsigmask(&attributes, &blocked);
   posix_spawnattr_setsigdefault(&attributes, &all);
   const std::vector<std::string> arguments = {
-      options_.program,   "--state-dir", options_.state_dir,
-      "--node",           options_.node, "--lease-ms",
+      options_.program,
+      "--state-dir",
+      options_.state_dir,
+      "--node",
+      options_.node,
+      "--lease-ms",
       absl::StrCat(absl::ToInt64Milliseconds(options_.lease()))};
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
@@ -92,9 +99,9 @@ absl::Status Watchdog::Spawn() {
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {
     pid_ = 0;
-    return absl::UnavailableError(absl::StrCat("starting the reaper ", options_.program, ": ",
-                                               std::strerror(error),
-                                               "; without it nothing is broken here, install it beside firedrill-injector"));
+    return absl::UnavailableError(
+        absl::StrCat("starting the reaper ", options_.program, ": ", std::strerror(error),
+                     "; without it nothing is broken here, install it beside firedrill-injector"));
   }
   beats_ = std::move(write_end);
   ++starts_;

@@ -1,4 +1,5 @@
-// The injector's end of the pipe to its reaper: starts it, beats, and starts another when it has died.
+// The injector's end of the pipe to its reaper: starts it, beats, and starts another when it has
+// died.
 #pragma once
 
 #include <sys/types.h>
@@ -34,9 +35,11 @@ class Watchdog {
 
   // Starts the reaper; an error where that is not possible.
   absl::Status Start();
-  // A beat at once: the lease has become shorter, and the reaper must know before anything relies on it.
+  // A beat at once: the lease has become shorter, and the reaper must know before anything relies
+  // on it.
   void BeatNow();
-  // The injector ends in good order: the reaper replays what is left, if anything, and ends without a word.
+  // The injector ends in good order: the reaper replays what is left, if anything, and ends without
+  // a word.
   void Goodbye();
 
   pid_t reaper() const { return pid_; }

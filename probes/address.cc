@@ -16,7 +16,8 @@ namespace firedrill {
 absl::StatusOr<HostPort> HostPortOf(const v1::Endpoint& endpoint) {
   const absl::StatusOr<Address> address = ParseUrl(endpoint.url());
   if (!address.ok()) {
-    return Annotate(address.status(), absl::StrCat("endpoint '", endpoint.name(), "' is at ", endpoint.url()));
+    return Annotate(address.status(),
+                    absl::StrCat("endpoint '", endpoint.name(), "' is at ", endpoint.url()));
   }
   const int usual = address->scheme == "https" ? 443 : 80;
   return HostPort{address->host, static_cast<uint16_t>(address->port == 0 ? usual : address->port)};
@@ -38,10 +39,10 @@ absl::StatusOr<v1::Endpoint> FindEndpoint(const ProbeSite& site, const std::stri
   std::vector<std::string> names;
   for (const auto& [known, endpoint] : site.endpoints) names.push_back(known);
   const std::string nearest = NearestOf(name, names);
-  return absl::NotFoundError(absl::StrCat(
-      "no endpoint '", name, "' here; ",
-      nearest.empty() ? "add it to `endpoints` of the site file"
-                      : absl::StrCat("did you mean '", nearest, "'?")));
+  return absl::NotFoundError(absl::StrCat("no endpoint '", name, "' here; ",
+                                          nearest.empty()
+                                              ? "add it to `endpoints` of the site file"
+                                              : absl::StrCat("did you mean '", nearest, "'?")));
 }
 
 }  // namespace firedrill

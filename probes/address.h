@@ -15,8 +15,8 @@ struct HostPort {
   uint16_t port = 0;
 };
 
-// Of tcp://db:5432, http://shop/base (port 80) or https://[::1]:8443. Refuses what is no URL, and link-local
-// addresses; the message names the endpoint.
+// Of tcp://db:5432, http://shop/base (port 80) or https://[::1]:8443. Refuses what is no URL, and
+// link-local addresses; the message names the endpoint.
 absl::StatusOr<HostPort> HostPortOf(const v1::Endpoint& endpoint);
 
 // 169.254/16 and fe80::/10, where metadata services hand out credentials. Only numeric addresses.

@@ -1,7 +1,7 @@
 // Probe http: fetches a path of an endpoint.
+#include "base/http.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "base/http.h"
 #include "base/secret.h"
 #include "base/status_macros.h"
 #include "probes/address.h"
@@ -18,8 +18,9 @@ class HttpProbe final : public Probe {
   absl::Status Validate() const override {
     if (!absl::StartsWith(endpoint_.url(), "http://") &&
         !absl::StartsWith(endpoint_.url(), "https://")) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "endpoint '", endpoint_.name(), "' is ", endpoint_.url(), "; an http probe needs http:// or https://"));
+      return absl::InvalidArgumentError(absl::StrCat("endpoint '", endpoint_.name(), "' is ",
+                                                     endpoint_.url(),
+                                                     "; an http probe needs http:// or https://"));
     }
     if (!absl::StartsWith(probe_.path(), "/")) {
       return absl::InvalidArgumentError("the path of an http probe begins with a slash");

@@ -41,17 +41,19 @@ using ProbeValues = std::map<std::string, double>;
 class Probe {
  public:
   virtual ~Probe() = default;
-  // What can be found wrong without asking: a name that is not there, a statement that is not permitted.
+  // What can be found wrong without asking: a name that is not there, a statement that is not
+  // permitted.
   virtual absl::Status Validate() const = 0;
-  // Asks once. An error is "unknown", never a failing value. Blocks at most until the deadline plus a
-  // little. One call at a time, always of the same thread.
+  // Asks once. An error is "unknown", never a failing value. Blocks at most until the deadline plus
+  // a little. One call at a time, always of the same thread.
   virtual absl::StatusOr<ProbeValues> Read(const ProbeContext& context) = 0;
 };
 
 using ProbeMaker =
     std::function<absl::StatusOr<std::unique_ptr<Probe>>(const v1::Probe&, const ProbeSite&)>;
 
-// Registers the maker of a kind: `static const ProbeRegistration kHttp(v1::Probe::kHttp, MakeHttp);`
+// Registers the maker of a kind: `static const ProbeRegistration kHttp(v1::Probe::kHttp,
+// MakeHttp);`
 class ProbeRegistration {
  public:
   ProbeRegistration(v1::Probe::QuestionCase kind, ProbeMaker maker);

@@ -1,5 +1,5 @@
-// Probe prometheus: evaluates a query. An answer made of old samples is none: Prometheus goes on answering
-// with the last sample for five minutes when it can no longer store new ones.
+// Probe prometheus: evaluates a query. An answer made of old samples is none: Prometheus goes on
+// answering with the last sample for five minutes when it can no longer store new ones.
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -25,7 +25,8 @@ std::string AgeQuery(const std::string& query) {
   std::string oldest;
   for (const SeriesSelector& selector : ExtractSelectors(query)) {
     const std::string newest = absl::StrCat("max(timestamp(", selector.Text(), "))");
-    oldest = oldest.empty() ? newest : absl::StrCat("clamp_max(", oldest, ", scalar(", newest, "))");
+    oldest =
+        oldest.empty() ? newest : absl::StrCat("clamp_max(", oldest, ", scalar(", newest, "))");
   }
   return oldest.empty() ? "" : absl::StrCat("time() - ", oldest);
 }
@@ -47,7 +48,9 @@ absl::Duration LongestScrape(const std::string& body) {
 class PrometheusProbe final : public Probe {
  public:
   PrometheusProbe(v1::PrometheusProbe probe, v1::PrometheusServer server)
-      : probe_(std::move(probe)), server_(std::move(server)), age_query_(AgeQuery(probe_.query())) {}
+      : probe_(std::move(probe)),
+        server_(std::move(server)),
+        age_query_(AgeQuery(probe_.query())) {}
 
   absl::Status Validate() const override {
     if (server_.url().empty()) {
@@ -74,9 +77,9 @@ class PrometheusProbe final : public Probe {
   absl::Status CheckAge(absl::Duration end, const ProbeContext& context) {
     if (age_query_.empty()) return absl::OkStatus();
     if (!permitted_.has_value()) {
-      ASSIGN_OR_RETURN(const std::string targets,
-                       api_->Get("/api/v1/targets?state=active", end - context.clock.Boot(),
-                                 context.stop));
+      ASSIGN_OR_RETURN(
+          const std::string targets,
+          api_->Get("/api/v1/targets?state=active", end - context.clock.Boot(), context.stop));
       permitted_ = kMissedScrapes * LongestScrape(targets) + kSlack;
     }
     ASSIGN_OR_RETURN(const PrometheusAnswer answer,
@@ -85,8 +88,9 @@ class PrometheusProbe final : public Probe {
     if (answer.series.size() != 1 || std::isnan(answer.series[0].value)) return absl::OkStatus();
     const absl::Duration age = absl::Seconds(answer.series[0].value);
     if (age <= *permitted_) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat("the samples are stale: ", firedrill::FormatDuration(age),
-                                                      " old, more than ", firedrill::FormatDuration(*permitted_)));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the samples are stale: ", firedrill::FormatDuration(age), " old, more than ",
+                     firedrill::FormatDuration(*permitted_)));
   }
 
   const v1::PrometheusProbe probe_;

@@ -22,9 +22,9 @@ absl::StatusOr<std::unique_ptr<Probe>> MakeProbe(const v1::Probe& probe, const P
   const auto maker = Makers().find(probe.question_case());
   if (maker != Makers().end()) return maker->second(probe, site);
   const auto* field = v1::Probe::descriptor()->FindFieldByNumber(probe.question_case());
-  return absl::UnimplementedError(absl::StrCat(
-      "a probe of kind ", field == nullptr ? std::string("none") : field->name(),
-      " is not asked by itself: its answers come from other measurements"));
+  return absl::UnimplementedError(
+      absl::StrCat("a probe of kind ", field == nullptr ? std::string("none") : field->name(),
+                   " is not asked by itself: its answers come from other measurements"));
 }
 
 }  // namespace firedrill

@@ -1,4 +1,5 @@
-// Asks one planned probe again and again on a thread of its own, so that a slow answer delays no other.
+// Asks one planned probe again and again on a thread of its own, so that a slow answer delays no
+// other.
 #pragma once
 
 #include <functional>
@@ -15,7 +16,8 @@ class ProbeRunner {
  public:
   using Sink = std::function<void(v1::Sample)>;
 
-  // Refuses a probe that cannot be made or is not valid here. `sink` is called on the runner's thread.
+  // Refuses a probe that cannot be made or is not valid here. `sink` is called on the runner's
+  // thread.
   static absl::StatusOr<std::unique_ptr<ProbeRunner>> Start(const v1::PlannedProbe& planned,
                                                             const ProbeSite& site,
                                                             const Clock& clock, Sink sink);
@@ -23,7 +25,8 @@ class ProbeRunner {
   ~ProbeRunner();
 
  private:
-  ProbeRunner(v1::PlannedProbe planned, std::unique_ptr<Probe> probe, const Clock& clock, Sink sink);
+  ProbeRunner(v1::PlannedProbe planned, std::unique_ptr<Probe> probe, const Clock& clock,
+              Sink sink);
   void Loop(std::stop_token stop);
   v1::Sample Ask(std::stop_token stop);
 

@@ -25,8 +25,8 @@ class SqlProbe final : public Probe {
       sql_ = probe_.query();
     }
     // Faults name their sessions firedrill:<run>:<fault>; ours must not be counted among them.
-    session_ = std::make_unique<SqlSession>(profile_.postgresql(),
-                                            absl::StrCat("firedrill-probe:", run_));
+    session_ =
+        std::make_unique<SqlSession>(profile_.postgresql(), absl::StrCat("firedrill-probe:", run_));
   }
 
   absl::Status Validate() const override {
@@ -35,8 +35,8 @@ class SqlProbe final : public Probe {
           "a sql probe is asked on a node with profiles, and here are none; check `from`");
     }
     if (profile_.name().empty()) {
-      return absl::NotFoundError(absl::StrCat("no profile '", probe_.profile(),
-                                              "' here; there is ", JoinWords(names_)));
+      return absl::NotFoundError(
+          absl::StrCat("no profile '", probe_.profile(), "' here; there is ", JoinWords(names_)));
     }
     if (!profile_.has_postgresql()) {
       return absl::InvalidArgumentError(
@@ -51,13 +51,14 @@ class SqlProbe final : public Probe {
     if (probe_.what_case() == v1::SqlProbe::kStatement && statement == nullptr) {
       std::vector<std::string> names;
       for (const v1::Statement& known : profile_.statements()) names.push_back(known.name());
-      return absl::NotFoundError(absl::StrCat(
-          "no statement '", probe_.statement(), "' in profile '", probe_.profile(), "'; there is ",
-          names.empty() ? std::string("none") : JoinWords(names)));
+      return absl::NotFoundError(
+          absl::StrCat("no statement '", probe_.statement(), "' in profile '", probe_.profile(),
+                       "'; there is ", names.empty() ? std::string("none") : JoinWords(names)));
     }
-    if (statement != nullptr && parameters_.size() != static_cast<size_t>(statement->parameters_size())) {
-      return absl::InvalidArgumentError(absl::StrCat("statement '", probe_.statement(),
-                                                     "' has a parameter other than `run`"));
+    if (statement != nullptr &&
+        parameters_.size() != static_cast<size_t>(statement->parameters_size())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("statement '", probe_.statement(), "' has a parameter other than `run`"));
     }
     if (sql_.empty()) return absl::InvalidArgumentError("the statement is empty");
     return absl::OkStatus();
@@ -95,11 +96,11 @@ class SqlProbe final : public Probe {
   std::unique_ptr<SqlSession> session_;
 };
 
-const ProbeRegistration kSql(
-    v1::Probe::kSql,
-    [](const v1::Probe& probe, const ProbeSite& site) -> absl::StatusOr<std::unique_ptr<Probe>> {
-      return std::make_unique<SqlProbe>(probe.sql(), site);
-    });
+const ProbeRegistration kSql(v1::Probe::kSql,
+                             [](const v1::Probe& probe,
+                                const ProbeSite& site) -> absl::StatusOr<std::unique_ptr<Probe>> {
+                               return std::make_unique<SqlProbe>(probe.sql(), site);
+                             });
 
 }  // namespace
 }  // namespace firedrill

@@ -24,7 +24,8 @@ constexpr absl::Duration kLook = absl::Milliseconds(20);
 constexpr int kMostSilent = 3;
 // A question whose asker is gone or has given up must not run on in the server.
 constexpr char kSettings[] =
-    "SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET default_transaction_read_only = on";
+    "SET statement_timeout = '10s'; SET lock_timeout = '5s'; SET default_transaction_read_only = "
+    "on";
 // PostgreSQL 14 and later.
 constexpr char kCheckSetting[] = "SET client_connection_check_interval = 250";
 
@@ -161,7 +162,8 @@ absl::StatusOr<std::optional<std::string>> SqlSession::Ask(
 
   std::vector<const char*> values;
   for (const std::string& parameter : parameters) values.push_back(parameter.c_str());
-  // Only the extended protocol takes parameters; it also refuses a second statement after a semicolon.
+  // Only the extended protocol takes parameters; it also refuses a second statement after a
+  // semicolon.
   absl::StatusOr<Result> result = Broken("asking");
   if (PQsendQueryParams(connection_.get(), sql.c_str(), static_cast<int>(values.size()), nullptr,
                         values.data(), nullptr, nullptr, 0) != 0) {
@@ -171,7 +173,8 @@ absl::StatusOr<std::optional<std::string>> SqlSession::Ask(
   }
   if (!result.ok()) {
     const absl::Status status = result.status();
-    // Late or stopped: the answer still comes, and the session with it. Anything else: connect again.
+    // Late or stopped: the answer still comes, and the session with it. Anything else: connect
+    // again.
     if (!absl::IsDeadlineExceeded(status) && !absl::IsCancelled(status)) connection_.reset();
     return status;
   }

@@ -1,4 +1,5 @@
-// A probe's own session at a PostgreSQL server, kept open: when all slots are taken, no new one can be had.
+// A probe's own session at a PostgreSQL server, kept open: when all slots are taken, no new one can
+// be had.
 #pragma once
 
 #include <libpq-fe.h>
@@ -26,8 +27,9 @@ class SqlSession {
     absl::Duration end;
     std::stop_token stop;
   };
-  // The first column of the only row; no value for NULL. Connects where there is no session. A statement that
-  // is not answered in time is left to end by itself (statement_timeout), so that the session stays ours.
+  // The first column of the only row; no value for NULL. Connects where there is no session. A
+  // statement that is not answered in time is left to end by itself (statement_timeout), so that
+  // the session stays ours.
   absl::StatusOr<std::optional<std::string>> Ask(const std::string& sql,
                                                  const std::vector<std::string>& parameters,
                                                  const Patience& patience);

@@ -56,9 +56,7 @@ class TcpProbe final : public Probe {
  public:
   explicit TcpProbe(v1::Endpoint endpoint) : endpoint_(std::move(endpoint)) {}
 
-  absl::Status Validate() const override {
-    return HostPortOf(endpoint_).status();
-  }
+  absl::Status Validate() const override { return HostPortOf(endpoint_).status(); }
 
   // Refused is an answer: nobody listens. Silence is none.
   absl::StatusOr<ProbeValues> Read(const ProbeContext& context) override {
@@ -93,18 +91,19 @@ class TcpProbe final : public Probe {
  private:
   absl::Status CheckAddress(const std::string& host) const {
     if (!IsLinkLocalAddress(host)) return absl::OkStatus();
-    return absl::PermissionDeniedError(absl::StrCat("endpoint '", endpoint_.name(), "' is at ", host,
-                                                    ": link-local addresses are refused"));
+    return absl::PermissionDeniedError(absl::StrCat("endpoint '", endpoint_.name(), "' is at ",
+                                                    host, ": link-local addresses are refused"));
   }
   const v1::Endpoint endpoint_;
 };
 
-const ProbeRegistration kTcp(
-    v1::Probe::kTcp,
-    [](const v1::Probe& probe, const ProbeSite& site) -> absl::StatusOr<std::unique_ptr<Probe>> {
-      ASSIGN_OR_RETURN(v1::Endpoint endpoint, FindEndpoint(site, probe.tcp().endpoint()));
-      return std::make_unique<TcpProbe>(std::move(endpoint));
-    });
+const ProbeRegistration kTcp(v1::Probe::kTcp,
+                             [](const v1::Probe& probe,
+                                const ProbeSite& site) -> absl::StatusOr<std::unique_ptr<Probe>> {
+                               ASSIGN_OR_RETURN(v1::Endpoint endpoint,
+                                                FindEndpoint(site, probe.tcp().endpoint()));
+                               return std::make_unique<TcpProbe>(std::move(endpoint));
+                             });
 
 }  // namespace
 }  // namespace firedrill

@@ -86,15 +86,14 @@ absl::StatusOr<std::vector<Silence>> ParseSilences(absl::string_view text) {
 }
 
 absl::StatusOr<AlertmanagerStatus> ParseAlertmanagerStatus(absl::string_view text) {
-  return ReadJson(text, "Alertmanager's status",
-                  [](const Json& json) -> absl::StatusOr<AlertmanagerStatus> {
-                    AlertmanagerStatus status;
-                    status.version = json.at("versionInfo").value("version", "");
-                    ASSIGN_OR_RETURN(status.config,
-                                     ParseAlertmanagerConfig(
-                                         json.at("config").at("original").get<std::string>()));
-                    return status;
-                  });
+  return ReadJson(
+      text, "Alertmanager's status", [](const Json& json) -> absl::StatusOr<AlertmanagerStatus> {
+        AlertmanagerStatus status;
+        status.version = json.at("versionInfo").value("version", "");
+        ASSIGN_OR_RETURN(status.config, ParseAlertmanagerConfig(
+                                            json.at("config").at("original").get<std::string>()));
+        return status;
+      });
 }
 
 absl::StatusOr<AlertmanagerClient> AlertmanagerClient::Make(const v1::AlertmanagerServer& server,
@@ -121,8 +120,8 @@ absl::StatusOr<std::string> AlertmanagerClient::Ask(const std::string& method,
   if (!token_.empty()) request.headers["Authorization"] = absl::StrCat("Bearer ", token_);
   ASSIGN_OR_RETURN(HttpResponse response, Fetch(request, stop_));
   if (response.status / 100 == 2) return std::move(response.body);
-  return absl::UnavailableError(absl::StrCat("Alertmanager at ", url_, " answers ",
-                                             response.status, " to ", method, " ", path, ": ",
+  return absl::UnavailableError(absl::StrCat("Alertmanager at ", url_, " answers ", response.status,
+                                             " to ", method, " ", path, ": ",
                                              ErrorText(response.body)));
 }
 

@@ -1,6 +1,6 @@
-// Compares two looks. Prometheus evaluates a group at instants that lie whole intervals apart, and `activeAt`
-// is one of them; `lastEvaluation` is a little later than its instant. So the instants can be had exactly,
-// and two rules of one group that change in one evaluation get the same one.
+// Compares two looks. Prometheus evaluates a group at instants that lie whole intervals apart, and
+// `activeAt` is one of them; `lastEvaluation` is a little later than its instant. So the instants
+// can be had exactly, and two rules of one group that change in one evaluation get the same one.
 #include "controller/alerts/fold.h"
 
 #include <algorithm>
@@ -29,12 +29,13 @@ absl::Time InstantBefore(absl::Time time, absl::Time some_instant, absl::Duratio
   return some_instant + absl::Floor(time - some_instant, interval);
 }
 
-// When an instance that is firing now began to. `seen_pending`: the last instant at which it was not.
+// When an instance that is firing now began to. `seen_pending`: the last instant at which it was
+// not.
 absl::Time BeganToFire(const AlertingRule& rule, const PrometheusAlert& alert,
                        absl::Time seen_pending) {
   const absl::Time earliest =
-      alert.active_at + (rule.interval > absl::ZeroDuration() ? absl::Ceil(rule.hold, rule.interval)
-                                                              : rule.hold);
+      alert.active_at +
+      (rule.interval > absl::ZeroDuration() ? absl::Ceil(rule.hold, rule.interval) : rule.hold);
   return seen_pending == absl::InfinitePast() ? earliest
                                               : std::max(earliest, seen_pending + rule.interval);
 }
@@ -51,9 +52,8 @@ AlertChanges AlertFold::FeedPrometheus(const std::vector<AlertingRule>& rules) {
       if (alert.labels.count(kCanaryLabel) > 0) continue;
       const std::string key = KeyOf(rule.group, alert.labels);
       const auto before = known_.find(key);
-      const bool same_life =
-          before != known_.end() &&
-          FromProto(before->second.transition.active_at()) == alert.active_at;
+      const bool same_life = before != known_.end() &&
+                             FromProto(before->second.transition.active_at()) == alert.active_at;
       Known known;
       known.group = rule.group;
       known.instant = InstantBefore(rule.last_evaluation, alert.active_at, rule.interval);
@@ -69,10 +69,10 @@ AlertChanges AlertFold::FeedPrometheus(const std::vector<AlertingRule>& rules) {
         *transition.mutable_evaluated_at() = before->second.transition.evaluated_at();
       } else {
         const bool fires = alert.state == v1::ALERT_STATE_FIRING;
-        *transition.mutable_evaluated_at() = ToProto(
-            fires ? BeganToFire(rule, alert,
-                                same_life ? before->second.instant : absl::InfinitePast())
-                  : alert.active_at);
+        *transition.mutable_evaluated_at() =
+            ToProto(fires ? BeganToFire(rule, alert,
+                                        same_life ? before->second.instant : absl::InfinitePast())
+                          : alert.active_at);
         changes.begun.push_back(transition);
       }
       now[key] = std::move(known);
@@ -82,16 +82,16 @@ AlertChanges AlertFold::FeedPrometheus(const std::vector<AlertingRule>& rules) {
     if (now.count(key) > 0) continue;
     EndedAlert ended{known.transition};
     ended.transition.set_state(v1::ALERT_STATE_INACTIVE);
-    const auto rule = by_group_and_name.find(
-        absl::StrCat(known.group, "\1", known.transition.alert()));
+    const auto rule =
+        by_group_and_name.find(absl::StrCat(known.group, "\1", known.transition.alert()));
     if (rule == by_group_and_name.end()) {
       // The rule is gone, and with it whoever could have said that it ended.
       ended.rule_gone = true;
       *ended.transition.mutable_evaluated_at() = ToProto(known.instant + known.interval);
     } else {
       const absl::Time instant =
-          InstantBefore(rule->second->last_evaluation,
-                        FromProto(known.transition.active_at()), rule->second->interval);
+          InstantBefore(rule->second->last_evaluation, FromProto(known.transition.active_at()),
+                        rule->second->interval);
       *ended.transition.mutable_evaluated_at() =
           ToProto(std::max(instant, known.instant + known.interval));
     }
@@ -119,10 +119,9 @@ AlertChanges AlertFold::FeedAlertmanager(const std::vector<AlertmanagerAlert>& a
     transition.set_fingerprint(alert.fingerprint);
     transition.set_suppressed(alert.suppressed);
     const auto before = known_.find(alert.fingerprint);
-    const bool same =
-        before != known_.end() &&
-        FromProto(before->second.transition.active_at()) == alert.starts_at &&
-        before->second.transition.suppressed() == alert.suppressed;
+    const bool same = before != known_.end() &&
+                      FromProto(before->second.transition.active_at()) == alert.starts_at &&
+                      before->second.transition.suppressed() == alert.suppressed;
     if (!same) changes.begun.push_back(transition);
     now[alert.fingerprint] = std::move(known);
   }

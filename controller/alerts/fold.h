@@ -14,7 +14,8 @@ namespace firedrill {
 
 // An alert that ended, before anyone looked whether its series are still there.
 struct EndedAlert {
-  // State INACTIVE (Prometheus) or RESOLVED (Alertmanager); becomes UNKNOWN where the series are gone.
+  // State INACTIVE (Prometheus) or RESOLVED (Alertmanager); becomes UNKNOWN where the series are
+  // gone.
   v1::AlertTransition transition;
   // The rule is not loaded any more.
   bool rule_gone = false;
@@ -25,7 +26,8 @@ struct AlertChanges {
   std::vector<EndedAlert> ended;
 };
 
-// One source. Canary alerts are passed over. The first look reports everything that is active already.
+// One source. Canary alerts are passed over. The first look reports everything that is active
+// already.
 class AlertFold {
  public:
   AlertChanges FeedPrometheus(const std::vector<AlertingRule>& rules);
@@ -35,7 +37,8 @@ class AlertFold {
  private:
   struct Known {
     v1::AlertTransition transition;
-    // Prometheus: the rule's group, how often it is evaluated, and the last evaluation that was seen.
+    // Prometheus: the rule's group, how often it is evaluated, and the last evaluation that was
+    // seen.
     std::string group;
     absl::Duration interval;
     absl::Time instant = absl::InfinitePast();

@@ -11,8 +11,8 @@
 
 namespace firedrill {
 
-// Runs `read` on the parsed text; DATA_LOSS "<what> is not as expected: ..." where it is no JSON or has another
-// shape.
+// Runs `read` on the parsed text; DATA_LOSS "<what> is not as expected: ..." where it is no JSON or
+// has another shape.
 template <typename Read>
 auto ReadJson(absl::string_view text, absl::string_view what, Read read)
     -> decltype(read(std::declval<const nlohmann::json&>())) {

@@ -69,31 +69,33 @@ void SendCanary(const PreflightInput& input, const AlertingSnapshot& snapshot, c
     report.set_delivered(true);
     *report.mutable_took() = ToProto(clock.Boot() - begin);
   } else if (!stop.stop_requested()) {
-    report.set_reason(posted ? absl::StrCat("not at our webhook ", input.site.webhook().listen(), " within ",
-                                            firedrill::FormatDuration(patience), "; ", CanaryWay(snapshot, run))
-                             : absl::StrCat("no Alertmanager took it: ", absl::StrJoin(troubles, "; ")));
+    report.set_reason(
+        posted ? absl::StrCat("not at our webhook ", input.site.webhook().listen(), " within ",
+                              firedrill::FormatDuration(patience), "; ", CanaryWay(snapshot, run))
+               : absl::StrCat("no Alertmanager took it: ", absl::StrJoin(troubles, "; ")));
     result.findings.push_back(MakeFinding(
         v1::Finding::KIND_DEFECT, "canary-lost", "canary",
         absl::StrCat("the canary alert was lost: ", report.reason()),
-        absl::StrCat("give Alertmanager a first route with matchers [", kCanaryLabel,
-                     "=~\".+\"] and group_wait 0s to a receiver whose webhook_config is ours, with its "
-                     "bearer token; its log names failed deliveries")));
+        absl::StrCat(
+            "give Alertmanager a first route with matchers [", kCanaryLabel,
+            "=~\".+\"] and group_wait 0s to a receiver whose webhook_config is ours, with its "
+            "bearer token; its log names failed deliveries")));
   }
   result.canary = std::move(report);
 }
 
 }  // namespace
 
-PreflightResult RunPreflight(const PreflightInput& input, const Clock& clock, std::stop_token stop) {
+PreflightResult RunPreflight(const PreflightInput& input, const Clock& clock,
+                             std::stop_token stop) {
   PreflightResult result;
   const AlertingSnapshot snapshot =
       LookAtAlerting(input.experiment, input.site, input.deadline, clock, stop);
   CheckServers(input.experiment, input.site, snapshot, result.findings);
   CheckRules(input.experiment, input.site, input.plan, snapshot, result.findings);
   CheckDelivery(input.experiment, input.site, input.plan, snapshot, result.findings);
-  const bool answers =
-      std::any_of(snapshot.alertmanagers.begin(), snapshot.alertmanagers.end(),
-                  [](const AlertmanagerLook& look) { return look.status.ok(); });
+  const bool answers = std::any_of(snapshot.alertmanagers.begin(), snapshot.alertmanagers.end(),
+                                   [](const AlertmanagerLook& look) { return look.status.ok(); });
   // A run that cannot start needs no proof of its alert path.
   const bool not_now = std::any_of(
       result.findings.begin(), result.findings.end(),

@@ -24,27 +24,27 @@ struct PreflightInput {
   absl::Duration deadline = absl::Seconds(30);
   // How long the canary may take.
   absl::Duration canary_within = absl::Seconds(10);
-  // Blocks until our webhook received the canary of this run (when, by our clock), at most so long; see
-  // CanaryInbox::Wait. Not set where no webhook server runs: the canary is not sent.
+  // Blocks until our webhook received the canary of this run (when, by our clock), at most so long;
+  // see CanaryInbox::Wait. Not set where no webhook server runs: the canary is not sent.
   std::function<std::optional<absl::Time>(absl::Duration at_most)> wait_for_canary;
 };
 
 struct PreflightResult {
-  // Codes of defects: rule-missing, matchers-contradict, rule-unhealthy, cannot-fire-in-time, selector-empty,
-  // silenced, no-alertmanager-wired, route-elsewhere, receiver-missing, receiver-not-wired, canary-lost.
-  // Of circumstances: monitor-unreachable, no-prometheus, no-alertmanager, no-webhook, rule-not-evaluated,
-  // already-firing, already-pending, live-group, not-finished.
-  // Of notes: rule-missing (mayFire), selector-empty (mayFire), selector-narrow, maybe-silenced,
-  // silenced-later, route-undecided, receiver-hidden, resolve-not-sent, alertmanager-unreachable (one of
-  // several), page-firing.
-  // Their subject is the expectation's name; for other alerts the alert's, for servers the URL.
+  // Codes of defects: rule-missing, matchers-contradict, rule-unhealthy, cannot-fire-in-time,
+  // selector-empty, silenced, no-alertmanager-wired, route-elsewhere, receiver-missing,
+  // receiver-not-wired, canary-lost. Of circumstances: monitor-unreachable, no-prometheus,
+  // no-alertmanager, no-webhook, rule-not-evaluated, already-firing, already-pending, live-group,
+  // not-finished. Of notes: rule-missing (mayFire), selector-empty (mayFire), selector-narrow,
+  // maybe-silenced, silenced-later, route-undecided, receiver-hidden, resolve-not-sent,
+  // alertmanager-unreachable (one of several), page-firing. Their subject is the expectation's
+  // name; for other alerts the alert's, for servers the URL.
   std::vector<v1::Finding> findings;
   // Only where it was sent.
   std::optional<v1::CanaryReport> canary;
 };
 
-// Blocks, at most until the deadline plus a little. Never touches the system under test; the only thing sent
-// is the canary alert.
+// Blocks, at most until the deadline plus a little. Never touches the system under test; the only
+// thing sent is the canary alert.
 PreflightResult RunPreflight(const PreflightInput& input, const Clock& clock,
                              std::stop_token stop = {});
 

@@ -14,8 +14,8 @@ namespace firedrill {
 // Servers that did not answer, or are not named in the site file.
 void CheckServers(const v1::Experiment& experiment, const v1::SiteSpec& site,
                   const AlertingSnapshot& snapshot, std::vector<v1::Finding>& findings);
-// The rules: there, healthy, able to fire in time, with something to read, and quiet now. `plan` has the
-// arithmetic that was possible when it was made; nothing of it is said again.
+// The rules: there, healthy, able to fire in time, with something to read, and quiet now. `plan`
+// has the arithmetic that was possible when it was made; nothing of it is said again.
 void CheckRules(const v1::Experiment& experiment, const v1::SiteSpec& site, const v1::Plan& plan,
                 const AlertingSnapshot& snapshot, std::vector<v1::Finding>& findings);
 // The way from Prometheus to our webhook: silences, routes, receivers, groups that are still alive.

@@ -37,8 +37,8 @@ bool Reaches(const std::vector<RouteHit>& hits, const std::string& receiver) {
                      [&](const RouteHit& hit) { return hit.receiver == receiver; });
 }
 
-// Whether an address in a receiver's webhook_config is ours. One that is not on loopback leads through a proxy
-// that we cannot see: then the path decides.
+// Whether an address in a receiver's webhook_config is ours. One that is not on loopback leads
+// through a proxy that we cannot see: then the path decides.
 bool IsOurUrl(const std::string& url, const Address& listen, const std::string& path) {
   const absl::StatusOr<Address> there = ParseUrl(url);
   if (!there.ok()) return false;
@@ -102,9 +102,9 @@ class DeliveryChecks {
       if (!possible || silence.matchers.empty()) continue;
       std::vector<std::string> texts;
       for (const Matcher& matcher : silence.matchers) texts.push_back(MatcherText(matcher));
-      const std::string what =
-          absl::StrCat("the silence ", silence.id, " of ", silence.created_by, " (",
-                       absl::StrJoin(texts, ", "), ") until ", firedrill::FormatTime(silence.ends_at));
+      const std::string what = absl::StrCat("the silence ", silence.id, " of ", silence.created_by,
+                                            " (", absl::StrJoin(texts, ", "), ") until ",
+                                            firedrill::FormatTime(silence.ends_at));
       const std::string mend = absl::StrCat("expire it: amtool silence expire ", silence.id,
                                             " --alertmanager.url=", alertmanager.url);
       const absl::Time end = snapshot_.now + FromProto(plan_.longest());
@@ -113,7 +113,8 @@ class DeliveryChecks {
             absl::StrCat(what, " may cover ", expectation_->alert()), mend);
       } else if (silence.state == "active" || silence.starts_at <= end) {
         Add(Finding::KIND_DEFECT, "silenced",
-            absl::StrCat(expectation_->alert(), " is silenced: ", what, " keeps it from everybody"), mend);
+            absl::StrCat(expectation_->alert(), " is silenced: ", what, " keeps it from everybody"),
+            mend);
       } else {
         Add(Finding::KIND_NOTE, "silenced-later",
             absl::StrCat(expectation_->alert(), " will be silenced: ", what), mend);
@@ -127,8 +128,8 @@ class DeliveryChecks {
     for (const AlertmanagerAlert& alert : alertmanager.alerts) {
       if (alert.name != expectation_->alert() || !MatchesAll(matchers, alert.labels)) continue;
       Add(Finding::KIND_CIRCUMSTANCE, "live-group",
-          absl::StrCat("Alertmanager at ", alertmanager.url, " holds ", alert.name, " already, since ",
-                       firedrill::FormatTime(alert.starts_at)),
+          absl::StrCat("Alertmanager at ", alertmanager.url, " holds ", alert.name,
+                       " already, since ", firedrill::FormatTime(alert.starts_at)),
           "wait until it is resolved there; `amtool alert` shows it");
     }
     const auto last = snapshot_.last_firing.find(expectation_->name());
@@ -142,12 +143,14 @@ class DeliveryChecks {
       const absl::Duration left = last->second + memory - snapshot_.now;
       if (left <= absl::ZeroDuration()) continue;
       Add(Finding::KIND_CIRCUMSTANCE, "live-group",
-          absl::StrCat(expectation_->alert(), " fired until ",
-                       firedrill::FormatDuration(absl::Ceil(snapshot_.now - last->second, absl::Seconds(1))),
-                       " ago, and Alertmanager remembers its group (group_interval ",
-                       firedrill::FormatDuration(hit.group_interval),
-                       "): fired again now, it would be notified late or never"),
-          absl::StrCat("wait ", firedrill::FormatDuration(absl::Ceil(left, absl::Seconds(1))), ", then try again"));
+          absl::StrCat(
+              expectation_->alert(), " fired until ",
+              firedrill::FormatDuration(absl::Ceil(snapshot_.now - last->second, absl::Seconds(1))),
+              " ago, and Alertmanager remembers its group (group_interval ",
+              firedrill::FormatDuration(hit.group_interval),
+              "): fired again now, it would be notified late or never"),
+          absl::StrCat("wait ", firedrill::FormatDuration(absl::Ceil(left, absl::Seconds(1))),
+                       ", then try again"));
     }
   }
 
@@ -175,8 +178,10 @@ class DeliveryChecks {
                      ReceiversText(route.decision.hits.empty() ? route.decision.possible
                                                                : route.decision.hits),
                      ", not to ", receiver),
-        absl::StrCat("add a route to ", receiver, " for these labels, or correct the rule's labels; try: "
-                     "amtool config routes test --alertmanager.url=", alertmanager.url));
+        absl::StrCat("add a route to ", receiver,
+                     " for these labels, or correct the rule's labels; try: "
+                     "amtool config routes test --alertmanager.url=",
+                     alertmanager.url));
   }
 
   void Receiver(const AlertmanagerLook& alertmanager) {
@@ -211,7 +216,8 @@ class DeliveryChecks {
     }
     Add(Finding::KIND_DEFECT, "receiver-not-wired",
         absl::StrCat("the receiver ", name, " of Alertmanager at ", alertmanager.url, " has ",
-                     urls.empty() ? std::string("no webhook") : absl::StrCat("the webhooks ", JoinWords(urls)),
+                     urls.empty() ? std::string("no webhook")
+                                  : absl::StrCat("the webhooks ", JoinWords(urls)),
                      ", none of which is http://", site_.webhook().listen(), ours->path()),
         absl::StrCat("add to the receiver ", name, ": webhook_configs: [{url: 'http://",
                      site_.webhook().listen(), ours->path(), "'}]"));
@@ -233,10 +239,10 @@ void CheckDelivery(const v1::Experiment& experiment, const v1::SiteSpec& site, c
     if (expectation.has_notification()) {
       const std::string& receiver = expectation.notification().receiver();
       if (site.alertmanagers().empty()) {
-        findings.push_back(MakeFinding(
-            Finding::KIND_CIRCUMSTANCE, "no-alertmanager", expectation.name(),
-            "a notification is expected, and the site file names no Alertmanager",
-            "add `alertmanagers: [{url: ...}]` to the site file"));
+        findings.push_back(
+            MakeFinding(Finding::KIND_CIRCUMSTANCE, "no-alertmanager", expectation.name(),
+                        "a notification is expected, and the site file names no Alertmanager",
+                        "add `alertmanagers: [{url: ...}]` to the site file"));
       }
       const auto& receivers = site.webhook().receivers();
       if (std::none_of(receivers.begin(), receivers.end(),

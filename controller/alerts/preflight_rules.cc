@@ -47,10 +47,14 @@ class RuleChecks {
   }
   static std::string Why(const NamedAlert& named) {
     switch (named.role) {
-      case AlertRole::kExpected: return "it can never fire";
-      case AlertRole::kBefore: return "that it does not fire first would prove nothing";
-      case AlertRole::kForbidden: return "that it does not fire would prove nothing";
-      case AlertRole::kTolerated: break;
+      case AlertRole::kExpected:
+        return "it can never fire";
+      case AlertRole::kBefore:
+        return "that it does not fire first would prove nothing";
+      case AlertRole::kForbidden:
+        return "that it does not fire would prove nothing";
+      case AlertRole::kTolerated:
+        break;
     }
     return "it will not fire";
   }
@@ -60,19 +64,20 @@ class RuleChecks {
     for (const AlertingRule& rule : snapshot_.rules) names.push_back(rule.name);
     const std::string nearest = NearestOf(named.alert, names);
     Add(Worst(named), "rule-missing", named,
-        absl::StrCat("Prometheus at ", snapshot_.prometheus_url, " has no alerting rule ", named.alert,
-                     ": ", Why(named)),
-        nearest.empty() ? absl::StrCat("load a rule ", named.alert, " (rule_files), or correct the name")
-                        : absl::StrCat("did you mean ", nearest, "? Otherwise load the rule"));
+        absl::StrCat("Prometheus at ", snapshot_.prometheus_url, " has no alerting rule ",
+                     named.alert, ": ", Why(named)),
+        nearest.empty()
+            ? absl::StrCat("load a rule ", named.alert, " (rule_files), or correct the name")
+            : absl::StrCat("did you mean ", nearest, "? Otherwise load the rule"));
   }
 
   void Contradicts(const NamedAlert& named, const AlertingRule& rule) {
     std::vector<std::string> labels;
-    for (const auto& [name, value] : rule.labels) labels.push_back(absl::StrCat(name, "=\"", value, "\""));
+    for (const auto& [name, value] : rule.labels)
+      labels.push_back(absl::StrCat(name, "=\"", value, "\""));
     Add(Finding::KIND_DEFECT, "matchers-contradict", named,
         absl::StrCat("the rule ", named.alert, " has the labels {", absl::StrJoin(labels, ", "),
-                     "}, which never match ",
-                     absl::StrJoin(named.expectation->matchers(), ", ")),
+                     "}, which never match ", absl::StrJoin(named.expectation->matchers(), ", ")),
         "correct the rule's labels, or the expectation's matchers");
   }
 
@@ -82,7 +87,8 @@ class RuleChecks {
       if (rule->health == "unknown") {
         Add(Finding::KIND_CIRCUMSTANCE, "rule-not-evaluated", named,
             absl::StrCat("the rule ", rule->name, " has not been evaluated yet"),
-            absl::StrCat("wait for an evaluation: one every ", firedrill::FormatDuration(rule->interval)));
+            absl::StrCat("wait for an evaluation: one every ",
+                         firedrill::FormatDuration(rule->interval)));
         continue;
       }
       Add(Worst(named), "rule-unhealthy", named,
@@ -108,10 +114,10 @@ class RuleChecks {
     }
     if (best <= limit) return;
     Add(Finding::KIND_DEFECT, "cannot-fire-in-time", named,
-        absl::StrCat(rule->name, " fires ", firedrill::FormatDuration(best), " after its cause at the earliest: ",
-                     firedrill::FormatDuration(rule->hold), " `for`, evaluated every ",
-                     firedrill::FormatDuration(rule->interval), "; the limit is ",
-                     firedrill::FormatDuration(limit)),
+        absl::StrCat(rule->name, " fires ", firedrill::FormatDuration(best),
+                     " after its cause at the earliest: ", firedrill::FormatDuration(rule->hold),
+                     " `for`, evaluated every ", firedrill::FormatDuration(rule->interval),
+                     "; the limit is ", firedrill::FormatDuration(limit)),
         "shorten the rule's `for` or its group's interval, or raise firingWithin");
   }
 
@@ -124,7 +130,8 @@ class RuleChecks {
         Add(Worst(named), "selector-empty", named,
             absl::StrCat("the rule ", rule->name, " reads ", absl::StrJoin(presence.blind, " and "),
                          ", and Prometheus has no such series: ", Why(named), DownTargets()),
-            "look whether the exporter is scraped (Prometheus' page /targets) and still sees what it "
+            "look whether the exporter is scraped (Prometheus' page /targets) and still sees what "
+            "it "
             "exports, or correct the rule's expression");
       }
       if (!presence.empty.empty()) {
@@ -162,9 +169,11 @@ class RuleChecks {
         const bool fires = alert.state == v1::ALERT_STATE_FIRING;
         const auto instance = labels.find("instance");
         Add(Finding::KIND_CIRCUMSTANCE, fires ? "already-firing" : "already-pending", named,
-            absl::StrCat(rule->name, instance == labels.end() ? "" : absl::StrCat(" of ", instance->second),
+            absl::StrCat(rule->name,
+                         instance == labels.end() ? "" : absl::StrCat(" of ", instance->second),
                          fires ? " is firing already, active for " : " is pending already, for ",
-                         firedrill::FormatDuration(absl::Floor(snapshot_.now - alert.active_at, absl::Seconds(1))),
+                         firedrill::FormatDuration(
+                             absl::Floor(snapshot_.now - alert.active_at, absl::Seconds(1))),
                          ": what it does next is not this run's doing"),
             "wait until it is inactive, or mend its cause");
         return;  // One instance is enough to know.
@@ -232,12 +241,12 @@ void CheckServers(const v1::Experiment& experiment, const v1::SiteSpec& site,
                                      "add `prometheus: {url: ...}` to the site file"));
     }
   } else if (!snapshot.prometheus.ok()) {
-    findings.push_back(MakeFinding(
-        Finding::KIND_CIRCUMSTANCE, "monitor-unreachable", snapshot.prometheus_url,
-        absl::StrCat("Prometheus at ", snapshot.prometheus_url, " cannot be asked: ",
-                     std::string(snapshot.prometheus.message())),
-        absl::StrCat("start it, or correct prometheus.url in the site file; try: curl ",
-                     snapshot.prometheus_url, "/api/v1/rules")));
+    findings.push_back(
+        MakeFinding(Finding::KIND_CIRCUMSTANCE, "monitor-unreachable", snapshot.prometheus_url,
+                    absl::StrCat("Prometheus at ", snapshot.prometheus_url,
+                                 " cannot be asked: ", std::string(snapshot.prometheus.message())),
+                    absl::StrCat("start it, or correct prometheus.url in the site file; try: curl ",
+                                 snapshot.prometheus_url, "/api/v1/rules")));
   }
   size_t answering = 0;
   for (const AlertmanagerLook& look : snapshot.alertmanagers) answering += look.status.ok() ? 1 : 0;
@@ -246,15 +255,16 @@ void CheckServers(const v1::Experiment& experiment, const v1::SiteSpec& site,
     findings.push_back(MakeFinding(
         answering > 0 ? Finding::KIND_NOTE : Finding::KIND_CIRCUMSTANCE,
         answering > 0 ? "alertmanager-unreachable" : "monitor-unreachable", look.url,
-        absl::StrCat("Alertmanager at ", look.url, " cannot be asked: ",
-                     std::string(look.status.message())),
+        absl::StrCat("Alertmanager at ", look.url,
+                     " cannot be asked: ", std::string(look.status.message())),
         absl::StrCat("start it, or correct `alertmanagers` in the site file; try: curl ", look.url,
                      "/api/v2/status")));
   }
   if (snapshot.unfinished) {
-    findings.push_back(MakeFinding(Finding::KIND_CIRCUMSTANCE, "not-finished", "preflight",
-                                   "the monitoring answers so slowly that not everything could be asked",
-                                   "look at the load of Prometheus and Alertmanager, then try again"));
+    findings.push_back(
+        MakeFinding(Finding::KIND_CIRCUMSTANCE, "not-finished", "preflight",
+                    "the monitoring answers so slowly that not everything could be asked",
+                    "look at the load of Prometheus and Alertmanager, then try again"));
   }
 }
 

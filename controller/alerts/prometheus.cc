@@ -16,8 +16,8 @@ using Json = nlohmann::json;
 // `data` of an answer, or Prometheus' own words.
 absl::StatusOr<const Json*> Data(const Json& json) {
   if (json.at("status") == "success") return &json.at("data");
-  return absl::UnavailableError(absl::StrCat("Prometheus: ", json.value("errorType", ""), ": ",
-                                             json.value("error", "")));
+  return absl::UnavailableError(
+      absl::StrCat("Prometheus: ", json.value("errorType", ""), ": ", json.value("error", "")));
 }
 
 absl::StatusOr<PrometheusAlert> ReadAlert(const Json& json) {
@@ -55,20 +55,19 @@ absl::StatusOr<AlertingRule> ReadRule(const Json& json, const Json& group) {
 }  // namespace
 
 absl::StatusOr<std::vector<AlertingRule>> ParseRules(absl::string_view text) {
-  return ReadJson(
-      text, "Prometheus' list of rules",
-      [](const Json& json) -> absl::StatusOr<std::vector<AlertingRule>> {
-        ASSIGN_OR_RETURN(const Json* data, Data(json));
-        std::vector<AlertingRule> rules;
-        for (const Json& group : data->at("groups")) {
-          for (const Json& element : group.at("rules")) {
-            if (element.value("type", "") != "alerting") continue;
-            ASSIGN_OR_RETURN(AlertingRule rule, ReadRule(element, group));
-            rules.push_back(std::move(rule));
-          }
-        }
-        return rules;
-      });
+  return ReadJson(text, "Prometheus' list of rules",
+                  [](const Json& json) -> absl::StatusOr<std::vector<AlertingRule>> {
+                    ASSIGN_OR_RETURN(const Json* data, Data(json));
+                    std::vector<AlertingRule> rules;
+                    for (const Json& group : data->at("groups")) {
+                      for (const Json& element : group.at("rules")) {
+                        if (element.value("type", "") != "alerting") continue;
+                        ASSIGN_OR_RETURN(AlertingRule rule, ReadRule(element, group));
+                        rules.push_back(std::move(rule));
+                      }
+                    }
+                    return rules;
+                  });
 }
 
 absl::StatusOr<std::vector<PrometheusAlert>> ParsePrometheusAlerts(absl::string_view text) {
@@ -122,7 +121,8 @@ absl::StatusOr<Labels> ParseExternalLabels(absl::string_view text) {
                       const YAML::Node config = YAML::Load(data->at("yaml").get<std::string>());
                       Labels labels;
                       const YAML::Node global = config["global"];
-                      if (!global.IsDefined() || !global["external_labels"].IsDefined()) return labels;
+                      if (!global.IsDefined() || !global["external_labels"].IsDefined())
+                        return labels;
                       for (const auto& label : global["external_labels"]) {
                         labels[label.first.as<std::string>()] = label.second.as<std::string>();
                       }
@@ -181,7 +181,7 @@ absl::StatusOr<std::string> PrometheusClient::BuildVersion() const {
 }
 
 absl::StatusOr<PrometheusAnswer> PrometheusClient::Query(absl::string_view query,
-                                                          std::optional<absl::Time> at) const {
+                                                         std::optional<absl::Time> at) const {
   return api_.Query(query, deadline_, stop_, at);
 }
 

@@ -57,7 +57,8 @@ struct ClockOffset {
   absl::Duration error;
 };
 
-// Pure: the answers of /api/v1/rules, /alerts, /targets, /alertmanagers, /status/config, /status/buildinfo.
+// Pure: the answers of /api/v1/rules, /alerts, /targets, /alertmanagers, /status/config,
+// /status/buildinfo.
 absl::StatusOr<std::vector<AlertingRule>> ParseRules(absl::string_view json);
 absl::StatusOr<std::vector<PrometheusAlert>> ParsePrometheusAlerts(absl::string_view json);
 absl::StatusOr<std::vector<ScrapeTarget>> ParseTargets(absl::string_view json);

@@ -21,8 +21,8 @@ namespace {
 constexpr int kDeepest = 64;
 
 std::string Quoted(const std::string& value) {
-  return absl::StrCat("\"", absl::StrReplaceAll(value, {{"\\", "\\\\"}, {"\"", "\\\""}, {"\n", "\\n"}}),
-                      "\"");
+  return absl::StrCat(
+      "\"", absl::StrReplaceAll(value, {{"\\", "\\\\"}, {"\"", "\\\""}, {"\n", "\\n"}}), "\"");
 }
 
 // Alertmanager also takes values without quotes: severity=page, severity=~page|ticket.
@@ -33,15 +33,15 @@ std::string WithQuotes(const std::string& text) {
   const std::string rest(
       value == std::string::npos ? "" : absl::StripAsciiWhitespace(text.substr(value)));
   if (absl::StartsWith(rest, "\"")) return text;
-  const std::string head =
-      text.substr(0, value == std::string::npos ? text.size() : value);
+  const std::string head = text.substr(0, value == std::string::npos ? text.size() : value);
   return absl::StrCat(absl::StripAsciiWhitespace(head), Quoted(rest));
 }
 
 // One entry of `matchers` may hold several, in braces and with commas.
 std::vector<std::string> SplitMatchers(std::string text) {
   text = std::string(absl::StripAsciiWhitespace(text));
-  if (absl::StartsWith(text, "{") && absl::EndsWith(text, "}")) text = text.substr(1, text.size() - 2);
+  if (absl::StartsWith(text, "{") && absl::EndsWith(text, "}"))
+    text = text.substr(1, text.size() - 2);
   std::vector<std::string> parts(1);
   bool quoted = false;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -65,15 +65,16 @@ std::vector<std::string> SplitMatchers(std::string text) {
 absl::Status AddMatchers(const YAML::Node& node, Route& route) {
   std::vector<std::string> texts;
   for (const auto& pair : node["match"]) {
-    texts.push_back(absl::StrCat(pair.first.as<std::string>(), "=",
-                                 Quoted(pair.second.as<std::string>())));
+    texts.push_back(
+        absl::StrCat(pair.first.as<std::string>(), "=", Quoted(pair.second.as<std::string>())));
   }
   for (const auto& pair : node["match_re"]) {
-    texts.push_back(absl::StrCat(pair.first.as<std::string>(), "=~",
-                                 Quoted(pair.second.as<std::string>())));
+    texts.push_back(
+        absl::StrCat(pair.first.as<std::string>(), "=~", Quoted(pair.second.as<std::string>())));
   }
   for (const auto& entry : node["matchers"]) {
-    for (std::string& text : SplitMatchers(entry.as<std::string>())) texts.push_back(std::move(text));
+    for (std::string& text : SplitMatchers(entry.as<std::string>()))
+      texts.push_back(std::move(text));
   }
   for (const std::string& text : texts) {
     absl::StatusOr<Matcher> matcher = ParseMatcher(text);
@@ -114,7 +115,8 @@ absl::StatusOr<Route> ReadRoute(const YAML::Node& node, Route route, int depth) 
   route.routes.clear();
   route.goes_on = node["continue"].IsDefined() && node["continue"].as<bool>();
   if (node["receiver"].IsDefined()) route.receiver = node["receiver"].as<std::string>();
-  if (node["group_by"].IsDefined()) route.group_by = node["group_by"].as<std::vector<std::string>>();
+  if (node["group_by"].IsDefined())
+    route.group_by = node["group_by"].as<std::vector<std::string>>();
   RETURN_IF_ERROR(ReadInterval(node, "group_wait", &route.group_wait));
   RETURN_IF_ERROR(ReadInterval(node, "group_interval", &route.group_interval));
   RETURN_IF_ERROR(ReadInterval(node, "repeat_interval", &route.repeat_interval));
@@ -196,8 +198,8 @@ absl::StatusOr<AlertmanagerConfig> ParseAlertmanagerConfig(absl::string_view yam
     for (const YAML::Node& receiver : config["receivers"]) {
       auto& webhooks = read.receivers[receiver["name"].as<std::string>()];
       for (const YAML::Node& webhook : receiver["webhook_configs"]) {
-        webhooks.push_back({webhook["url"].as<std::string>(""),
-                            webhook["send_resolved"].as<bool>(true)});
+        webhooks.push_back(
+            {webhook["url"].as<std::string>(""), webhook["send_resolved"].as<bool>(true)});
       }
     }
     return read;

@@ -61,8 +61,8 @@ struct RouteDecision {
   std::vector<RouteHit> possible;
 };
 
-// Where an alert with the labels `known` goes. `open` are labels that it may have besides, with values that
-// are not known; every other label it does not have.
+// Where an alert with the labels `known` goes. `open` are labels that it may have besides, with
+// values that are not known; every other label it does not have.
 RouteDecision DecideRoutes(const Route& root, const Labels& known,
                            const std::set<std::string>& open = {});
 

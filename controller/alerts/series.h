@@ -1,5 +1,5 @@
-// Whether the series that a rule reads are there. A rule can be healthy and unable to fire, because what it
-// reads does not exist; and an alert can end because nobody measures any more.
+// Whether the series that a rule reads are there. A rule can be healthy and unable to fire, because
+// what it reads does not exist; and an alert can end because nobody measures any more.
 #pragma once
 
 #include <optional>
@@ -23,8 +23,8 @@ struct SeriesPresence {
   bool present() const { return blind.empty(); }
 };
 
-// Asks for each selector of `query`, now or as of `at` by Prometheus' clock. `target_labels`: the names of the
-// labels that scrape targets have.
+// Asks for each selector of `query`, now or as of `at` by Prometheus' clock. `target_labels`: the
+// names of the labels that scrape targets have.
 absl::StatusOr<SeriesPresence> LookForSeries(const PrometheusClient& prometheus,
                                              absl::string_view query,
                                              const std::set<std::string>& target_labels,

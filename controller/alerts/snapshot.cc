@@ -110,7 +110,8 @@ class Look {
     return found;
   }
 
-  // Series of recording rules and of exporters that set their own labels belong to no target: unknown.
+  // Series of recording rules and of exporters that set their own labels belong to no target:
+  // unknown.
   void AddScrape(const Labels& source, std::optional<absl::Duration>& scrape) const {
     const auto same = [&](const ScrapeTarget& target, const char* name) {
       const auto a = target.labels.find(name);
@@ -131,20 +132,22 @@ class Look {
       for (const AlertingRule* rule : snapshot_.RulesOf(expectation.alert())) {
         const AlertRoute route = RouteOf(snapshot_, alertmanager, *rule, expectation);
         for (const RouteHit& hit : route.decision.hits) back = std::max(back, hit.group_interval);
-        for (const RouteHit& hit : route.decision.possible) back = std::max(back, hit.group_interval);
+        for (const RouteHit& hit : route.decision.possible)
+          back = std::max(back, hit.group_interval);
       }
     }
     if (back <= absl::ZeroDuration()) return absl::OkStatus();
     back += absl::Seconds(60);
     const int64_t range = absl::ToInt64Seconds(back);
-    std::vector<std::string> matchers = {
-        absl::StrCat("alertname=\"", expectation.alert(), "\""), "alertstate=\"firing\""};
+    std::vector<std::string> matchers = {absl::StrCat("alertname=\"", expectation.alert(), "\""),
+                                         "alertstate=\"firing\""};
     for (const Matcher& matcher : MatchersOf(expectation)) {
-      if (snapshot_.external_labels.count(matcher.label) == 0) matchers.push_back(MatcherText(matcher));
+      if (snapshot_.external_labels.count(matcher.label) == 0)
+        matchers.push_back(MatcherText(matcher));
     }
     const std::string query =
-        absl::StrCat("max(max_over_time(timestamp(ALERTS{", absl::StrJoin(matchers, ","), "})[", range,
-                     "s:", std::max<int64_t>(1, range / 400), "s]))");
+        absl::StrCat("max(max_over_time(timestamp(ALERTS{", absl::StrJoin(matchers, ","), "})[",
+                     range, "s:", std::max<int64_t>(1, range / 400), "s]))");
     ASSIGN_OR_RETURN(const PrometheusAnswer answer, client.Query(query));
     if (answer.series.size() == 1 && !std::isnan(answer.series[0].value)) {
       snapshot_.last_firing[expectation.name()] =

@@ -1,4 +1,5 @@
-// One look at everything that preflight judges: gathered first, judged afterwards, so that judging is pure.
+// One look at everything that preflight judges: gathered first, judged afterwards, so that judging
+// is pure.
 #pragma once
 
 #include <map>
@@ -63,7 +64,8 @@ struct AlertingSnapshot {
     std::optional<absl::Duration> scrape;
   };
   std::map<std::string, Series> series;
-  // By expectation: the last evaluation in which its alert fired, looking back over its group_interval.
+  // By expectation: the last evaluation in which its alert fired, looking back over its
+  // group_interval.
   std::map<std::string, absl::Time> last_firing;
 
   std::vector<AlertmanagerLook> alertmanagers;
@@ -77,8 +79,8 @@ struct AlertingSnapshot {
 AlertingSnapshot LookAtAlerting(const v1::Experiment& experiment, const v1::SiteSpec& site,
                                 absl::Duration deadline, const Clock& clock, std::stop_token stop);
 
-// Where the alert of a rule goes, as far as its labels are known before it fires: the rule's, the external
-// ones, and those that the expectation's matchers demand.
+// Where the alert of a rule goes, as far as its labels are known before it fires: the rule's, the
+// external ones, and those that the expectation's matchers demand.
 struct AlertRoute {
   Labels known;
   // Labels that it may have besides.

@@ -238,7 +238,8 @@ class Watch final : public AlertWatch {
     }
     for (const std::string& name : seen) {
       if (present.count(name) > 0) continue;
-      gaps.Open(absl::StrCat("gone ", name), now, absl::StrCat("rule ", name, " is not loaded any more"));
+      gaps.Open(absl::StrCat("gone ", name), now,
+                absl::StrCat("rule ", name, " is not loaded any more"));
     }
   }
 
@@ -255,11 +256,10 @@ class Watch final : public AlertWatch {
       TellAlert(source, std::move(transition));
     }
     for (Vanished& old : vanished) Again(source, old);
-    vanished.erase(std::remove_if(vanished.begin(), vanished.end(),
-                                  [](const Vanished& old) {
-                                    return old.ended.transition.alert().empty();
-                                  }),
-                   vanished.end());
+    vanished.erase(
+        std::remove_if(vanished.begin(), vanished.end(),
+                       [](const Vanished& old) { return old.ended.transition.alert().empty(); }),
+        vanished.end());
     for (EndedAlert& ended : changes.ended) {
       if (options_.names.count(ended.transition.alert()) == 0 && ++strangers > kMostStrangers) {
         continue;
@@ -271,8 +271,8 @@ class Watch final : public AlertWatch {
     if (strangers > kMostStrangers) {
       v1::Event event;
       event.mutable_gap()->set_source(source);
-      event.mutable_gap()->set_reason(
-          absl::StrCat(strangers - kMostStrangers, " changes of other alerts at once are not told"));
+      event.mutable_gap()->set_reason(absl::StrCat(
+          strangers - kMostStrangers, " changes of other alerts at once are not told"));
       *event.mutable_gap()->mutable_from() = ToProto(clock_.Now());
       *event.mutable_gap()->mutable_to() = event.gap().from();
       Tell(source, std::move(event));
@@ -302,8 +302,8 @@ class Watch final : public AlertWatch {
     }
     if (!evaluated.has_value()) return;
     old.ended.rule_gone = false;
-    *transition.mutable_evaluated_at() = ToProto(
-        transition.source() == v1::ALERT_SOURCE_PROMETHEUS ? *evaluated : clock_.Now());
+    *transition.mutable_evaluated_at() =
+        ToProto(transition.source() == v1::ALERT_SOURCE_PROMETHEUS ? *evaluated : clock_.Now());
     *transition.mutable_ends_at() = transition.evaluated_at();
     if (!SeriesPresent(old.ended)) {
       old.back_since.reset();
@@ -324,8 +324,8 @@ class Watch final : public AlertWatch {
     return found;
   }
 
-  // Whether some rule of this name found its series in the evaluation in which the alert ended. False where
-  // nobody can say.
+  // Whether some rule of this name found its series in the evaluation in which the alert ended.
+  // False where nobody can say.
   bool SeriesPresent(const EndedAlert& ended) {
     if (!prometheus_.has_value()) return false;
     std::set<std::string> target_labels;

@@ -22,18 +22,20 @@ struct AlertWatchOptions {
   // An answer later than this is no answer.
   absl::Duration deadline = absl::Seconds(2);
   absl::Duration clock_interval = absl::Seconds(10);
-  // Alerts whose rules must stay there and be evaluated: expected, forbidden, `before`. Changes are told
-  // of every alert, whatever its name.
+  // Alerts whose rules must stay there and be evaluated: expected, forbidden, `before`. Changes are
+  // told of every alert, whatever its name.
   std::set<std::string> names;
 };
 
 // Emits
-//  - `alert` of sources "prometheus" (PENDING, FIRING, INACTIVE, UNKNOWN) and "alertmanager/<n>" (FIRING,
-//    RESOLVED, UNKNOWN; n from 0, as in the site file). Alerts active at the first look are told at once.
-//    UNKNOWN: it ended, and its rule's selector returns no data (or nobody could look).
-//    evaluated_at of Prometheus' transitions is the time of the evaluation itself, equal for two rules of one
-//    group in one evaluation; FIRING has the same instant as Alertmanager's startsAt.
-//  - `gap` when a source does not answer, or a rule of interest is not evaluated for three intervals, or is
+//  - `alert` of sources "prometheus" (PENDING, FIRING, INACTIVE, UNKNOWN) and "alertmanager/<n>"
+//  (FIRING,
+//    RESOLVED, UNKNOWN; n from 0, as in the site file). Alerts active at the first look are told at
+//    once. UNKNOWN: it ended, and its rule's selector returns no data (or nobody could look).
+//    evaluated_at of Prometheus' transitions is the time of the evaluation itself, equal for two
+//    rules of one group in one evaluation; FIRING has the same instant as Alertmanager's startsAt.
+//  - `gap` when a source does not answer, or a rule of interest is not evaluated for three
+//  intervals, or is
 //    gone; once when it begins (without `to`), once when it ends.
 //  - `clock` of "prometheus", at the start and every clock_interval.
 // Each with source, source_time (where the source said one), clock_offset and clock_error set.
@@ -42,8 +44,8 @@ class AlertWatch {
   // Called on the watch's threads, one at a time.
   using Sink = std::function<void(v1::Event)>;
 
-  // Fails only where a token cannot be read. A site without Prometheus and Alertmanager is watched too:
-  // nothing is told.
+  // Fails only where a token cannot be read. A site without Prometheus and Alertmanager is watched
+  // too: nothing is told.
   static absl::StatusOr<std::unique_ptr<AlertWatch>> Start(const AlertWatchOptions& options,
                                                            const Clock& clock, Sink sink);
   // Ends what is under way and waits: nothing is told afterwards.

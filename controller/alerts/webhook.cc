@@ -1,5 +1,5 @@
-// The HTTP side of our receiver, over Boost.Beast: everything runs on one thread. Each connection carries one
-// request, so that Alertmanager never meets a connection that we are just closing.
+// The HTTP side of our receiver, over Boost.Beast: everything runs on one thread. Each connection
+// carries one request, so that Alertmanager never meets a connection that we are just closing.
 #include "controller/alerts/webhook.h"
 
 #include <fcntl.h>
@@ -70,9 +70,10 @@ class WebhookServer::Impl {
     absl::StatusOr<Address> where = ParseListenAddress(text);
     if (!where.ok()) return Annotate(where.status(), absl::StrCat("webhook.listen: ", text));
     if (!IsLoopback(*where)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "webhook.listen: ", text, " is not on loopback, and the receiver speaks no TLS; listen on "
-          "127.0.0.1 and put a reverse proxy with TLS in front of it"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("webhook.listen: ", text,
+                       " is not on loopback, and the receiver speaks no TLS; listen on "
+                       "127.0.0.1 and put a reverse proxy with TLS in front of it"));
     }
     boost::system::error_code error;
     const auto address =
@@ -86,8 +87,10 @@ class WebhookServer::Impl {
     if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
     if (error == boost::system::errc::address_in_use) {
       return absl::AlreadyExistsError(absl::StrCat(
-          "webhook.listen: ", text, " is taken: somebody listens there already. Is another run or "
-          "controller under way? `ss -ltnp 'sport = :", where->port,
+          "webhook.listen: ", text,
+          " is taken: somebody listens there already. Is another run or "
+          "controller under way? `ss -ltnp 'sport = :",
+          where->port,
           "'` says who; end it, or choose another port in the site file and in Alertmanager's "
           "webhook_configs"));
     }
@@ -118,10 +121,9 @@ class WebhookServer::Impl {
 
     void Read() {
       stream.expires_after(kPatience);
-      http::async_read(stream, buffer, parser,
-                       [self = shared_from_this()](beast::error_code error, size_t) {
-                         self->Answer(error);
-                       });
+      http::async_read(
+          stream, buffer, parser,
+          [self = shared_from_this()](beast::error_code error, size_t) { self->Answer(error); });
     }
 
     void Answer(beast::error_code error) {

@@ -1,4 +1,5 @@
-// Our own receiver: a second webhook_config inside each receiver of Alertmanager that is to be proven.
+// Our own receiver: a second webhook_config inside each receiver of Alertmanager that is to be
+// proven.
 #pragma once
 
 #include <cstdint>
@@ -41,25 +42,27 @@ struct WebhookDelivery {
 absl::StatusOr<std::vector<WebhookDelivery>> ParseWebhookPayload(absl::string_view json,
                                                                  absl::Time received_at);
 
-// Source "webhook/<receiver>", body `alert` (firing or resolved); the rest of the event is the caller's.
+// Source "webhook/<receiver>", body `alert` (firing or resolved); the rest of the event is the
+// caller's.
 v1::Event DeliveryEvent(const WebhookDelivery& delivery);
 
 // The label that canary alerts carry, with the run as its value.
 inline constexpr char kCanaryLabel[] = "firedrill_canary";
 bool IsCanary(const WebhookDelivery& delivery);
 
-// Listens on `webhook.listen`, which must be on loopback, with one thread of its own. Answers 200 to a POST
-// of a payload on a receiver's path with its bearer token; 401, 404, 405, 413 (over 1 MiB), 400 otherwise;
-// at most 64 connections, each at most 10 s for a request.
+// Listens on `webhook.listen`, which must be on loopback, with one thread of its own. Answers 200
+// to a POST of a payload on a receiver's path with its bearer token; 401, 404, 405, 413 (over 1
+// MiB), 400 otherwise; at most 64 connections, each at most 10 s for a request.
 class WebhookServer {
  public:
-  // Called on the server's thread, once for each alert of a payload, repetitions included: the same alert
-  // comes again whenever its group changes, so drop what (receiver, fingerprint, starts_at, status) names
-  // already. The answer is sent afterwards; false answers 503, and Alertmanager sends the payload again.
+  // Called on the server's thread, once for each alert of a payload, repetitions included: the same
+  // alert comes again whenever its group changes, so drop what (receiver, fingerprint, starts_at,
+  // status) names already. The answer is sent afterwards; false answers 503, and Alertmanager sends
+  // the payload again.
   using Sink = std::function<bool(const WebhookDelivery&)>;
 
-  // INVALID_ARGUMENT for an address that is not on loopback, ALREADY_EXISTS where someone listens there;
-  // the message names the address and says what to do. Port 0 takes a free one.
+  // INVALID_ARGUMENT for an address that is not on loopback, ALREADY_EXISTS where someone listens
+  // there; the message names the address and says what to do. Port 0 takes a free one.
   static absl::StatusOr<std::unique_ptr<WebhookServer>> Start(const v1::Webhook& webhook,
                                                               const Clock& clock, Sink sink);
   // Closes all connections and waits for the thread: the sink is not called afterwards.

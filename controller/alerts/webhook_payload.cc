@@ -20,34 +20,33 @@ constexpr size_t kMostCanaries = 1000;
 
 absl::StatusOr<std::vector<WebhookDelivery>> ParseWebhookPayload(absl::string_view text,
                                                                  absl::Time received_at) {
-  return ReadJson(
-      text, "the webhook's payload",
-      [&](const Json& json) -> absl::StatusOr<std::vector<WebhookDelivery>> {
-        const std::string receiver = json.at("receiver").get<std::string>();
-        std::vector<WebhookDelivery> deliveries;
-        for (const Json& element : json.at("alerts")) {
-          if (deliveries.size() >= kMostAlerts) {
-            return absl::ResourceExhaustedError("too many alerts in one payload");
-          }
-          WebhookDelivery delivery;
-          delivery.receiver = receiver;
-          element.at("status").get_to(delivery.status);
-          if (delivery.status != "firing" && delivery.status != "resolved") {
-            return absl::InvalidArgumentError(
-                absl::StrCat("an alert has the unknown status '", delivery.status, "'"));
-          }
-          element.at("labels").get_to(delivery.labels);
-          delivery.fingerprint = element.value("fingerprint", "");
-          delivery.starts_at = ReadTime(element, "startsAt");
-          const absl::Time ends_at = ReadTime(element, "endsAt");
-          if (delivery.status == "resolved" && ends_at != absl::InfinitePast()) {
-            delivery.ends_at = ends_at;
-          }
-          delivery.received_at = received_at;
-          deliveries.push_back(std::move(delivery));
-        }
-        return deliveries;
-      });
+  return ReadJson(text, "the webhook's payload",
+                  [&](const Json& json) -> absl::StatusOr<std::vector<WebhookDelivery>> {
+                    const std::string receiver = json.at("receiver").get<std::string>();
+                    std::vector<WebhookDelivery> deliveries;
+                    for (const Json& element : json.at("alerts")) {
+                      if (deliveries.size() >= kMostAlerts) {
+                        return absl::ResourceExhaustedError("too many alerts in one payload");
+                      }
+                      WebhookDelivery delivery;
+                      delivery.receiver = receiver;
+                      element.at("status").get_to(delivery.status);
+                      if (delivery.status != "firing" && delivery.status != "resolved") {
+                        return absl::InvalidArgumentError(absl::StrCat(
+                            "an alert has the unknown status '", delivery.status, "'"));
+                      }
+                      element.at("labels").get_to(delivery.labels);
+                      delivery.fingerprint = element.value("fingerprint", "");
+                      delivery.starts_at = ReadTime(element, "startsAt");
+                      const absl::Time ends_at = ReadTime(element, "endsAt");
+                      if (delivery.status == "resolved" && ends_at != absl::InfinitePast()) {
+                        delivery.ends_at = ends_at;
+                      }
+                      delivery.received_at = received_at;
+                      deliveries.push_back(std::move(delivery));
+                    }
+                    return deliveries;
+                  });
 }
 
 v1::Event DeliveryEvent(const WebhookDelivery& delivery) {

@@ -92,7 +92,8 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
     const absl::Duration silence = executor_.clock().Boot() - last_beat_;
     const absl::Duration patience = lease_ - std::min(kForTheUndo, lease_ / 10);
     if (silence >= patience && !detached_) {
-      Lose(absl::StrCat("the client that owns the run was silent for ", firedrill::FormatDuration(silence)));
+      Lose(absl::StrCat("the client that owns the run was silent for ",
+                        firedrill::FormatDuration(silence)));
       return;
     }
     if (detached_) return;

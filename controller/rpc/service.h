@@ -26,11 +26,11 @@ class InjectorServiceImpl final : public v1::InjectorService::CallbackService {
 
 class ControllerServiceImpl final : public v1::ControllerService::CallbackService {
  public:
-  // Called on the executor: `owner_changed` whenever an owner's stream has begun (+1) or ended (-1),
-  // `asking_changed` whenever the making of a plan has.
-  ControllerServiceImpl(Executor& executor, Runs& runs, Fleet& fleet, const Store& store,
-                        std::function<void(int)> owner_changed,
-                        std::function<void(int)> asking_changed = [](int) {})
+  // Called on the executor: `owner_changed` whenever an owner's stream has begun (+1) or ended
+  // (-1), `asking_changed` whenever the making of a plan has.
+  ControllerServiceImpl(
+      Executor& executor, Runs& runs, Fleet& fleet, const Store& store,
+      std::function<void(int)> owner_changed, std::function<void(int)> asking_changed = [](int) {})
       : executor_(executor),
         runs_(runs),
         fleet_(fleet),

@@ -1,5 +1,5 @@
-// One bidirectional stream of a server as a Link: reads go to the executor, writes go through a queue, and the
-// stream is finished only when the queue is empty, so that nothing queued is lost.
+// One bidirectional stream of a server as a Link: reads go to the executor, writes go through a
+// queue, and the stream is finished only when the queue is empty, so that nothing queued is lost.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -125,9 +125,8 @@ class ServerStream final : public grpc::ServerBidiReactor<Request, Response> {
       MutexLock lock(out_->mutex_);
       out_->reactor_ = this;
     }
-    executor_.Post([accept = std::move(accept), out = out_, events = events_] {
-      events->to = accept(out);
-    });
+    executor_.Post(
+        [accept = std::move(accept), out = out_, events = events_] { events->to = accept(out); });
     this->StartRead(&request_);
   }
 

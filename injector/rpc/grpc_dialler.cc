@@ -1,5 +1,5 @@
-// One bidirectional stream of a client as a Link: reads go to the executor, writes go through a queue, no
-// lock is held from one reaction to the next, and the reactor goes in OnDone only.
+// One bidirectional stream of a client as a Link: reads go to the executor, writes go through a
+// queue, no lock is held from one reaction to the next, and the reactor goes in OnDone only.
 #include "injector/rpc/grpc_dialler.h"
 
 #include <grpcpp/grpcpp.h>
@@ -67,8 +67,8 @@ class Stream final : public grpc::ClientBidiReactor<v1::ConnectRequest, v1::Conn
     friend class Stream;
     enum class Next { kNothing, kWrite, kWritesDone, kLetGo };
 
-    // Starts the next operation. The hold keeps the reactor alive until kLetGo, which is the last one, and
-    // is begun only while no write is under way.
+    // Starts the next operation. The hold keeps the reactor alive until kLetGo, which is the last
+    // one, and is begun only while no write is under way.
     void Pump() {
       Stream* stream = nullptr;
       const v1::ConnectRequest* message = nullptr;
@@ -181,7 +181,8 @@ class Stream final : public grpc::ClientBidiReactor<v1::ConnectRequest, v1::Conn
   void OnWriteDone(bool ok) override { out_->Written(ok); }
   void OnWritesDoneDone(bool) override { out_->WritesDone(); }
   void OnDone(const grpc::Status& status) override {
-    const absl::Status why(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+    const absl::Status why(static_cast<absl::StatusCode>(status.error_code()),
+                           status.error_message());
     executor_.Post([events = events_, why] {
       if (events->closed) events->closed(why);
     });
@@ -208,7 +209,8 @@ class Stream final : public grpc::ClientBidiReactor<v1::ConnectRequest, v1::Conn
   v1::ConnectResponse response_;
 };
 
-// The stream holds the sending end for itself; the user's handle is another one, whose end is a close.
+// The stream holds the sending end for itself; the user's handle is another one, whose end is a
+// close.
 class Handle final : public Link<v1::ConnectRequest> {
  public:
   explicit Handle(std::shared_ptr<Link<v1::ConnectRequest>> out) : out_(std::move(out)) {}
@@ -224,8 +226,8 @@ class GrpcDialler final : public Dialler {
  public:
   GrpcDialler(Executor& executor, const std::string& address) : executor_(executor) {
     grpc::ChannelArguments arguments;
-    // The session paces the dialling; gRPC's own minutes of back-off would only hide a controller that is
-    // back.
+    // The session paces the dialling; gRPC's own minutes of back-off would only hide a controller
+    // that is back.
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstPauseMs);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kFirstPauseMs);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLongestPauseMs);
@@ -253,14 +255,16 @@ class GrpcDialler final : public Dialler {
 absl::StatusOr<std::unique_ptr<Dialler>> MakeGrpcDialler(Executor& executor,
                                                          const std::string& address) {
   if (!absl::StartsWith(address, "unix:/")) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--controller ", address,
-        ": only a Unix socket (unix:/path) is dialled without TLS, which this version does not have yet"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--controller ", address,
+                     ": only a Unix socket (unix:/path) is dialled without TLS, which this version "
+                     "does not have yet"));
   }
   const absl::string_view path = absl::StripPrefix(address, "unix:");
   if (path.size() > kLongestSocketPath) {
-    return absl::InvalidArgumentError(absl::StrCat("--controller ", address, ": the path of a socket has at most ",
-                                                   kLongestSocketPath, " bytes; use a shorter folder"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--controller ", address, ": the path of a socket has at most ",
+                     kLongestSocketPath, " bytes; use a shorter folder"));
   }
   return std::make_unique<GrpcDialler>(executor, address);
 }

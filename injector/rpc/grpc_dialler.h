@@ -11,8 +11,9 @@
 namespace firedrill {
 
 // `address` is "unix:/path"; events are called on `executor`, which outlives the dialler. The
-// dialler's destructor waits for its streams: drop the links first. A network address is refused: without
-// TLS anybody on the way could order faults.
-absl::StatusOr<std::unique_ptr<Dialler>> MakeGrpcDialler(Executor& executor, const std::string& address);
+// dialler's destructor waits for its streams: drop the links first. A network address is refused:
+// without TLS anybody on the way could order faults.
+absl::StatusOr<std::unique_ptr<Dialler>> MakeGrpcDialler(Executor& executor,
+                                                         const std::string& address);
 
 }  // namespace firedrill

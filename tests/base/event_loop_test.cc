@@ -65,12 +65,14 @@ TEST(EventLoop, BlockingWorkDoesNotHoldUpTheLoop) {
 TEST(EventLoop, StopWaitsForBlockingWork) {
   std::atomic<bool> worked = false;
   EventLoop loop;
-  loop.Block([&] {
-    absl::Time until = absl::Now() + absl::Milliseconds(50);
-    while (absl::Now() < until) {
-    }
-    worked = true;
-  }, nullptr);
+  loop.Block(
+      [&] {
+        absl::Time until = absl::Now() + absl::Milliseconds(50);
+        while (absl::Now() < until) {
+        }
+        worked = true;
+      },
+      nullptr);
   loop.Stop();
   EXPECT_TRUE(worked);
 }

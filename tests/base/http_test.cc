@@ -80,7 +80,8 @@ TEST(Http, AStopEndsItAtOnce) {
     stop.request_stop();
   });
   const absl::Time begin = absl::Now();
-  const auto response = Fetch({.url = server.url(), .deadline = absl::Seconds(5)}, stop.get_token());
+  const auto response =
+      Fetch({.url = server.url(), .deadline = absl::Seconds(5)}, stop.get_token());
   stopper.join();
   EXPECT_EQ(response.status().code(), absl::StatusCode::kCancelled);
   // Without the wake-up it would take libcurl's poll of a second.
@@ -88,8 +89,7 @@ TEST(Http, AStopEndsItAtOnce) {
 }
 
 TEST(Http, NobodyListensIsUnavailable) {
-  const auto response =
-      Fetch({.url = "http://127.0.0.1:" + std::to_string(FreePort()) + "/x"});
+  const auto response = Fetch({.url = "http://127.0.0.1:" + std::to_string(FreePort()) + "/x"});
   EXPECT_EQ(response.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(response.status().message()), HasSubstr("GET http://127.0.0.1:"));
 }
@@ -100,7 +100,8 @@ TEST(Http, AServerThatHangsUpIsUnavailable) {
 }
 
 TEST(Http, ALongerAnswerIsRefused) {
-  HttpServer server([](const ServerRequest&) { return ServerAnswer{.body = std::string(2000, 'x')}; });
+  HttpServer server(
+      [](const ServerRequest&) { return ServerAnswer{.body = std::string(2000, 'x')}; });
   EXPECT_TRUE(Fetch({.url = server.url(), .max_body = 2000}).ok());
   EXPECT_EQ(Fetch({.url = server.url(), .max_body = 1999}).status().code(),
             absl::StatusCode::kResourceExhausted);
@@ -122,8 +123,8 @@ TEST(Http, LinkLocalAddressesAreRefused) {
 }
 
 TEST(Http, MessagesShowNoCredentials) {
-  const auto response = Fetch(
-      {.url = "http://user:hunter2@127.0.0.1:" + std::to_string(FreePort()) + "/?k=s3cr3t"});
+  const auto response =
+      Fetch({.url = "http://user:hunter2@127.0.0.1:" + std::to_string(FreePort()) + "/?k=s3cr3t"});
   EXPECT_THAT(std::string(response.status().message()), ::testing::Not(HasSubstr("hunter2")));
   EXPECT_THAT(std::string(response.status().message()), ::testing::Not(HasSubstr("s3cr3t")));
 }
@@ -136,7 +137,8 @@ TEST(Http, AHeaderCannotSmuggleAnother) {
 }
 
 TEST(Http, ManyThreadsFetchAtOnce) {
-  HttpServer server([](const ServerRequest& request) { return ServerAnswer{.body = request.target}; });
+  HttpServer server(
+      [](const ServerRequest& request) { return ServerAnswer{.body = request.target}; });
   std::vector<std::thread> threads;
   std::atomic<int> right = 0;
   for (int i = 0; i < 8; ++i) {

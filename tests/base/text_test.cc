@@ -14,7 +14,8 @@ TEST(ParseDuration, TakesWhatPeopleWrite) {
 }
 
 TEST(ParseDuration, RefusesTheRest) {
-  for (const char* text : {"", "5", "s", "5 s", "-1s", "1x", "1e9h", "..s", "9999999999d", "1m30"}) {
+  for (const char* text :
+       {"", "5", "s", "5 s", "-1s", "1x", "1e9h", "..s", "9999999999d", "1m30"}) {
     EXPECT_FALSE(ParseDuration(text).ok()) << text;
   }
 }

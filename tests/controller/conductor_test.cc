@@ -1,5 +1,5 @@
-// The conductor's promises: nothing happens that is not written down first, events keep their order, and a
-// history that cannot be written ends the run with everything undone.
+// The conductor's promises: nothing happens that is not written down first, events keep their
+// order, and a history that cannot be written ends the run with everything undone.
 #include "controller/conductor.h"
 
 #include <gmock/gmock.h>
@@ -28,7 +28,8 @@ std::string Describe(const v1::Event& event) {
     case v1::Event::kPhase:
       return absl::StrCat("phase ", v1::Phase_Name(event.phase().phase()).substr(6));
     case v1::Event::kCommand:
-      return absl::StrCat(event.command().command().id().verb(), " ", event.command().command().id().name());
+      return absl::StrCat(event.command().command().id().verb(), " ",
+                          event.command().command().id().name());
     case v1::Event::kTimer:
       return absl::StrCat("timer ", event.timer().name());
     case v1::Event::kFault:
@@ -60,7 +61,8 @@ class ListeningStore final : public Store {
     }
     return status;
   }
-  absl::StatusOr<std::vector<v1::Event>> Read(const std::string& run, uint64_t from) const override {
+  absl::StatusOr<std::vector<v1::Event>> Read(const std::string& run,
+                                              uint64_t from) const override {
     return memory.Read(run, from);
   }
   absl::StatusOr<std::vector<v1::RunSummary>> List(uint32_t at_most) const override {
@@ -95,7 +97,8 @@ class FakeSurroundings final : public Surroundings {
 };
 
 // The node's end of its stream. With `honest` it does at once what it is asked to.
-class FakeInjector final : public Link<v1::ConnectResponse>, public std::enable_shared_from_this<FakeInjector> {
+class FakeInjector final : public Link<v1::ConnectResponse>,
+                           public std::enable_shared_from_this<FakeInjector> {
  public:
   FakeInjector(SimExecutor& executor, std::vector<std::string>& order, std::string node)
       : executor_(executor), order_(order), node_(std::move(node)) {}
@@ -198,7 +201,8 @@ class ConductorTest : public testing::Test {
   std::vector<std::string> order_;
   ListeningStore store_{order_};
   Fleet fleet_{executor_, {.group = "test", .epoch = 3}};
-  std::shared_ptr<FakeInjector> injector_ = std::make_shared<FakeInjector>(executor_, order_, "db-1");
+  std::shared_ptr<FakeInjector> injector_ =
+      std::make_shared<FakeInjector>(executor_, order_, "db-1");
   v1::Plan plan_;
   Surroundings::Sink sink_;
   std::vector<v1::Event> seen_;
@@ -212,7 +216,8 @@ TEST_F(ConductorTest, EverythingIsWrittenBeforeItIsDone) {
   EXPECT_TRUE(conductor_->finished());
   EXPECT_EQ(order_.front(), "wrote created");
   for (const char* command : {"prepare leak", "apply leak", "revert leak"}) {
-    const int wrote = Place(absl::StrCat("wrote ", command)), sent = Place(absl::StrCat("sent ", command));
+    const int wrote = Place(absl::StrCat("wrote ", command)),
+              sent = Place(absl::StrCat("sent ", command));
     ASSERT_GE(wrote, 0) << command;
     EXPECT_LT(wrote, sent) << command;
   }
@@ -223,11 +228,12 @@ TEST_F(ConductorTest, EverythingIsWrittenBeforeItIsDone) {
 TEST_F(ConductorTest, AWholeRunIsInItsHistoryInOrder) {
   StartTheLeak();
   time_.RunFor(absl::Seconds(60));
-  EXPECT_THAT(Written(),
-              ElementsAre("created", "phase PREFLIGHT", "preflight finished", "phase GATE", "prepare leak",
-                          "phase INJECT", "timer apply/leak@db-1", "apply leak", "report leak ACTIVE",
-                          "timer revert/leak@db-1", "revert leak", "phase REVERT", "report leak REVERTED",
-                          "phase RECOVER", "timer end", "finished COMPLETED"));
+  EXPECT_THAT(
+      Written(),
+      ElementsAre("created", "phase PREFLIGHT", "preflight finished", "phase GATE", "prepare leak",
+                  "phase INJECT", "timer apply/leak@db-1", "apply leak", "report leak ACTIVE",
+                  "timer revert/leak@db-1", "revert leak", "phase REVERT", "report leak REVERTED",
+                  "phase RECOVER", "timer end", "finished COMPLETED"));
   const std::vector<v1::Event> history = History();
   for (size_t i = 0; i < history.size(); ++i) {
     EXPECT_EQ(history[i].seq(), i + 1);
@@ -292,7 +298,8 @@ TEST_F(ConductorTest, AHistoryThatCannotBeWrittenStopsTheRunAndEverythingIsUndon
   ASSERT_FALSE(seen_.empty());
   EXPECT_EQ(Describe(seen_.back()), "finished ABORTED");
   EXPECT_TRUE(seen_.back().finished().undo_confirmed());
-  EXPECT_THAT(seen_.back().finished().reason(), HasSubstr("the history cannot be written: the disk is full"));
+  EXPECT_THAT(seen_.back().finished().reason(),
+              HasSubstr("the history cannot be written: the disk is full"));
   const v1::Judgement judgement = Judge(seen_);
   EXPECT_EQ(judgement.exit_code(), 4);
   // Numbers go on without gaps, so that what was seen is one history.

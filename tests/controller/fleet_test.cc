@@ -1,4 +1,5 @@
-// The controller's side of its injectors' streams: what is kept, what is sent again, what is taken once.
+// The controller's side of its injectors' streams: what is kept, what is sent again, what is taken
+// once.
 #include "controller/fleet.h"
 
 #include <gmock/gmock.h>
@@ -96,7 +97,8 @@ class FleetTest : public testing::Test {
                                 },
                             .node =
                                 [this](const v1::NodeReport& report) {
-                                  told_.push_back(report.node() + (report.connected() ? " on " : " off ") +
+                                  told_.push_back(report.node() +
+                                                  (report.connected() ? " on " : " off ") +
                                                   report.reason());
                                 }});
   }
@@ -181,7 +183,8 @@ TEST_F(FleetTest, ARevertTakesBackNothingOfAnotherRun) {
   EXPECT_THAT(Dial("db-1", "a").Commands(), ElementsAre("apply leak 10s", "revert leak"));
 }
 
-// A new process knows nothing of the fault: what the run still wants must be asked for anew, but undoing holds.
+// A new process knows nothing of the fault: what the run still wants must be asked for anew, but
+// undoing holds.
 TEST_F(FleetTest, ARestartedInjectorIsAskedOnlyToUndo) {
   Injector first = Dial("db-1", "a");
   fleet_.Send(Command("apply", "leak"));
@@ -192,8 +195,8 @@ TEST_F(FleetTest, ARestartedInjectorIsAskedOnlyToUndo) {
   EXPECT_THAT(told_, ElementsAre("db-1 on ", "db-1 off the cable", "db-1 on restarted"));
 }
 
-// A node that was away when its run ended would go on with a load, or hold a prepared connection, as long as it
-// is pinged.
+// A node that was away when its run ended would go on with a load, or hold a prepared connection,
+// as long as it is pinged.
 TEST_F(FleetTest, OfAnEndedRunOnlyWhatEndsSomethingIsSentAgain) {
   fleet_.Send(Command("apply", "leak"));
   fleet_.Send(Command("stop", "shoppers"));
@@ -274,7 +277,8 @@ TEST_F(FleetTest, ASecondInjectorOfOneNameIsRefusedAndTheFirstStays) {
   Injector first = Dial("db-1", "a");
   const Injector second = Dial("db-1", "b");
   ASSERT_NE(second.Refused(), nullptr);
-  EXPECT_THAT(second.Refused()->reason(), HasSubstr("a node named db-1 is connected already (process 4711)"));
+  EXPECT_THAT(second.Refused()->reason(),
+              HasSubstr("a node named db-1 is connected already (process 4711)"));
   EXPECT_THAT(second.Refused()->next(), HasSubstr("give this one another --node"));
   EXPECT_TRUE(second.wire->closed.has_value());
   EXPECT_EQ(second.Registered(), nullptr);
@@ -329,7 +333,8 @@ TEST_F(FleetTest, ANodeThatIsSilentIsTakenForGoneAndToldAsThat) {
     time_.RunFor(absl::Seconds(1));
     talks.Pong();
   }
-  EXPECT_THAT(told_, ElementsAre("app-1 on ", "db-1 on ", "db-1 off nothing was heard from it for 4s"));
+  EXPECT_THAT(told_,
+              ElementsAre("app-1 on ", "db-1 on ", "db-1 off nothing was heard from it for 4s"));
   EXPECT_TRUE(silent.wire->closed.has_value());
   EXPECT_FALSE(talks.wire->closed.has_value());
   ASSERT_EQ(fleet_.Connected().size(), 1u);

@@ -228,9 +228,10 @@ TEST_F(LostRunsTest, AClockThatWasSetBackMakesNoEventBeforeTheLast) {
 TEST_F(LostRunsTest, AHistoryThatCannotBeWrittenIsAnError) {
   Keep(Leaking());
   store_.FailWrites(absl::ResourceExhaustedError("the disk is full"));
-  EXPECT_TRUE(absl::IsResourceExhausted(
-      CloseLostRuns(store_, folder_.path(), now_, [](const v1::Command&) { return Whereabouts::kUnknown; })
-          .status()));
+  EXPECT_TRUE(
+      absl::IsResourceExhausted(CloseLostRuns(store_, folder_.path(), now_, [](const v1::Command&) {
+                                  return Whereabouts::kUnknown;
+                                }).status()));
 }
 
 TEST(EpochLockTest, IsHeldUntilItsProcessEndsInWhateverWay) {

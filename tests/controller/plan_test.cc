@@ -326,29 +326,32 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"FaultKindForbidden",
                 [](PlanInput& in) { PolicyOf(in, 0).add_faults("terminateSessions"); }, "policy",
                 "does not permit holdConnections, only terminateSessions"},
-        Refusal{"OutOfHours",
-                [](PlanInput& in) {
-                  // A Tuesday; 10:00:30 in Berlin, when the window has just closed.
-                  in.now = absl::FromUnixSeconds(1795510830);
-                  v1::Hours& hours = *PolicyOf(in, 0).add_hours();
-                  hours.add_days(2);
-                  hours.set_from("08:00");
-                  hours.set_to("10:00");
-                  hours.set_time_zone("Europe/Berlin");
-                },
-                "hours",
-                "leak and cut: on node db-1 faults may start only within 08:00-10:00 Europe/Berlin on "
-                "Tue, not on Tue at 10:00"},
+        Refusal{
+            "OutOfHours",
+            [](PlanInput& in) {
+              // A Tuesday; 10:00:30 in Berlin, when the window has just closed.
+              in.now = absl::FromUnixSeconds(1795510830);
+              v1::Hours& hours = *PolicyOf(in, 0).add_hours();
+              hours.add_days(2);
+              hours.set_from("08:00");
+              hours.set_to("10:00");
+              hours.set_time_zone("Europe/Berlin");
+            },
+            "hours",
+            "leak and cut: on node db-1 faults may start only within 08:00-10:00 Europe/Berlin on "
+            "Tue, not on Tue at 10:00"},
         Refusal{"OutOfHoursByTheTimeOfAFault",
                 [](PlanInput& in) {
-                  // Five seconds before the window closes: the leak may begin, the cut would come too late.
+                  // Five seconds before the window closes: the leak may begin, the cut would come
+                  // too late.
                   in.now = absl::FromUnixSeconds(1795510795);
                   v1::Hours& hours = *PolicyOf(in, 0).add_hours();
                   hours.set_from("08:00");
                   hours.set_to("10:00");
                   hours.set_time_zone("Europe/Berlin");
                 },
-                "hours", "cut: on node db-1 faults may start only within 08:00-10:00 Europe/Berlin, not"},
+                "hours",
+                "cut: on node db-1 faults may start only within 08:00-10:00 Europe/Berlin, not"},
         Refusal{"AZoneThatDoesNotLoadIsNotUtc",
                 [](PlanInput& in) {
                   in.now = absl::FromUnixSeconds(1795510795);

@@ -1,4 +1,5 @@
-// What the SQLite store promises beyond the contract of all stores: durability, other processes, bad files.
+// What the SQLite store promises beyond the contract of all stores: durability, other processes,
+// bad files.
 #include "controller/sqlite_store.h"
 
 #include <SQLiteCpp/SQLiteCpp.h>
@@ -41,8 +42,8 @@ class SqliteStoreTest : public testing::Test {
     return event;
   }
 
-  // Does `work` in so many processes at the same time; the number of those in which it was true. Call it
-  // while no store is open here: SQLite's connections do not survive a fork.
+  // Does `work` in so many processes at the same time; the number of those in which it was true.
+  // Call it while no store is open here: SQLite's connections do not survive a fork.
   static int InProcesses(int count, const std::function<bool(int)>& work) {
     int ready[2];
     EXPECT_EQ(pipe(ready), 0);
@@ -89,14 +90,15 @@ TEST_F(SqliteStoreTest, IsSyncedWriteAheadAndStrictAndTheOwnersAlone) {
   const auto store = Open();
   SQLite::Database other(path_, SQLite::OPEN_READWRITE);
   EXPECT_EQ(other.execAndGet("PRAGMA journal_mode").getString(), "wal");
-  SQLite::Statement tables(other, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' "
-                                  "AND name NOT LIKE 'sqlite_%'");
+  SQLite::Statement tables(other,
+                           "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' "
+                           "AND name NOT LIKE 'sqlite_%'");
   int count = 0;
   for (; tables.executeStep(); ++count) {
     EXPECT_EQ(tables.getColumn(1).getInt(), 1) << tables.getColumn(0).getString();
   }
   EXPECT_EQ(count, 4);
-  struct stat info{};
+  struct stat info {};
   ASSERT_EQ(stat(path_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
 }
@@ -161,7 +163,8 @@ TEST_F(SqliteStoreTest, RefusesAFileOfANewerVersionAndLeavesItAsItIs) {
   const absl::Status refused = SqliteStore::Open(path_).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
   EXPECT_THAT(refused.message(), HasSubstr(path_));
-  EXPECT_THAT(refused.message(), HasSubstr("written by a newer firedrill (schema 2, this one knows 1)"));
+  EXPECT_THAT(refused.message(),
+              HasSubstr("written by a newer firedrill (schema 2, this one knows 1)"));
   EXPECT_EQ(ReadFile(path_), before);
 }
 

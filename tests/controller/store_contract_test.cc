@@ -1,5 +1,6 @@
-// What every store promises, asked of each of them with the same words: the SQLite file of real runs, and
-// the memory in which simulations keep theirs. A simulation over a kinder store would prove nothing.
+// What every store promises, asked of each of them with the same words: the SQLite file of real
+// runs, and the memory in which simulations keep theirs. A simulation over a kinder store would
+// prove nothing.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -134,7 +135,8 @@ TEST_P(StoreContract, ListsTheNewestFirst) {
 
 TEST_P(StoreContract, ListsWhereEachRunIsAndHowItEnded) {
   ASSERT_TRUE(store_->Append("going", 1, 1, {Created("first", 3000), Phase(v1::PHASE_GATE)}).ok());
-  ASSERT_TRUE(store_->Append("over", 1, 1, {Created("second", 2000), Phase(v1::PHASE_INJECT)}).ok());
+  ASSERT_TRUE(
+      store_->Append("over", 1, 1, {Created("second", 2000), Phase(v1::PHASE_INJECT)}).ok());
   ASSERT_TRUE(store_->Append("over", 3, 1, {Finished(v1::OUTCOME_ABORTED)}).ok());
   ASSERT_TRUE(store_->Append("new", 1, 1, {Created("third", 1000)}).ok());
   const auto runs = store_->List(10);

@@ -1,4 +1,5 @@
-// The real surroundings of a run, before servers that only listen: who is asked when nothing may be started.
+// The real surroundings of a run, before servers that only listen: who is asked when nothing may be
+// started.
 #include "controller/system.h"
 
 #include <gmock/gmock.h>
@@ -37,12 +38,14 @@ ServerAnswer Prometheus(const ServerRequest& request) {
   if (absl::StartsWith(request.target, "/api/v1/alertmanagers")) {
     return data(R"({"activeAlertmanagers": [], "droppedAlertmanagers": []})");
   }
-  if (absl::StartsWith(request.target, "/api/v1/status/config")) return data(R"({"yaml": "global: {}"})");
-  if (absl::StartsWith(request.target, "/api/v1/status/buildinfo")) return data(R"({"version": "2.42.0"})");
+  if (absl::StartsWith(request.target, "/api/v1/status/config"))
+    return data(R"({"yaml": "global: {}"})");
+  if (absl::StartsWith(request.target, "/api/v1/status/buildinfo"))
+    return data(R"({"version": "2.42.0"})");
   // What is asked is the time.
   const std::string now = absl::StrCat(absl::ToUnixSeconds(absl::Now()));
-  return data(absl::StrCat(R"({"resultType": "vector", "result": [{"metric": {}, "value": [)", now, ", \"",
-                           now, "\"]}]}"));
+  return data(absl::StrCat(R"({"resultType": "vector", "result": [{"metric": {}, "value": [)", now,
+                           ", \"", now, "\"]}]}"));
 }
 
 class SystemTest : public testing::Test {

@@ -26,7 +26,8 @@ TEST(Promql, FindsSelectorsAmongFunctionsAndLabelLists) {
               ElementsAre("http_requests_total{code=~\"5..\"}", "http_requests_total"));
   EXPECT_THAT(Of("a * on(x) group_left(y, z) b{c=\"d\"} and ignoring (q) e unless f or g"),
               ElementsAre("a", "b{c=\"d\"}", "e", "f", "g"));
-  EXPECT_THAT(Of("avg_over_time(deriv(job:x:rate5m[10m])[1h:5m]) > bool 3"), ElementsAre("job:x:rate5m"));
+  EXPECT_THAT(Of("avg_over_time(deriv(job:x:rate5m[10m])[1h:5m]) > bool 3"),
+              ElementsAre("job:x:rate5m"));
   EXPECT_THAT(Of("sum BY (a) (b) + SUM(c)"), ElementsAre("b", "c"));
 }
 

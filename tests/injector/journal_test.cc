@@ -72,8 +72,9 @@ TEST_F(JournalTest, SaysHowToUndoByHand) {
   auto journal = Open();
   ASSERT_TRUE(journal->Record("r1", "leak", UndoOf("/sys/x", "100", "50")).ok());
   const std::string& text = disk_.files["journal"];
-  EXPECT_THAT(text, HasSubstr("# To undo by hand") );
-  EXPECT_THAT(text, HasSubstr("resource=\"/sys/x\" before=\"100\" after=\"50\" by_hand: set /sys/x 100\n"));
+  EXPECT_THAT(text, HasSubstr("# To undo by hand"));
+  EXPECT_THAT(
+      text, HasSubstr("resource=\"/sys/x\" before=\"100\" after=\"50\" by_hand: set /sys/x 100\n"));
 }
 
 TEST_F(JournalTest, UndoesNewestFirstAndGoesOnPastAFailure) {
@@ -163,9 +164,11 @@ TEST_F(JournalTest, TwoFaultsDoNotChangeTheSameThing) {
   auto journal = Open();
   ASSERT_TRUE(journal->Record("r1", "leak", UndoOf("a", "normal", "broken")).ok());
   for (const auto& [run, fault] : {std::pair("r2", "leak"), std::pair("r1", "cut")}) {
-    const absl::Status second = journal->Record(run, fault, UndoOf("a", "broken", "worse")).status();
+    const absl::Status second =
+        journal->Record(run, fault, UndoOf("a", "broken", "worse")).status();
     EXPECT_TRUE(absl::IsAlreadyExists(second)) << second;
-    EXPECT_THAT(second.message(), HasSubstr("a is changed by the fault leak of the run r1 already"));
+    EXPECT_THAT(second.message(),
+                HasSubstr("a is changed by the fault leak of the run r1 already"));
   }
   // The same fault may, and what is undone is free again; also for whoever reads the journal later.
   EXPECT_TRUE(journal->Record("r1", "leak", UndoOf("a", "broken", "worse")).ok());
@@ -200,8 +203,8 @@ TEST_F(JournalTest, StaysSmallOverManyFaults) {
   EXPECT_THAT(Open()->open(), SizeIs(1));
 }
 
-// Killed at every write and at every step between them, in the change and in the undoing: the next one to
-// open the journal restores everything.
+// Killed at every write and at every step between them, in the change and in the undoing: the next
+// one to open the journal restores everything.
 TEST_F(JournalTest, NothingIsLeftAfterAKillAtAnyPoint) {
   int points = 0;
   for (const double torn : {0.0, 0.5, 0.97, 1.0}) {

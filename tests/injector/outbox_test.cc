@@ -79,13 +79,15 @@ TEST(Outbox, WhatAFaultBecameSurvivesAFloodOfSamples) {
     outbox.Acknowledge(last);
   }
   EXPECT_FALSE(gap);
-  EXPECT_THAT(states, ElementsAre(v1::FAULT_STATE_REVERTED, v1::FAULT_STATE_ACTIVE, v1::FAULT_STATE_STUCK));
+  EXPECT_THAT(states,
+              ElementsAre(v1::FAULT_STATE_REVERTED, v1::FAULT_STATE_ACTIVE, v1::FAULT_STATE_STUCK));
 }
 
 TEST(Outbox, WithoutSamplesOldObservationsMakeRoom) {
   Outbox outbox;
   outbox.Add(FaultOf(v1::FAULT_STATE_REVERTED));
-  for (size_t i = 0; i < Outbox::kMostWaiting + 10; ++i) outbox.Add(FaultOf(v1::FAULT_STATE_ACTIVE));
+  for (size_t i = 0; i < Outbox::kMostWaiting + 10; ++i)
+    outbox.Add(FaultOf(v1::FAULT_STATE_ACTIVE));
   EXPECT_EQ(outbox.dropped(), 11u);
 }
 

@@ -34,7 +34,8 @@ v1::NodeSpec NodeWith(const std::string& policy) {
 }
 
 constexpr char kHold[] =
-    "name: 'leak' duration { seconds: 40 } fault { hold_connections { profile: 'leaker' count: 50 } }";
+    "name: 'leak' duration { seconds: 40 } fault { hold_connections { profile: 'leaker' count: 50 "
+    "} }";
 
 struct Row {
   const char* name;
@@ -47,9 +48,9 @@ struct Row {
 class FaultPolicyTest : public testing::TestWithParam<Row> {};
 
 TEST_P(FaultPolicyTest, SaysWhatAndWhy) {
-  const absl::Status status = PermitsFault(NodeWith(GetParam().policy),
-                                           Parse<v1::PlannedFault>(GetParam().fault),
-                                           At("2026-11-24T10:00:00Z"));
+  const absl::Status status =
+      PermitsFault(NodeWith(GetParam().policy), Parse<v1::PlannedFault>(GetParam().fault),
+                   At("2026-11-24T10:00:00Z"));
   if (std::string(GetParam().words).empty()) {
     EXPECT_TRUE(status.ok()) << status;
   } else {
@@ -60,8 +61,7 @@ TEST_P(FaultPolicyTest, SaysWhatAndWhy) {
 
 const Row kRows[] = {
     Row{"NoPolicyPermitsItsOwnProfiles", "", kHold, ""},
-    Row{"UnknownProfile", "",
-        "name: 'x' fault { hold_connections { profile: 'leakr' count: 5 } }",
+    Row{"UnknownProfile", "", "name: 'x' fault { hold_connections { profile: 'leakr' count: 5 } }",
         "node db-1 has no profile leakr; it has leaker and dba"},
     Row{"KindListed", "faults: 'holdConnections'", kHold, ""},
     Row{"KindNotListed", "faults: 'terminateSessions'", kHold,
@@ -76,23 +76,28 @@ const Row kRows[] = {
         "name: 'x' fault { hold_connections { profile: 'leaker' fill_to: 1 } }",
         "holdConnections.fillTo, which has no bound while holdConnections.count has"},
     Row{"EachSizeWithItsBound",
-        "at_most { key: 'holdConnections.count' value: 50 } at_most { key: 'holdConnections.fillTo' value: 0.9 }",
+        "at_most { key: 'holdConnections.count' value: 50 } at_most { key: "
+        "'holdConnections.fillTo' value: 0.9 }",
         "name: 'x' fault { hold_connections { profile: 'leaker' fill_to: 0.9 } }", ""},
     Row{"NotANumberIsRefused", "at_most { key: 'holdConnections.fillTo' value: 0.9 }",
-        "name: 'x' fault { hold_connections { profile: 'leaker' fill_to: nan } }", "only up to 0.9"},
+        "name: 'x' fault { hold_connections { profile: 'leaker' fill_to: nan } }",
+        "only up to 0.9"},
     Row{"ABoundIsNotEvadedByLeavingItOut", "at_most { key: 'terminateSessions.atMost' value: 5 }",
         "name: 'x' fault { terminate_sessions { profile: 'dba' user: 'shop' } }",
         "terminateSessions without atMost; say atMost, at most 5"},
-    Row{"BoundsOfOtherKindsDoNotMatter", "at_most { key: 'terminateSessions.atMost' value: 5 }", kHold,
-        ""},
+    Row{"BoundsOfOtherKindsDoNotMatter", "at_most { key: 'terminateSessions.atMost' value: 5 }",
+        kHold, ""},
     Row{"DurationAtTheBound", "max_duration { seconds: 40 }", kHold, ""},
-    Row{"DurationOverTheBound", "max_duration { seconds: 39 }", kHold, "faults of 40s, only up to 39s"},
+    Row{"DurationOverTheBound", "max_duration { seconds: 39 }", kHold,
+        "faults of 40s, only up to 39s"},
     Row{"UntilLease", "",
-        "name: 'x' on_controller_loss: ON_CONTROLLER_LOSS_UNTIL_LEASE fault { hold_connections { profile: "
+        "name: 'x' on_controller_loss: ON_CONTROLLER_LOSS_UNTIL_LEASE fault { hold_connections { "
+        "profile: "
         "'leaker' count: 5 } }",
         "onControllerLoss: untilLease"},
     Row{"UntilLeasePermitted", "until_lease: true",
-        "name: 'x' on_controller_loss: ON_CONTROLLER_LOSS_UNTIL_LEASE fault { hold_connections { profile: "
+        "name: 'x' on_controller_loss: ON_CONTROLLER_LOSS_UNTIL_LEASE fault { hold_connections { "
+        "profile: "
         "'leaker' count: 5 } }",
         ""},
     Row{"Superuser", "",
@@ -103,8 +108,9 @@ const Row kRows[] = {
     Row{"OutOfHours", "hours { from: '08:00' to: '10:00' time_zone: 'Europe/Berlin' }", kHold,
         "only within 08:00-10:00 Europe/Berlin"},
     Row{"WithinHours", "hours { from: '11:00' to: '11:01' time_zone: 'Europe/Berlin' }", kHold, ""},
-    Row{"AZoneThatDoesNotLoadIsNotUtc", "hours { from: '00:00' to: '23:59' time_zone: 'Europe/Belrin' }",
-        kHold, "the time zone Europe/Belrin is not known"},
+    Row{"AZoneThatDoesNotLoadIsNotUtc",
+        "hours { from: '00:00' to: '23:59' time_zone: 'Europe/Belrin' }", kHold,
+        "the time zone Europe/Belrin is not known"},
 };
 
 INSTANTIATE_TEST_SUITE_P(Rows, FaultPolicyTest, testing::ValuesIn(kRows),
@@ -128,33 +134,41 @@ TEST_P(HoursTest, Window) {
 // 2026-11-24 is a Tuesday.
 INSTANTIATE_TEST_SUITE_P(
     Rows, HoursTest,
-    testing::Values(
-        HoursRow{"FromIsInside", "from: '10:00' to: '12:00' time_zone: 'UTC'", "2026-11-24T10:00:00Z", true},
-        HoursRow{"ToIsOutside", "from: '10:00' to: '12:00' time_zone: 'UTC'", "2026-11-24T12:00:00Z", false},
-        HoursRow{"TheDay", "days: 2 from: '10:00' to: '12:00' time_zone: 'UTC'", "2026-11-24T11:00:00Z", true},
-        HoursRow{"AnotherDay", "days: 3 from: '10:00' to: '12:00' time_zone: 'UTC'", "2026-11-24T11:00:00Z",
-                 false},
-        HoursRow{"SundayIsZero", "days: 0 from: '10:00' to: '12:00' time_zone: 'UTC'", "2026-11-22T11:00:00Z",
-                 true},
-        HoursRow{"OverMidnightBefore", "days: 2 from: '22:00' to: '06:00' time_zone: 'UTC'",
-                 "2026-11-24T23:00:00Z", true},
-        HoursRow{"OverMidnightAfterBelongsToTheDayItOpened",
-                 "days: 2 from: '22:00' to: '06:00' time_zone: 'UTC'", "2026-11-25T05:59:00Z", true},
-        HoursRow{"OverMidnightOfTheDayBefore", "days: 2 from: '22:00' to: '06:00' time_zone: 'UTC'",
-                 "2026-11-24T05:59:00Z", false},
-        HoursRow{"TheZoneDecidesTheDay", "days: 3 from: '00:00' to: '02:00' time_zone: 'Europe/Berlin'",
-                 "2026-11-24T23:30:00Z", true}),
+    testing::Values(HoursRow{"FromIsInside", "from: '10:00' to: '12:00' time_zone: 'UTC'",
+                             "2026-11-24T10:00:00Z", true},
+                    HoursRow{"ToIsOutside", "from: '10:00' to: '12:00' time_zone: 'UTC'",
+                             "2026-11-24T12:00:00Z", false},
+                    HoursRow{"TheDay", "days: 2 from: '10:00' to: '12:00' time_zone: 'UTC'",
+                             "2026-11-24T11:00:00Z", true},
+                    HoursRow{"AnotherDay", "days: 3 from: '10:00' to: '12:00' time_zone: 'UTC'",
+                             "2026-11-24T11:00:00Z", false},
+                    HoursRow{"SundayIsZero", "days: 0 from: '10:00' to: '12:00' time_zone: 'UTC'",
+                             "2026-11-22T11:00:00Z", true},
+                    HoursRow{"OverMidnightBefore",
+                             "days: 2 from: '22:00' to: '06:00' time_zone: 'UTC'",
+                             "2026-11-24T23:00:00Z", true},
+                    HoursRow{"OverMidnightAfterBelongsToTheDayItOpened",
+                             "days: 2 from: '22:00' to: '06:00' time_zone: 'UTC'",
+                             "2026-11-25T05:59:00Z", true},
+                    HoursRow{"OverMidnightOfTheDayBefore",
+                             "days: 2 from: '22:00' to: '06:00' time_zone: 'UTC'",
+                             "2026-11-24T05:59:00Z", false},
+                    HoursRow{"TheZoneDecidesTheDay",
+                             "days: 3 from: '00:00' to: '02:00' time_zone: 'Europe/Berlin'",
+                             "2026-11-24T23:30:00Z", true}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Policy, Loads) {
-  const auto load = Parse<v1::PlannedLoad>("name: 'l' load { send_requests { endpoint: 'shop' rate: 40 } }");
+  const auto load =
+      Parse<v1::PlannedLoad>("name: 'l' load { send_requests { endpoint: 'shop' rate: 40 } }");
   EXPECT_TRUE(PermitsLoad(NodeWith(""), load).ok());
   EXPECT_TRUE(PermitsLoad(NodeWith("loads: 'sendRequests'"), load).ok());
   EXPECT_FALSE(PermitsLoad(NodeWith("loads: 'other'"), load).ok());
   EXPECT_FALSE(PermitsLoad(NodeWith("at_most { key: 'sendRequests.rate' value: 39 }"), load).ok());
   auto elsewhere = load;
   elsewhere.mutable_load()->mutable_send_requests()->set_endpoint("bank");
-  EXPECT_THAT(std::string(PermitsLoad(NodeWith(""), elsewhere).message()), HasSubstr("the endpoint bank"));
+  EXPECT_THAT(std::string(PermitsLoad(NodeWith(""), elsewhere).message()),
+              HasSubstr("the endpoint bank"));
 }
 
 TEST(Policy, RemediesThatChangeTheSystemForGood) {
@@ -170,13 +184,15 @@ TEST(Policy, RemediesThatChangeTheSystemForGood) {
 TEST(Policy, ProbesWithAQueryOfTheirOwn) {
   const auto named =
       Parse<v1::PlannedProbe>("id: 'p' probe { sql { profile: 'dba' statement: 'sessions' } }");
-  const auto query = Parse<v1::PlannedProbe>("id: 'p' probe { sql { profile: 'dba' query: 'select 1' } }");
+  const auto query =
+      Parse<v1::PlannedProbe>("id: 'p' probe { sql { profile: 'dba' query: 'select 1' } }");
   EXPECT_TRUE(PermitsProbe(NodeWith(""), named).ok());
   EXPECT_FALSE(PermitsProbe(NodeWith(""), query).ok());
   EXPECT_TRUE(PermitsProbe(NodeWith("free_queries: true"), query).ok());
   // A policy of profiles is about faults.
   EXPECT_TRUE(PermitsProbe(NodeWith("profiles: 'leaker'"), named).ok());
-  const auto http = Parse<v1::PlannedProbe>("id: 'p' probe { http { endpoint: 'bank' path: '/' } }");
+  const auto http =
+      Parse<v1::PlannedProbe>("id: 'p' probe { http { endpoint: 'bank' path: '/' } }");
   EXPECT_FALSE(PermitsProbe(NodeWith(""), http).ok());
 }
 

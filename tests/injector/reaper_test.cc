@@ -70,7 +70,8 @@ class Victim {
   int status() const { return status_; }
 
  private:
-  [[noreturn]] static void Live(const std::string& state_dir, const std::string& file, Then then, int answer) {
+  [[noreturn]] static void Live(const std::string& state_dir, const std::string& file, Then then,
+                                int answer) {
     {
       auto lock = NodeLock::Take(state_dir, kNode);
       FileDisk disk(NodeFolder(state_dir, kNode));
@@ -140,7 +141,8 @@ class ReaperTest : public testing::Test {
   static int CodeOf(pid_t reaper) {
     int status = 0;
     for (int i = 0; i < 2000; ++i) {
-      if (waitpid(reaper, &status, WNOHANG) == reaper) return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+      if (waitpid(reaper, &status, WNOHANG) == reaper)
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
       absl::SleepFor(absl::Milliseconds(5));
     }
     return -2;
@@ -271,7 +273,8 @@ TEST_F(ReaperTest, SaysWhatItCannotUndo) {
 
 TEST_F(ReaperTest, IsNotForPeople) {
   const std::string log = folder_.path() + "/log";
-  auto child = Child::Start({.arguments = {std::string(FIREDRILL_BINARY_DIR) + "/firedrill-reaper"}, .log = log});
+  auto child = Child::Start(
+      {.arguments = {std::string(FIREDRILL_BINARY_DIR) + "/firedrill-reaper"}, .log = log});
   ASSERT_TRUE(child.ok());
   EXPECT_EQ(*(*child)->Wait(absl::Seconds(5)), 2);
   EXPECT_THAT(ReadFile(log), testing::HasSubstr("firedrill leftovers"));

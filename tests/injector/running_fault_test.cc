@@ -62,20 +62,22 @@ class RunningFaultTest : public testing::Test {
     v1::PlannedFault planned;
     planned.set_name("leak");
     planned.set_ending(v1::ENDING_DIES_WITH_PROCESS);
-    const auto factory = ThreadedFaultsOf(
-        [this](const v1::Fault&) { return std::make_unique<TestFault>(script_); }, loop_, node_, *journal_);
-    fault_ = *factory("r1", planned,
-                      {.prepared = [this](absl::Status) { Say("prepared"); },
-                       .applied = [this](absl::Status status,
-                                         absl::Time) { Say(status.ok() ? "applied" : "not applied"); },
-                       .observed =
-                           [this](absl::StatusOr<v1::Observation> seen, absl::Time) {
-                             if (seen.ok() && seen->reached()) Say("reached");
-                           },
-                       .ended =
-                           [this](FaultEnd end) {
-                             Say(end.how == FaultEnd::How::kReverted ? "reverted" : "stuck");
-                           }});
+    const auto factory =
+        ThreadedFaultsOf([this](const v1::Fault&) { return std::make_unique<TestFault>(script_); },
+                         loop_, node_, *journal_);
+    fault_ =
+        *factory("r1", planned,
+                 {.prepared = [this](absl::Status) { Say("prepared"); },
+                  .applied = [this](absl::Status status,
+                                    absl::Time) { Say(status.ok() ? "applied" : "not applied"); },
+                  .observed =
+                      [this](absl::StatusOr<v1::Observation> seen, absl::Time) {
+                        if (seen.ok() && seen->reached()) Say("reached");
+                      },
+                  .ended =
+                      [this](FaultEnd end) {
+                        Say(end.how == FaultEnd::How::kReverted ? "reverted" : "stuck");
+                      }});
   }
   ~RunningFaultTest() override {
     fault_.reset();

@@ -1,5 +1,5 @@
-// The injector's side of the stream, against a controller played by the test: a whole injector over simulated
-// time, disk and wire.
+// The injector's side of the stream, against a controller played by the test: a whole injector over
+// simulated time, disk and wire.
 #include "injector/session.h"
 
 #include <gmock/gmock.h>
@@ -147,9 +147,9 @@ class SessionTest : public testing::Test {
   }
 
   void Start() {
-    auto injector = Injector::Open({executor_, disk_, wire_, spec_, SimFaults(system_, script_),
-                                    SimWork(executor_, work_)},
-                                   options_);
+    auto injector = Injector::Open(
+        {executor_, disk_, wire_, spec_, SimFaults(system_, script_), SimWork(executor_, work_)},
+        options_);
     ASSERT_TRUE(injector.ok()) << injector.status();
     injector_ = *std::move(injector);
     injector_->Start([this](Session::End end) { ended_ = end; });
@@ -385,8 +385,8 @@ TEST_F(SessionTest, APrivateInjectorEndsWithItsController) {
   EXPECT_FALSE(On());
 }
 
-// A controller that hung until the injector left its stream, and was then killed: the injector used to dial
-// for ever, since no registered stream was lost.
+// A controller that hung until the injector left its stream, and was then killed: the injector used
+// to dial for ever, since no registered stream was lost.
 TEST_F(SessionTest, APrivateInjectorEndsAlsoWhenItsControllerHungBeforeItDied) {
   options_.session.is_private = true;
   Start();
@@ -562,7 +562,8 @@ TEST_F(SessionTest, NoRemedyStartsAfterTheRunWasLost) {
   wire_.Order(RemedyCommand());
   Live(absl::Seconds(1));
   EXPECT_EQ(work_.remedies["restart-shop"], 0);
-  EXPECT_THAT(wire_.taken.back().event().remedy().output(), HasSubstr("connection to its controller was lost"));
+  EXPECT_THAT(wire_.taken.back().event().remedy().output(),
+              HasSubstr("connection to its controller was lost"));
 }
 
 TEST_F(SessionTest, AProbeThatMayNotBeAskedIsUnknown) {
@@ -600,7 +601,8 @@ TEST_F(SessionTest, ARestartedInjectorUndoesBeforeItServes) {
   SimExecutor executor(time_);
   Wire wire(executor);
   auto again = Injector::Open(
-      {executor, disk_, wire, spec_, SimFaults(system_, script_), SimWork(executor, work_)}, options_);
+      {executor, disk_, wire, spec_, SimFaults(system_, script_), SimWork(executor, work_)},
+      options_);
   ASSERT_TRUE(again.ok());
   EXPECT_TRUE(system_.Clean());
   EXPECT_THAT((*again)->found().undone, SizeIs(1));

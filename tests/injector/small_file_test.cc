@@ -28,7 +28,7 @@ TEST_F(SmallFileTest, KeepsNewlineModeAndNothingElse) {
   chmod(path_.c_str(), 0640);
   ASSERT_TRUE(WriteSmallFile(path_, "5").ok());
   EXPECT_EQ(ReadFile(path_), "5\n");
-  struct stat info{};
+  struct stat info {};
   stat(path_.c_str(), &info);
   EXPECT_EQ(info.st_mode & 0777, 0640u);
   WriteFile(path_, "100");

@@ -32,8 +32,10 @@ class StateDirTest : public testing::Test {
     FileDisk disk(lock->folder());
     auto journal = *Journal::Open(disk, node);
     ASSERT_TRUE(journal->Begin("r1", "squeeze", "{}").ok());
-    ASSERT_TRUE(
-        journal->Record("r1", "squeeze", {"file", file, "100", "50", absl::StrCat("echo 100 > ", file)}).ok());
+    ASSERT_TRUE(journal
+                    ->Record("r1", "squeeze",
+                             {"file", file, "100", "50", absl::StrCat("echo 100 > ", file)})
+                    .ok());
     ASSERT_TRUE(WriteSmallFile(file, "50").ok());
   }
 
@@ -59,13 +61,14 @@ TEST_F(StateDirTest, ASecondInjectorIsToldWhoIsThereAndWhatToDo) {
 
 TEST_F(StateDirTest, ANodeNameIsNoPath) {
   for (const char* name : {"", "../x", "a/b", "A", "-x", "1x"}) {
-    EXPECT_EQ(NodeLock::Take(dir_, name).status().code(), absl::StatusCode::kInvalidArgument) << name;
+    EXPECT_EQ(NodeLock::Take(dir_, name).status().code(), absl::StatusCode::kInvalidArgument)
+        << name;
   }
 }
 
 TEST_F(StateDirTest, FoldersAreForThisUserOnly) {
   ASSERT_TRUE(NodeLock::Take(dir_, "db-1").ok());
-  struct stat info{};
+  struct stat info {};
   ASSERT_EQ(stat(dir_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0700u);
 }
@@ -165,7 +168,8 @@ TEST_F(StateDirTest, EpochsAreKeptAndDoNotGoBack) {
   for (int i = 0; i < 300; ++i) ASSERT_TRUE(epochs.Admit(absl::StrCat("private-", i), 1).ok());
   EXPECT_EQ(Epochs::Open(disk)->Highest("private-299"), 1u);
   WriteFile(lock->folder() + "/epochs", "seven main\n");
-  EXPECT_THAT(std::string(Epochs::Open(disk).status().message()), HasSubstr("\"seven main\" is not one"));
+  EXPECT_THAT(std::string(Epochs::Open(disk).status().message()),
+              HasSubstr("\"seven main\" is not one"));
 }
 
 TEST_F(StateDirTest, AFileThatOthersCouldWriteIsNotRead) {
@@ -173,13 +177,15 @@ TEST_F(StateDirTest, AFileThatOthersCouldWriteIsNotRead) {
   chmod(file_.c_str(), 0644);
   EXPECT_TRUE(CheckOwnership(file_).ok());
   chmod(file_.c_str(), 0664);
-  EXPECT_THAT(std::string(CheckOwnership(file_).message()), HasSubstr(absl::StrCat("chmod go-w ", file_)));
+  EXPECT_THAT(std::string(CheckOwnership(file_).message()),
+              HasSubstr(absl::StrCat("chmod go-w ", file_)));
   chmod(file_.c_str(), 0646);
   EXPECT_FALSE(CheckOwnership(file_).ok());
   chmod(file_.c_str(), 0644);
   if (geteuid() == 0) {
     ASSERT_EQ(chown(file_.c_str(), 12345, 12345), 0);
-    EXPECT_THAT(std::string(CheckOwnership(file_).message()), HasSubstr("it belongs to user 12345"));
+    EXPECT_THAT(std::string(CheckOwnership(file_).message()),
+                HasSubstr("it belongs to user 12345"));
   }
   EXPECT_TRUE(absl::IsNotFound(CheckOwnership(file_ + ".no")));
 }

@@ -1,4 +1,5 @@
-// The warden: what goes on, what goes off, and what is said about it, rule by rule, over simulated time.
+// The warden: what goes on, what goes off, and what is said about it, rule by rule, over simulated
+// time.
 #include "injector/warden.h"
 
 #include <gmock/gmock.h>
@@ -41,7 +42,8 @@ class WardenTest : public testing::Test {
     epochs_ = *Epochs::Open(disk_);
     executor_.block_latency = [] { return absl::Milliseconds(1); };
     warden_ = std::make_unique<Warden>(
-        executor_, node_->spec(), disk_, *epochs_, SimFaults(system_, script_)(executor_, *node_, *journal_),
+        executor_, node_->spec(), disk_, *epochs_,
+        SimFaults(system_, script_)(executor_, *node_, *journal_),
         [this](v1::Report report) { reports_.push_back(std::move(report)); }, options_);
   }
 
@@ -382,8 +384,8 @@ TEST_F(WardenTest, ThePolicysLongestFaultEndsItToo) {
   EXPECT_FALSE(On());
 }
 
-// After a hang of the process, the ping that waited in the socket may be read before the timer that is long
-// due runs: what is over must stay over.
+// After a hang of the process, the ping that waited in the socket may be read before the timer that
+// is long due runs: what is over must stay over.
 TEST_F(WardenTest, APingThatComesAfterTheLeaseDoesNotReviveIt) {
   Handle(ApplyOf(Planned()));
   Live(absl::Seconds(1));

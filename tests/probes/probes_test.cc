@@ -1,7 +1,7 @@
 // The http, tcp and prometheus probes, and the registry.
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -164,7 +164,8 @@ struct FakePrometheus {
           if (absl::StrContains(request.target, "timestamp")) {
             return {.body = absl::StrCat(
                         R"({"status":"success","data":{"resultType":"vector","result":[
-                           {"metric":{},"value":[1,")", age, "\"]}]}}")};
+                           {"metric":{},"value":[1,")",
+                        age, "\"]}]}}")};
           }
           return {.status = absl::StrContains(body, "error") ? 400 : 200, .body = body};
         }) {}
@@ -193,8 +194,8 @@ TEST(PrometheusProbe, OneSeriesOrAScalarIsTheValue) {
 
 TEST(PrometheusProbe, AnythingElseIsUnknown) {
   const std::pair<const char*, const char*> cases[] = {
-      {"prom_query_none.json", "no series"},   {"prom_query_many.json", "5 series, not one"},
-      {"prom_query_nan.json", "NaN"},          {"prom_query_string.json", "string"},
+      {"prom_query_none.json", "no series"},  {"prom_query_many.json", "5 series, not one"},
+      {"prom_query_nan.json", "NaN"},         {"prom_query_string.json", "string"},
       {"prom_query_bad.json", "parse error"},
   };
   for (const auto& [file, text] : cases) {
@@ -206,7 +207,8 @@ TEST(PrometheusProbe, AnythingElseIsUnknown) {
 
 TEST(PrometheusProbe, AWarningIsUnknown) {
   EXPECT_THAT(Message(FakePrometheus(R"({"status":"success","warnings":["a store is down"],
-                 "data":{"resultType":"scalar","result":[1,"1"]}})").Ask("time()")),
+                 "data":{"resultType":"scalar","result":[1,"1"]}})")
+                          .Ask("time()")),
               HasSubstr("a store is down"));
 }
 

@@ -99,12 +99,15 @@ TEST_F(SqlProbe, AnythingElseIsUnknown) {
 }
 
 TEST_F(SqlProbe, BindsTheRunAndIsNotCountedAsItsSession) {
-  Statement("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'firedrill:' || $1 || ':%'",
-            true);
+  Statement(
+      "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'firedrill:' || $1 || "
+      "':%'",
+      true);
   const auto probe = Make();
   EXPECT_EQ(*Read(*probe), 0);
-  Statement("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'firedrill-probe:' || $1",
-            true);
+  Statement(
+      "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'firedrill-probe:' || $1",
+      true);
   EXPECT_EQ(*Read(), 2);  // The first one's session is open as well.
 }
 

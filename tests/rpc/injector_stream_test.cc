@@ -127,8 +127,9 @@ class InjectorStreamTest : public testing::Test {
       injector_ = *Injector::Open(
           {loop_, disk_, *dialler_, spec,
            [this](Executor& executor, Node& node, Journal& journal) {
-             return ThreadedFaultsOf([this](const v1::Fault&) { return std::make_unique<HeldFault>(held_); },
-                                     executor, node, journal);
+             return ThreadedFaultsOf(
+                 [this](const v1::Fault&) { return std::make_unique<HeldFault>(held_); }, executor,
+                 node, journal);
            },
            [](const Node&, const Clock&) { return WorkFactories(); }},
           options);
@@ -237,8 +238,9 @@ TEST(GrpcDialler, RefusesWhatItCannotDialSafely) {
   EventLoop loop;
   EXPECT_THAT(std::string(MakeGrpcDialler(loop, "db.example.com:443").status().message()),
               HasSubstr("only a Unix socket (unix:/path) is dialled without TLS"));
-  EXPECT_THAT(std::string(MakeGrpcDialler(loop, "unix:/" + std::string(107, 'x')).status().message()),
-              HasSubstr("at most 107 bytes"));
+  EXPECT_THAT(
+      std::string(MakeGrpcDialler(loop, "unix:/" + std::string(107, 'x')).status().message()),
+      HasSubstr("at most 107 bytes"));
 }
 
 TEST(GrpcDialler, NobodyThereIsALinkThatCloses) {

@@ -21,7 +21,8 @@ class Dice {
   double Share() { return static_cast<double>(random_() >> 11) * 0x1.0p-53; }
   absl::Duration Between(absl::Duration from, absl::Duration to) {
     const int64_t span = absl::ToInt64Microseconds(to - from);
-    return from + absl::Microseconds(static_cast<int64_t>(random_() % static_cast<uint64_t>(span + 1)));
+    return from +
+           absl::Microseconds(static_cast<int64_t>(random_() % static_cast<uint64_t>(span + 1)));
   }
   template <typename T>
   const T& Of(const std::vector<T>& values) {

@@ -75,7 +75,8 @@ void AddFault(Dice& dice, size_t number, size_t nodes, Scenario& scenario) {
   if (dice.Chance(0.3)) step.set_on_controller_loss(v1::ON_CONTROLLER_LOSS_UNTIL_LEASE);
   FaultTemper& temper = scenario.tempers[step.name()];
   if (dice.Chance(0.2)) {
-    step.mutable_fault()->mutable_terminate_sessions()->set_profile(absl::StrCat("profile-", number));
+    step.mutable_fault()->mutable_terminate_sessions()->set_profile(
+        absl::StrCat("profile-", number));
     step.mutable_fault()->mutable_terminate_sessions()->set_user("shop");
   } else {
     v1::HoldConnections& hold = *step.mutable_fault()->mutable_hold_connections();
@@ -200,12 +201,29 @@ void AddDisturbances(Dice& dice, Scenario& scenario) {
 }  // namespace
 
 const char* TroubleName(Trouble trouble) {
-  static const char* const kNames[kTroubles] = {
-      "cut link",          "unreachable",       "stalled link",   "injector killed", "injector killed in a write",
-      "both killed",       "injector ended",    "injector frozen", "disk full",       "node's clock jumps",
-      "controller's clock jumps", "controller killed", "controller frozen", "taken over", "store fails",
-      "operator's stop",   "controller ended",  "STOP file",      "somebody else",   "system breaks",
-      "samples late",      "samples unknown",   "samples missing"};
+  static const char* const kNames[kTroubles] = {"cut link",
+                                                "unreachable",
+                                                "stalled link",
+                                                "injector killed",
+                                                "injector killed in a write",
+                                                "both killed",
+                                                "injector ended",
+                                                "injector frozen",
+                                                "disk full",
+                                                "node's clock jumps",
+                                                "controller's clock jumps",
+                                                "controller killed",
+                                                "controller frozen",
+                                                "taken over",
+                                                "store fails",
+                                                "operator's stop",
+                                                "controller ended",
+                                                "STOP file",
+                                                "somebody else",
+                                                "system breaks",
+                                                "samples late",
+                                                "samples unknown",
+                                                "samples missing"};
   return kNames[static_cast<int>(trouble)];
 }
 
@@ -229,7 +247,8 @@ Scenario DrawScenario(uint64_t seed) {
   AddDisturbances(dice, scenario);
   scenario.grace = dice.Between(Milliseconds(200), Milliseconds(800));
   scenario.ping_every = dice.Chance(0.5) ? Milliseconds(500) : Seconds(1);
-  scenario.slowness = dice.Chance(0.5) ? absl::ZeroDuration() : dice.Between(Milliseconds(1), Milliseconds(300));
+  scenario.slowness =
+      dice.Chance(0.5) ? absl::ZeroDuration() : dice.Between(Milliseconds(1), Milliseconds(300));
   scenario.circumstance = dice.Chance(0.02);
   scenario.defect = dice.Chance(0.02);
   scenario.unexpected_page = dice.Chance(0.05);

@@ -1,4 +1,5 @@
-// What one seed means: an experiment, its nodes, how its faults behave, and what goes wrong meanwhile.
+// What one seed means: an experiment, its nodes, how its faults behave, and what goes wrong
+// meanwhile.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ struct FaultTemper {
   int observations_until_reached = 0;
   bool fails_to_prepare = false;
   bool fails_to_apply = false;
-  // From the run's begin. In this time it cannot be measured, and cannot be seen to be gone, or be put back.
+  // From the run's begin. In this time it cannot be measured, and cannot be seen to be gone, or be
+  // put back.
   absl::Duration unseen_from, unseen_until;
   absl::Duration stuck_from, stuck_until;
   // It is the undo that fails in that time, and not the look.
@@ -26,27 +28,30 @@ struct FaultTemper {
 };
 
 enum class Trouble {
-  kCutLink,          // The link breaks once.
-  kUnreachable,      // It breaks, and cannot be made again for a while.
-  kStallLink,        // Nothing arrives for a while; what waits arrives late, or with a dead link never.
-  kKillInjector,     // SIGKILL; another one is started.
-  kKillInWrite,      // SIGKILL in the middle of its next write to the disk.
-  kKillBoth,         // The injector and its reaper.
-  kEndInjector,      // SIGTERM.
-  kFreezeInjector,   // SIGSTOP, and SIGCONT unless the reaper was sooner.
-  kDiskFull,         // Of a node, for a while.
-  kJumpNodeClock,    // Wall time.
-  kJumpClock,        // The controller's wall time.
-  kKillController,   // SIGKILL; another one, of a higher epoch, is started.
-  kFreezeController, // SIGSTOP, and SIGCONT.
-  kTakeOver,         // A second controller takes over while the first one hangs, or only seems to; that comes back.
-  kStoreFails,       // For a while, or for good.
+  kCutLink,      // The link breaks once.
+  kUnreachable,  // It breaks, and cannot be made again for a while.
+  kStallLink,    // Nothing arrives for a while; what waits arrives late, or with a dead link never.
+  kKillInjector,      // SIGKILL; another one is started.
+  kKillInWrite,       // SIGKILL in the middle of its next write to the disk.
+  kKillBoth,          // The injector and its reaper.
+  kEndInjector,       // SIGTERM.
+  kFreezeInjector,    // SIGSTOP, and SIGCONT unless the reaper was sooner.
+  kDiskFull,          // Of a node, for a while.
+  kJumpNodeClock,     // Wall time.
+  kJumpClock,         // The controller's wall time.
+  kKillController,    // SIGKILL; another one, of a higher epoch, is started.
+  kFreezeController,  // SIGSTOP, and SIGCONT.
+  kTakeOver,    // A second controller takes over while the first one hangs, or only seems to; that
+                // comes back.
+  kStoreFails,  // For a while, or for good.
   kOperatorStop,
-  kEndController,    // SIGTERM: everything is stopped; another one is started.
-  kStopFile,         // In a node's state folder, for a while.
-  kSomebodyElse,     // Sets what a lasting fault has set.
-  kBreakSystem,      // What guardrails look at goes bad.
-  kSamplesLate, kSamplesUnknown, kSamplesMissing,
+  kEndController,  // SIGTERM: everything is stopped; another one is started.
+  kStopFile,       // In a node's state folder, for a while.
+  kSomebodyElse,   // Sets what a lasting fault has set.
+  kBreakSystem,    // What guardrails look at goes bad.
+  kSamplesLate,
+  kSamplesUnknown,
+  kSamplesMissing,
 };
 constexpr int kTroubles = static_cast<int>(Trouble::kSamplesMissing) + 1;
 const char* TroubleName(Trouble trouble);

@@ -26,7 +26,9 @@ const std::vector<v1::Capability>& Capabilities() {
 }  // namespace
 
 SimNode::SimNode(NodeParts& parts, size_t number)
-    : parts_(parts), number_(number), spec_(parts.scenario.site.spec().injectors(static_cast<int>(number))) {}
+    : parts_(parts),
+      number_(number),
+      spec_(parts.scenario.site.spec().injectors(static_cast<int>(number))) {}
 
 SimNode::~SimNode() {
   if (killed_ != nullptr) *killed_ = true;
@@ -39,7 +41,8 @@ void SimNode::StartReaper() {
 
 void SimNode::Start() {
   if (running()) return;
-  executors_.push_back(std::make_unique<SimExecutor>(parts_.time, absl::FromUnixSeconds(1'800'000'000) + wall_offset_));
+  executors_.push_back(std::make_unique<SimExecutor>(
+      parts_.time, absl::FromUnixSeconds(1'800'000'000) + wall_offset_));
   executor_ = executors_.back().get();
   if (parts_.scenario.slowness > absl::ZeroDuration()) {
     executor_->block_latency = [this] {
@@ -62,11 +65,12 @@ void SimNode::Start() {
   options.session.grace = parts_.scenario.grace;
   absl::StatusOr<std::unique_ptr<Injector>> opened = absl::UnavailableError("it was not opened");
   try {
-    opened = Injector::Open(
-        {*executor_, disk, *this, spec_,
-         [this](Executor& executor, Node& node, Journal& journal) { return Faults(executor, node, journal); },
-         SimWork(*executor_, parts_.work)},
-        options);
+    opened = Injector::Open({*executor_, disk, *this, spec_,
+                             [this](Executor& executor, Node& node, Journal& journal) {
+                               return Faults(executor, node, journal);
+                             },
+                             SimWork(*executor_, parts_.work)},
+                            options);
   } catch (const Killed&) {
     ++killed_in_write;
   }
@@ -92,8 +96,10 @@ RunningFaultFactory SimNode::Faults(Executor& executor, Node& node, Journal& jou
              const std::string& run, const v1::PlannedFault& planned,
              FaultNews news) -> absl::StatusOr<std::unique_ptr<RunningFault>> {
     const SimFaultScript& script = parts_.scripts[absl::StrCat(planned.name(), "@", name())];
-    auto fault = std::make_unique<SimFault>(parts_.system, script, EffectKey(run, planned.name(), name()), name());
-    auto life = std::make_unique<FaultLife>(run, planned, std::move(fault), node, journal, executor.clock());
+    auto fault = std::make_unique<SimFault>(parts_.system, script,
+                                            EffectKey(run, planned.name(), name()), name());
+    auto life = std::make_unique<FaultLife>(run, planned, std::move(fault), node, journal,
+                                            executor.clock());
     return std::make_unique<SimRunningFault>(executor, std::move(life), std::move(news), killed_);
   };
 }
@@ -142,7 +148,8 @@ void SimNode::Died() {
     return;
   }
   reaper_->Cancel(reaper_timer_);
-  reaper_->After(parts_.dice.Between(absl::Milliseconds(1), absl::Milliseconds(20)), [this] { Reap(1); });
+  reaper_->After(parts_.dice.Between(absl::Milliseconds(1), absl::Milliseconds(20)),
+                 [this] { Reap(1); });
 }
 
 void SimNode::Freeze() {

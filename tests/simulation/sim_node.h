@@ -1,4 +1,5 @@
-// A node of the simulation: its disk, its injector and the reaper beside it, which live and die as processes do.
+// A node of the simulation: its disk, its injector and the reaper beside it, which live and die as
+// processes do.
 #pragma once
 
 #include <functional>

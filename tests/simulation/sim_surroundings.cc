@@ -52,8 +52,8 @@ void SimSurroundings::StartProbes(const v1::RunCreated& created, Sink sink) {
     tickers_.push_back(std::make_unique<SimTicker>(
         executor_, FromProto(probe.every()), [this, probe, sink] { Ask(probe, sink); }, running_));
   }
-  tickers_.push_back(
-      std::make_unique<SimTicker>(executor_, kEvaluateEvery, [this, sink] { Evaluate(sink); }, running_));
+  tickers_.push_back(std::make_unique<SimTicker>(
+      executor_, kEvaluateEvery, [this, sink] { Evaluate(sink); }, running_));
 }
 
 void SimSurroundings::Ask(const v1::PlannedProbe& probe, const Sink& sink) {
@@ -86,7 +86,8 @@ void SimSurroundings::Ask(const v1::PlannedProbe& probe, const Sink& sink) {
 void SimSurroundings::Evaluate(const Sink& sink) {
   const absl::Time now = executor_.clock().Now();
   if (system_.held.empty()) {
-    if (firing_) SendAlert("SlotsFull", v1::ALERT_STATE_RESOLVED, pending_since_.value_or(now), sink);
+    if (firing_)
+      SendAlert("SlotsFull", v1::ALERT_STATE_RESOLVED, pending_since_.value_or(now), sink);
     firing_ = false;
     pending_since_.reset();
   } else if (!pending_since_.has_value()) {
@@ -101,8 +102,8 @@ void SimSurroundings::Evaluate(const Sink& sink) {
   }
 }
 
-void SimSurroundings::SendAlert(const std::string& alert, v1::AlertState state, absl::Time active_at,
-                                const Sink& sink) {
+void SimSurroundings::SendAlert(const std::string& alert, v1::AlertState state,
+                                absl::Time active_at, const Sink& sink) {
   ++weather_.alerts;
   const auto send = [&](const char* source, v1::AlertSource kind) {
     v1::Event event;
@@ -123,8 +124,8 @@ void SimSurroundings::SendAlert(const std::string& alert, v1::AlertState state, 
   if (state != v1::ALERT_STATE_PENDING) send("webhook/oncall", v1::ALERT_SOURCE_WEBHOOK);
 }
 
-void SimSurroundings::Announce(const v1::RunCreated& created, const std::string& what, const std::string& detail,
-                               Sink sink) {
+void SimSurroundings::Announce(const v1::RunCreated& created, const std::string& what,
+                               const std::string& detail, Sink sink) {
   Later(dice_.Between(Milliseconds(1), Milliseconds(200)), [sink, what] {
     v1::Event event;
     event.mutable_announced()->set_what(what);

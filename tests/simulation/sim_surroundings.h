@@ -1,5 +1,5 @@
-// The surroundings of simulated runs: a preflight that finds what the seed says, probes at the controller, and
-// alerts that follow what is on; answers come late, or unknown, or not at all.
+// The surroundings of simulated runs: a preflight that finds what the seed says, probes at the
+// controller, and alerts that follow what is on; answers come late, or unknown, or not at all.
 #pragma once
 
 #include <functional>
@@ -23,8 +23,8 @@ struct Weather {
 // All outlive it.
 class SimSurroundings final : public Surroundings {
  public:
-  SimSurroundings(Executor& executor, const Scenario& scenario, const SimSystem& system, Weather& weather,
-                  Dice& dice)
+  SimSurroundings(Executor& executor, const Scenario& scenario, const SimSystem& system,
+                  Weather& weather, Dice& dice)
       : executor_(executor), scenario_(scenario), system_(system), weather_(weather), dice_(dice) {}
   ~SimSurroundings() override { *alive_ = false; }
 
@@ -37,7 +37,8 @@ class SimSurroundings final : public Surroundings {
  private:
   void Ask(const v1::PlannedProbe& probe, const Sink& sink);
   void Evaluate(const Sink& sink);
-  void SendAlert(const std::string& alert, v1::AlertState state, absl::Time active_at, const Sink& sink);
+  void SendAlert(const std::string& alert, v1::AlertState state, absl::Time active_at,
+                 const Sink& sink);
   // Calls `task` after `delay`, unless all of this is gone.
   void Later(absl::Duration delay, std::function<void()> task);
 

@@ -1,5 +1,5 @@
-// Whole runs, ten thousand of them, through the shipped conductor, runs, fleet, session, warden and work, over a
-// simulated clock, network, disk and store. Each has a seed, and replays bit for bit:
+// Whole runs, ten thousand of them, through the shipped conductor, runs, fleet, session, warden and
+// work, over a simulated clock, network, disk and store. Each has a seed, and replays bit for bit:
 //   FIREDRILL_SIM_SEED=1234 simulation_test     runs one, and prints its history
 //   FIREDRILL_SIM_RUNS=100000 simulation_test   runs more
 #include <gtest/gtest.h>
@@ -34,9 +34,10 @@ Outcome RunSeed(uint64_t seed, bool keep_histories = false) {
 }
 
 struct Sum {
-  int runs = 0, effects = 0, completed = 0, aborted = 0, not_started = 0, closed = 0, unconfirmed = 0,
-      passed = 0, with_effect = 0, stuck = 0, reaped = 0, killed_by_reaper = 0, killed_in_write = 0,
-      controllers = 0, events = 0, late = 0, unknown = 0, missing = 0, alerts = 0;
+  int runs = 0, effects = 0, completed = 0, aborted = 0, not_started = 0, closed = 0,
+      unconfirmed = 0, passed = 0, with_effect = 0, stuck = 0, reaped = 0, killed_by_reaper = 0,
+      killed_in_write = 0, controllers = 0, events = 0, late = 0, unknown = 0, missing = 0,
+      alerts = 0;
   uint64_t steps = 0;
   absl::Duration length;
   std::array<int, kTroubles> troubles{};
@@ -67,12 +68,14 @@ struct Sum {
   }
   std::string Text(uint64_t seeds) const {
     std::string text = absl::StrCat(
-        seeds, " seeds, ", runs, " runs of ", absl::ToInt64Seconds(length / seeds), " s: ", completed,
-        " completed (", passed, " passed), ", aborted, " aborted, ", not_started, " not started, ", closed,
-        " closed by another controller, ", unconfirmed, " undo not confirmed; ", with_effect, " seeds with ", effects,
-        " faults on; ", events, " events, ", steps, " steps, ", controllers, " controllers, ", reaped,
-        " replays and ", killed_by_reaper, " kills by reapers, ", killed_in_write, " killed in a write, ", stuck,
-        " stuck, samples ", late, " late ", unknown, " unknown ", missing, " missing, ", alerts, " alerts\n  ");
+        seeds, " seeds, ", runs, " runs of ", absl::ToInt64Seconds(length / seeds),
+        " s: ", completed, " completed (", passed, " passed), ", aborted, " aborted, ", not_started,
+        " not started, ", closed, " closed by another controller, ", unconfirmed,
+        " undo not confirmed; ", with_effect, " seeds with ", effects, " faults on; ", events,
+        " events, ", steps, " steps, ", controllers, " controllers, ", reaped, " replays and ",
+        killed_by_reaper, " kills by reapers, ", killed_in_write, " killed in a write, ", stuck,
+        " stuck, samples ", late, " late ", unknown, " unknown ", missing, " missing, ", alerts,
+        " alerts\n  ");
     for (int i = 0; i < kTroubles; ++i) {
       absl::StrAppend(&text, i > 0 ? ", " : "", TroubleName(static_cast<Trouble>(i)), " ",
                       troubles[static_cast<size_t>(i)]);
@@ -94,7 +97,8 @@ TEST_P(Simulation, NothingStaysBehind) {
     sum.Add(outcome);
     if (outcome.failures.empty()) continue;
     if (++failed <= kMostTold) {
-      ADD_FAILURE() << absl::StrJoin(outcome.failures, "\n") << "\nreplay: FIREDRILL_SIM_SEED=" << seed;
+      ADD_FAILURE() << absl::StrJoin(outcome.failures, "\n")
+                    << "\nreplay: FIREDRILL_SIM_SEED=" << seed;
     }
   }
   std::cout << "seeds " << first << " to " << first + each - 1 << ": " << sum.Text(each) << "\n";
@@ -143,29 +147,32 @@ TEST(Simulation, EverythingThatMayGoWrongDoes) {
 TEST(Simulation, OneSeed) {
   if (std::getenv("FIREDRILL_SIM_SEED") == nullptr) GTEST_SKIP() << "FIREDRILL_SIM_SEED names none";
   const uint64_t seed = FromEnvironment("FIREDRILL_SIM_SEED", 1);
-  spdlog::set_level(std::getenv("FIREDRILL_SIM_LOG") != nullptr ? spdlog::level::info : spdlog::level::off);
+  spdlog::set_level(std::getenv("FIREDRILL_SIM_LOG") != nullptr ? spdlog::level::info
+                                                                : spdlog::level::off);
   const Scenario scenario = DrawScenario(seed);
   for (const Disturbance& one : scenario.disturbances) {
-    std::cout << "at " << one.at << " for " << one.length << ": " << TroubleName(one.what) << ", node "
-              << one.node << ", " << one.amount << "\n";
+    std::cout << "at " << one.at << " for " << one.length << ": " << TroubleName(one.what)
+              << ", node " << one.node << ", " << one.amount << "\n";
   }
   const Outcome outcome = World(seed).Run(/*keep_histories=*/true);
   for (const auto& [run, history] : outcome.histories) {
     const absl::Time begin = FromProto(history.front().at());
     for (const v1::Event& event : history) {
       v1::Event body = event;
-      for (const char* field : {"run", "seq", "at", "epoch", "clock_offset", "clock_error", "source_time"}) {
+      for (const char* field :
+           {"run", "seq", "at", "epoch", "clock_offset", "clock_error", "source_time"}) {
         body.GetReflection()->ClearField(&body, body.GetDescriptor()->FindFieldByName(field));
       }
       if (body.has_created()) body.mutable_created()->Clear();
       if (body.has_command()) {
         for (const char* field : {"apply", "prepare", "start_load", "start_probe", "run_remedy"}) {
           v1::Command& command = *body.mutable_command()->mutable_command();
-          command.GetReflection()->ClearField(&command, command.GetDescriptor()->FindFieldByName(field));
+          command.GetReflection()->ClearField(&command,
+                                              command.GetDescriptor()->FindFieldByName(field));
         }
       }
-      std::cout << run << " #" << event.seq() << " e" << event.epoch() << " " << FromProto(event.at()) - begin << " "
-                << body.ShortDebugString() << "\n";
+      std::cout << run << " #" << event.seq() << " e" << event.epoch() << " "
+                << FromProto(event.at()) - begin << " " << body.ShortDebugString() << "\n";
     }
   }
   Sum sum;

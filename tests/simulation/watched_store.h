@@ -25,7 +25,8 @@ class WatchedStore final : public Store {
     for (const v1::Event& event : events) witness_.Recorded(run, epoch, event);
     return appended;
   }
-  absl::StatusOr<std::vector<v1::Event>> Read(const std::string& run, uint64_t from_seq) const override {
+  absl::StatusOr<std::vector<v1::Event>> Read(const std::string& run,
+                                              uint64_t from_seq) const override {
     return store_.Read(run, from_seq);
   }
   absl::StatusOr<std::vector<v1::RunSummary>> List(uint32_t at_most) const override {

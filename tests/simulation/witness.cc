@@ -29,18 +29,20 @@ std::string NodeName(size_t node) { return absl::StrCat("node-", node); }
 
 // What tells one report from another, whatever the controller has added to it.
 std::string ReportKey(const v1::Event& event) {
-  std::string key = absl::StrCat(event.source_time().seconds(), ".", event.source_time().nanos(), " ",
-                                 static_cast<int>(event.body_case()), " ");
+  std::string key = absl::StrCat(event.source_time().seconds(), ".", event.source_time().nanos(),
+                                 " ", static_cast<int>(event.body_case()), " ");
   switch (event.body_case()) {
     case v1::Event::kFault:
-      absl::StrAppend(&key, event.fault().fault(), "|", event.fault().state(), "|", event.fault().reason(),
-                      "|", event.fault().observation().real(), "|", event.fault().observation().reached());
+      absl::StrAppend(&key, event.fault().fault(), "|", event.fault().state(), "|",
+                      event.fault().reason(), "|", event.fault().observation().real(), "|",
+                      event.fault().observation().reached());
       break;
     case v1::Event::kRemedy:
       absl::StrAppend(&key, event.remedy().remedy(), "|", event.remedy().state());
       break;
     case v1::Event::kLoad:
-      absl::StrAppend(&key, event.load().load(), "|", event.load().request(), "|", event.load().ok());
+      absl::StrAppend(&key, event.load().load(), "|", event.load().request(), "|",
+                      event.load().ok());
       break;
     case v1::Event::kSample:
       absl::StrAppend(&key, event.sample().probe(), "|", event.sample().unknown());
@@ -72,7 +74,8 @@ std::string SettingOf(const std::string& fault, const std::string& node) {
   return absl::StrCat("setting/", fault, "@", node);
 }
 
-Witness::Witness(const Scenario& scenario, const SimTime& time, SimSystem& system, SimNetwork& network)
+Witness::Witness(const Scenario& scenario, const SimTime& time, SimSystem& system,
+                 SimNetwork& network)
     : scenario_(scenario), time_(time), system_(system), nodes_(scenario.nodes()) {
   system.on_apply = [this](const std::string& key) { OnApply(key); };
   network.observer.sent_up = [this](const SimExecutor& injector, const SimExecutor& controller,
@@ -100,7 +103,8 @@ Witness::Witness(const Scenario& scenario, const SimTime& time, SimSystem& syste
 void Witness::Fail(const char* invariant, const std::string& what) {
   if (failures_.size() >= kMostFailures) return;
   failures_.push_back(absl::StrCat("[", invariant, "] seed ", scenario_.seed, ", at ",
-                                   absl::ToDoubleSeconds(time_.boot() - absl::Seconds(1000)), " s: ", what));
+                                   absl::ToDoubleSeconds(time_.boot() - absl::Seconds(1000)),
+                                   " s: ", what));
 }
 
 // ------------------------------------------------------------------ processes
@@ -145,7 +149,8 @@ void Witness::DiskFull(size_t node, bool is) { nodes_[node].disk_full = is; }
 // ------------------------------------------------------------------ the network
 
 void Witness::OnApply(const std::string& key) {
-  const std::pair<absl::string_view, absl::string_view> run_rest = absl::StrSplit(key, absl::MaxSplits('/', 1));
+  const std::pair<absl::string_view, absl::string_view> run_rest =
+      absl::StrSplit(key, absl::MaxSplits('/', 1));
   const std::pair<absl::string_view, absl::string_view> fault_node =
       absl::StrSplit(run_rest.second, absl::MaxSplits('@', 1));
   Effect& effect = effects_[key];
@@ -167,13 +172,15 @@ void Witness::SentUp(const SimExecutor& injector, const SimExecutor& controller,
   if (message.has_registration()) return;
   const uint64_t epoch = controllers_[&controller];
   if (epoch < process.epoch) {
-    Fail(kLowerEpoch, absl::StrCat(NodeName(process.node), " has heard of the epoch ", process.epoch,
-                                   ", and answers to a controller of the epoch ", epoch));
+    Fail(kLowerEpoch,
+         absl::StrCat(NodeName(process.node), " has heard of the epoch ", process.epoch,
+                      ", and answers to a controller of the epoch ", epoch));
   }
   if (!message.has_report()) return;
   const v1::Report& report = message.report();
   if (report.has_answers() && process.stale.count(IdKey(report.answers())) > 0) {
-    Fail(kLowerEpoch, absl::StrCat(NodeName(process.node), " has obeyed ", IdKey(report.answers())));
+    Fail(kLowerEpoch,
+         absl::StrCat(NodeName(process.node), " has obeyed ", IdKey(report.answers())));
   }
   const auto [sent, first] = process.reports.try_emplace(report.number());
   const std::string key = ReportKey(report.event());
@@ -181,8 +188,8 @@ void Witness::SentUp(const SimExecutor& injector, const SimExecutor& controller,
     sent->second.run = report.event().run();
     sent->second.key = key;
   } else if (sent->second.key != key) {
-    Fail(kReports, absl::StrCat(NodeName(process.node), " uses the report number ", report.number(), " twice: ",
-                                sent->second.key, " and ", key));
+    Fail(kReports, absl::StrCat(NodeName(process.node), " uses the report number ", report.number(),
+                                " twice: ", sent->second.key, " and ", key));
   }
 }
 
@@ -201,9 +208,9 @@ void Witness::SentDown(const SimExecutor& injector, const SimExecutor& controlle
         run->second.epoch != controllers_[&controller] || sent->second.recorded) {
       continue;
     }
-    Fail(kReports, absl::StrCat("report ", sent->first, " of ", NodeName(process.node), " of the run ",
-                                sent->second.run, " was acknowledged and is not in the history: ",
-                                sent->second.key));
+    Fail(kReports, absl::StrCat("report ", sent->first, " of ", NodeName(process.node),
+                                " of the run ", sent->second.run,
+                                " was acknowledged and is not in the history: ", sent->second.key));
   }
 }
 
@@ -252,18 +259,21 @@ void Witness::Recorded(const std::string& run, uint64_t epoch, const v1::Event& 
       facts.planned[absl::StrCat(planned.name(), "@", planned.node())] = planned;
     }
   }
-  if (epoch < facts.epoch) Fail(kHistory, absl::StrCat(run, ": an event of the epoch ", epoch, " that is over"));
+  if (epoch < facts.epoch)
+    Fail(kHistory, absl::StrCat(run, ": an event of the epoch ", epoch, " that is over"));
   if (epoch > facts.epoch) facts.store_lost = false;
   facts.epoch = epoch;
   if (event.seq() != ++facts.events) {
     Fail(kHistory, absl::StrCat(run, ": event ", facts.events, " has the number ", event.seq()));
   }
-  if (facts.finished) Fail(kHistory, absl::StrCat(run, ": an event after the last: ", event.ShortDebugString()));
+  if (facts.finished)
+    Fail(kHistory, absl::StrCat(run, ": an event after the last: ", event.ShortDebugString()));
   if (event.has_stop() && !facts.stopped.has_value()) facts.stopped = time_.boot();
   if (absl::StartsWith(event.source(), "injector/")) TakeFromInjector(run, event);
   if (event.has_fault() && event.fault().state() == v1::FAULT_STATE_REVERTED) {
     const std::string key = EffectKey(run, event.fault().fault(), event.fault().node());
-    const auto setting = system_.settings.find(SettingOf(event.fault().fault(), event.fault().node()));
+    const auto setting =
+        system_.settings.find(SettingOf(event.fault().fault(), event.fault().node()));
     const bool broken =
         setting != system_.settings.end() && setting->second == absl::StrCat("broken by ", key);
     if (broken || system_.held.count(key) > 0) {
@@ -274,7 +284,8 @@ void Witness::Recorded(const std::string& run, uint64_t epoch, const v1::Event& 
     facts.finished = true;
     const std::optional<std::string> on = OnOf(run);
     if (event.finished().undo_confirmed() && on.has_value()) {
-      Fail(kUndoConfirmed, absl::StrCat(run, " has ended with its undo confirmed, and this is on: ", *on));
+      Fail(kUndoConfirmed,
+           absl::StrCat(run, " has ended with its undo confirmed, and this is on: ", *on));
     }
   }
 }
@@ -305,19 +316,20 @@ void Witness::TakeFromInjector(const std::string& run, const v1::Event& event) {
       }
     }
   }
-  Fail(kReports, before.empty()
-                     ? absl::StrCat(run, ": ", node, " has never sent ", key)
-                     : absl::StrCat(run, ": recorded twice, or out of order, of ", node, before, ": ", key));
+  Fail(kReports, before.empty() ? absl::StrCat(run, ": ", node, " has never sent ", key)
+                                : absl::StrCat(run, ": recorded twice, or out of order, of ", node,
+                                               before, ": ", key));
 }
 
 void Witness::LookAtReports() {
   for (const NodeFacts& node : nodes_) {
     if (!node.alive || node.processes.empty()) continue;
     const Process& process = processes_[node.processes.back()];
-    if (process.reports.empty() || process.acknowledged >= process.reports.rbegin()->first) continue;
+    if (process.reports.empty() || process.acknowledged >= process.reports.rbegin()->first)
+      continue;
     const auto& [number, next] = *process.reports.upper_bound(process.acknowledged);
-    Fail(kReports, absl::StrCat("report ", number, " of ", NodeName(process.node), ", of the run ", next.run,
-                                ", was never acknowledged: ", next.key));
+    Fail(kReports, absl::StrCat("report ", number, " of ", NodeName(process.node), ", of the run ",
+                                next.run, ", was never acknowledged: ", next.key));
   }
 }
 
@@ -333,7 +345,8 @@ std::optional<std::string> Witness::OnOf(const std::string& run) const {
     if (absl::StartsWith(key, run + "/")) return absl::StrCat(key, " is held by ", node);
   }
   for (const auto& [resource, value] : system_.settings) {
-    if (absl::StartsWith(value, absl::StrCat("broken by ", run, "/"))) return absl::StrCat(resource, " is ", value);
+    if (absl::StartsWith(value, absl::StrCat("broken by ", run, "/")))
+      return absl::StrCat(resource, " is ", value);
   }
   return std::nullopt;
 }
@@ -343,7 +356,8 @@ void Witness::Look() {
   for (const auto& [resource, value] : system_.settings) {
     absl::string_view key = value;
     if (!absl::ConsumePrefix(&key, "broken by ")) continue;
-    if (system_.cannot_undo.count(resource) > 0 || system_.held.count(std::string(key)) > 0) continue;
+    if (system_.cannot_undo.count(resource) > 0 || system_.held.count(std::string(key)) > 0)
+      continue;
     LookAt(std::string(key), /*only_setting=*/true);
   }
 }
@@ -354,8 +368,10 @@ void Witness::LookAt(const std::string& key, bool only_setting) {
   Effect& effect = found->second;
   const NodeFacts& node = nodes_[effect.node];
   const auto run = runs_.find(effect.run);
-  if (run == runs_.end()) return Fail(kHistory, absl::StrCat(key, " is on, and its run is in no history"));
-  const v1::PlannedFault& planned = run->second.planned[absl::StrCat(effect.fault, "@", NodeName(effect.node))];
+  if (run == runs_.end())
+    return Fail(kHistory, absl::StrCat(key, " is on, and its run is in no history"));
+  const v1::PlannedFault& planned =
+      run->second.planned[absl::StrCat(effect.fault, "@", NodeName(effect.node))];
   // Nobody is there: by design it waits for the next injector, or for a person's command.
   if (only_setting && node.unattended) return;
   // A hang is ended by the reaper's patience, which begins with the hang.
@@ -374,10 +390,11 @@ void Witness::LookAt(const std::string& key, bool only_setting) {
     effect.complained = true;
     Fail(invariant, absl::StrCat(key, only_setting ? " (its setting)" : "", " is on ", what));
   };
-  const absl::Duration time = planned.ending() == v1::ENDING_ONE_SHOT ? kOneShotTime
-                                                                     : FromProto(planned.duration());
+  const absl::Duration time =
+      planned.ending() == v1::ENDING_ONE_SHOT ? kOneShotTime : FromProto(planned.duration());
   if (over(effect.applied, time)) {
-    return complain(kOutlivesTime, absl::StrCat("after its time of ", firedrill::FormatDuration(time)));
+    return complain(kOutlivesTime,
+                    absl::StrCat("after its time of ", firedrill::FormatDuration(time)));
   }
   const SimExecutor* const controller = first_controller_[effect.run];
   const auto contact = node.contact.find(controller);
@@ -385,22 +402,24 @@ void Witness::LookAt(const std::string& key, bool only_setting) {
   if (over(heard, lease)) {
     return complain(kOutlivesLease,
                     absl::StrCat("though its controller was last heard ",
-                                 firedrill::FormatDuration(time_.boot() - heard), " ago; its lease is ",
-                                 firedrill::FormatDuration(lease)));
+                                 firedrill::FormatDuration(time_.boot() - heard),
+                                 " ago; its lease is ", firedrill::FormatDuration(lease)));
   }
   if (run->second.stopped.has_value() && over(*run->second.stopped, lease)) {
-    return complain(kOutlivesStop, absl::StrCat("though its run was stopped ",
-                                                firedrill::FormatDuration(time_.boot() - *run->second.stopped),
-                                                " ago"));
+    return complain(
+        kOutlivesStop,
+        absl::StrCat("though its run was stopped ",
+                     firedrill::FormatDuration(time_.boot() - *run->second.stopped), " ago"));
   }
   if (node.processes.empty() || !node.alive) return;
   const Process& process = processes_[node.processes.back()];
   if (process.lost.has_value() && !node.frozen &&
       planned.on_controller_loss() != v1::ON_CONTROLLER_LOSS_UNTIL_LEASE &&
       over(*process.lost, scenario_.grace)) {
-    return complain(kOutlivesLease, absl::StrCat("though its node knows for ",
-                                                 firedrill::FormatDuration(time_.boot() - *process.lost),
-                                                 " that its controller is gone"));
+    return complain(kOutlivesLease,
+                    absl::StrCat("though its node knows for ",
+                                 firedrill::FormatDuration(time_.boot() - *process.lost),
+                                 " that its controller is gone"));
   }
 }
 

@@ -1,5 +1,5 @@
-// Holds a simulated run to its invariants, from outside: it sees what passes on the network, what the store
-// keeps, and what is on in the system. It asks nothing of the code under test.
+// Holds a simulated run to its invariants, from outside: it sees what passes on the network, what
+// the store keeps, and what is on in the system. It asks nothing of the code under test.
 #pragma once
 
 #include <cstdint>
@@ -119,7 +119,8 @@ class Witness {
   };
 
   void OnApply(const std::string& key);
-  void SentUp(const SimExecutor& injector, const SimExecutor& controller, const v1::ConnectRequest& message);
+  void SentUp(const SimExecutor& injector, const SimExecutor& controller,
+              const v1::ConnectRequest& message);
   void SentDown(const SimExecutor& injector, const SimExecutor& controller,
                 const v1::ConnectResponse& message);
   void Arriving(const SimExecutor& injector, const v1::ConnectResponse& message);

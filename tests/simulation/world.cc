@@ -24,7 +24,8 @@ using absl::Seconds;
 constexpr absl::Duration kLookEvery = absl::Milliseconds(200);
 // From the begin of a run until its nodes are awaited, and preflight has told what it found.
 constexpr absl::Duration kBeforeGate = absl::Seconds(12);
-// From a run's longest time to its end: reverts that are tried again (5 times 10 s), the leases, the last words.
+// From a run's longest time to its end: reverts that are tried again (5 times 10 s), the leases,
+// the last words.
 constexpr absl::Duration kTeardown = absl::Seconds(75);
 // After everything has healed: the longest lease, and what is stuck is tried again.
 constexpr absl::Duration kSettleWithin = absl::Seconds(23);
@@ -52,8 +53,15 @@ World::World(uint64_t seed)
       witness_(scenario_, time_, system_, network_),
       store_(std::make_unique<WatchedStore>(witness_)),
       outside_(std::make_unique<SimExecutor>(time_)),
-      node_parts_{scenario_, time_,    network_, system_, witness_,
-                  scripts_,  work_,    dice_,    [this](size_t node) -> std::pair<SimExecutor*, Fleet*> {
+      node_parts_{scenario_,
+                  time_,
+                  network_,
+                  system_,
+                  witness_,
+                  scripts_,
+                  work_,
+                  dice_,
+                  [this](size_t node) -> std::pair<SimExecutor*, Fleet*> {
                     if (time_.boot() < unreachable_[node]) return {nullptr, nullptr};
                     Controller& controller = controllers_[address_];
                     if (!controller.alive()) return {nullptr, nullptr};
@@ -102,7 +110,8 @@ void World::StartController() {
   witness_.ControllerBorn(*controller.executor, *epoch);
   absl::StatusOr<EpochLock> lock = EpochLock::Take(state_dir_.path(), *epoch);
   if (!lock.ok()) {
-    witness_.Fail(kHistory, absl::StrCat("the epoch ", *epoch, " cannot be locked: ", lock.status().message()));
+    witness_.Fail(kHistory, absl::StrCat("the epoch ", *epoch,
+                                         " cannot be locked: ", lock.status().message()));
     return;
   }
   controller.lock = std::make_unique<EpochLock>(*std::move(lock));
@@ -118,7 +127,8 @@ void World::StartController() {
   controller.fleet = std::make_unique<Fleet>(*controller.executor, fleet);
   Runs::Options runs;
   runs.site = scenario_.site;
-  for (const v1::NodeSpec& node : scenario_.site.spec().injectors()) runs.awaited.insert(node.name());
+  for (const v1::NodeSpec& node : scenario_.site.spec().injectors())
+    runs.awaited.insert(node.name());
   runs.name_run = [this] { return absl::StrCat("run-", ++runs_named_); };
   SimExecutor& executor = *controller.executor;
   controller.runs = std::make_unique<Runs>(
@@ -189,15 +199,16 @@ void World::StartRun() {
     told_[*name].over = true;
   };
   controller->executor->Post([this, number, start, watcher, name, asked] {
-    controllers_[number].runs->Start(start, watcher, [this, number, name, asked](absl::StatusOr<std::string> run) {
-      starting_[asked].reset();
-      if (!run.ok()) return;
-      *name = *run;
-      Told& told = told_[*run];
-      told.controller = number;
-      told.begun = time_.boot();
-      told.limit = kBeforeGate + kTeardown;
-    });
+    controllers_[number].runs->Start(start, watcher,
+                                     [this, number, name, asked](absl::StatusOr<std::string> run) {
+                                       starting_[asked].reset();
+                                       if (!run.ok()) return;
+                                       *name = *run;
+                                       Told& told = told_[*run];
+                                       told.controller = number;
+                                       told.begun = time_.boot();
+                                       told.limit = kBeforeGate + kTeardown;
+                                     });
   });
 }
 
@@ -205,7 +216,8 @@ void World::OnEvent(const std::string& run, const v1::Event& event) {
   Told& told = told_[run];
   told.events.push_back(event);
   if (event.has_created()) {
-    told.limit += FromProto(event.created().plan().gate_timeout()) + FromProto(event.created().plan().longest());
+    told.limit += FromProto(event.created().plan().gate_timeout()) +
+                  FromProto(event.created().plan().longest());
   }
   if (!event.has_finished()) return;
   const RunState* const state = controllers_[told.controller].runs->StateOf(run);
@@ -217,11 +229,13 @@ void World::OnEvent(const std::string& run, const v1::Event& event) {
 
 bool World::RunsAreOver() const {
   // One that waits for its nodes is not begun yet.
-  const bool starting = std::any_of(starting_.begin(), starting_.end(), [this](const std::optional<size_t>& by) {
-    return by.has_value() && controllers_[*by].alive();
-  });
+  const bool starting =
+      std::any_of(starting_.begin(), starting_.end(), [this](const std::optional<size_t>& by) {
+        return by.has_value() && controllers_[*by].alive();
+      });
   return !told_.empty() && !starting &&
-         std::all_of(told_.begin(), told_.end(), [](const auto& entry) { return entry.second.over; });
+         std::all_of(told_.begin(), told_.end(),
+                     [](const auto& entry) { return entry.second.over; });
 }
 
 // ------------------------------------------------------------------------ time
@@ -236,7 +250,8 @@ void World::Pass(absl::Duration length) {
         if (!node->Owns(killed)) continue;
         ++node->killed_in_write;
         node->Kill();
-        if (!healed_) At(dice_.Between(Milliseconds(50), Seconds(3)), [&node = *node] { node.Start(); });
+        if (!healed_)
+          At(dice_.Between(Milliseconds(50), Seconds(3)), [&node = *node] { node.Start(); });
       }
     }
   }
@@ -279,7 +294,8 @@ Outcome World::Run(bool keep_histories) {
 }
 
 void World::RunToTheEnd() {
-  // A run that does not end by itself is held to its bound below; this one is for the simulation itself.
+  // A run that does not end by itself is held to its bound below; this one is for the simulation
+  // itself.
   const absl::Duration last = time_.boot() + absl::Minutes(10);
   while (time_.boot() < last) {
     Pass(kLookEvery);
@@ -288,7 +304,8 @@ void World::RunToTheEnd() {
     for (auto& [run, told] : told_) {
       if (told.over || controllers_[told.controller].executor->frozen()) continue;
       if (time_.boot() <= told.begun + told.limit) continue;
-      witness_.Fail(kEnds, absl::StrCat(run, " goes on after ", firedrill::FormatDuration(told.limit)));
+      witness_.Fail(kEnds,
+                    absl::StrCat(run, " goes on after ", firedrill::FormatDuration(told.limit)));
       told.over = true;
     }
   }
@@ -316,9 +333,10 @@ void World::Settle() {
   // A run whose controller is there may take its whole teardown.
   const absl::Duration end = time_.boot() + kTeardown;
   while (time_.boot() < end && !Quiet()) {
-    const bool going = std::any_of(controllers_.begin(), controllers_.end(), [](const Controller& controller) {
-      return controller.alive() && controller.runs->going() > 0;
-    });
+    const bool going =
+        std::any_of(controllers_.begin(), controllers_.end(), [](const Controller& controller) {
+          return controller.alive() && controller.runs->going() > 0;
+        });
     if (!going) break;
     Pass(kLookEvery);
     witness_.Look();
@@ -342,8 +360,9 @@ void World::LookAtTheEnd() {
     if (!node->running()) {
       witness_.Fail(kLeftBehind, absl::StrCat(node->name(), " cannot be started any more"));
     } else if (!node->injector().warden().idle()) {
-      witness_.Fail(kLeftBehind, absl::StrCat(node->name(), " still carries ",
-                                              node->injector().warden().active().size(), " faults"));
+      witness_.Fail(kLeftBehind,
+                    absl::StrCat(node->name(), " still carries ",
+                                 node->injector().warden().active().size(), " faults"));
     } else if (!node->injector().journal().empty()) {
       witness_.Fail(kLeftBehind, absl::StrCat("the journal of ", node->name(), " is not empty"));
     }
@@ -353,7 +372,8 @@ void World::LookAtTheEnd() {
   }
   for (const Controller& controller : controllers_) {
     if (controller.alive() && controller.runs->going() > 0) {
-      witness_.Fail(kEnds, absl::StrCat("a controller of the epoch ", controller.epoch, " still has a run"));
+      witness_.Fail(
+          kEnds, absl::StrCat("a controller of the epoch ", controller.epoch, " still has a run"));
     }
   }
 }
@@ -362,7 +382,8 @@ void World::CloseRuns() {
   for (size_t i = 0; i < controllers_.size(); ++i) KillController(i);
   StartController();
   for (const std::string& run : witness_.runs()) {
-    if (!witness_.finished(run)) witness_.Fail(kEnds, absl::StrCat(run, " has no end in the history"));
+    if (!witness_.finished(run))
+      witness_.Fail(kEnds, absl::StrCat(run, " has no end in the history"));
   }
 }
 

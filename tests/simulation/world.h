@@ -1,5 +1,6 @@
-// One simulated run from its first event to the last: controllers that take over from each other, nodes, a store,
-// a network, and what goes wrong according to the seed. The code that decides and acts is the shipped one.
+// One simulated run from its first event to the last: controllers that take over from each other,
+// nodes, a store, a network, and what goes wrong according to the seed. The code that decides and
+// acts is the shipped one.
 #pragma once
 
 #include <array>
@@ -94,7 +95,9 @@ class World {
   void CloseRuns();
   void LookAtTheEnd();
   void CheckHistory(const std::string& run, const std::vector<v1::Event>& history);
-  void At(absl::Duration delay, std::function<void()> task) { outside_->After(delay, std::move(task)); }
+  void At(absl::Duration delay, std::function<void()> task) {
+    outside_->After(delay, std::move(task));
+  }
 
   const Scenario scenario_;
   const TempDir state_dir_{"firedrill-simulation"};

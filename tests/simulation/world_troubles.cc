@@ -35,7 +35,8 @@ void World::Schedule() {
     for (const auto& node : nodes_) {
       SimFaultScript& script = scripts_[absl::StrCat(fault, "@", node->name())];
       if (temper.unseen_until > absl::ZeroDuration()) {
-        At(temper.unseen_from, [&script] { script.observe = absl::UnavailableError("it cannot be seen"); });
+        At(temper.unseen_from,
+           [&script] { script.observe = absl::UnavailableError("it cannot be seen"); });
         At(temper.unseen_until, [&script] { script.observe = absl::OkStatus(); });
       }
       if (temper.stuck_until == absl::ZeroDuration()) continue;
@@ -61,7 +62,9 @@ void World::Do(const Disturbance& disturbance) {
   SimNode& node = *nodes_[disturbance.node];
   const absl::Duration now = time_.boot();
   const size_t number = disturbance.node;
-  const auto restart = [&] { At(disturbance.length / 2 + Milliseconds(50), [&node] { node.Start(); }); };
+  const auto restart = [&] {
+    At(disturbance.length / 2 + Milliseconds(50), [&node] { node.Start(); });
+  };
   bool happened = true;
   switch (disturbance.what) {
     case Trouble::kCutLink:
@@ -161,8 +164,8 @@ void World::DoToController(const Disturbance& disturbance) {
       At(disturbance.length, [&executor] { executor.Thaw(); });
       break;
     case Trouble::kTakeOver: {
-      // Whoever watches it takes it for dead. It hangs, or goes on behind a broken network; either way it has its
-      // address back for a while, by a switch that comes late.
+      // Whoever watches it takes it for dead. It hangs, or goes on behind a broken network; either
+      // way it has its address back for a while, by a switch that comes late.
       if (disturbance.amount < 0.5) executor.Freeze();
       if (disturbance.amount > 0.25) {
         for (const auto& node : nodes_) {

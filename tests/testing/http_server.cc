@@ -97,9 +97,11 @@ void HttpServer::Serve(UniqueFd fd) {
   const absl::Time due = absl::Now() + answer.delay;
   while (!stopping_ && absl::Now() < due) absl::SleepFor(absl::Milliseconds(5));
   if (answer.hang_up || stopping_) return;
-  std::string text = absl::StrCat("HTTP/1.1 ", answer.status, " X\r\nContent-Length: ",
-                                  answer.body.size(), "\r\nConnection: close\r\n");
-  for (const auto& [name, value] : answer.headers) absl::StrAppend(&text, name, ": ", value, "\r\n");
+  std::string text =
+      absl::StrCat("HTTP/1.1 ", answer.status, " X\r\nContent-Length: ", answer.body.size(),
+                   "\r\nConnection: close\r\n");
+  for (const auto& [name, value] : answer.headers)
+    absl::StrAppend(&text, name, ": ", value, "\r\n");
   absl::StrAppend(&text, "\r\n", answer.body);
   for (size_t sent = 0; sent < text.size();) {
     const ssize_t put = send(fd.get(), text.data() + sent, text.size() - sent, MSG_NOSIGNAL);

@@ -16,7 +16,7 @@ namespace firedrill {
 
 struct ServerRequest {
   std::string method;
-  std::string target;  // Path and query.
+  std::string target;                          // Path and query.
   std::map<std::string, std::string> headers;  // Names in lower case.
   std::string body;
 };

@@ -1,4 +1,5 @@
-// A disk of the simulation: it fills up, and it can take the process with it in the middle of a write.
+// A disk of the simulation: it fills up, and it can take the process with it in the middle of a
+// write.
 #pragma once
 
 #include <algorithm>

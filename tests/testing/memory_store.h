@@ -1,4 +1,5 @@
-// The store in memory, for simulations: the same contract as the real one, and a disk that can fail.
+// The store in memory, for simulations: the same contract as the real one, and a disk that can
+// fail.
 #pragma once
 
 #include <algorithm>
@@ -63,9 +64,8 @@ class MemoryStore final : public Store {
     const auto key = [](const v1::RunSummary& summary) {
       return std::tuple(summary.created().seconds(), summary.created().nanos(), summary.run());
     };
-    std::sort(list.begin(), list.end(), [&key](const v1::RunSummary& a, const v1::RunSummary& b) {
-      return key(a) > key(b);
-    });
+    std::sort(list.begin(), list.end(),
+              [&key](const v1::RunSummary& a, const v1::RunSummary& b) { return key(a) > key(b); });
     if (list.size() > at_most) list.resize(at_most);
     return list;
   }

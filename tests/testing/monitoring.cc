@@ -72,36 +72,39 @@ absl::StatusOr<std::unique_ptr<Monitoring>> Monitoring::Start(const MonitoringOp
   WriteFile(dir + "/rules.yml", options.rules);
   WriteFile(dir + "/alertmanager.yml", options.alertmanager);
   WriteFile(dir + "/prometheus.yml",
-            absl::StrCat("global:\n  scrape_interval: ", options.interval, "\n  scrape_timeout: ",
-                         options.interval, "\n  evaluation_interval: ", options.interval,
-                         "\n  external_labels: {env: test}\nrule_files: [rules.yml]\n"
-                         "scrape_configs:\n  - job_name: app\n    static_configs: [{targets: ['127.0.0.1:",
-                         self->app_.port(), "']}]\n",
-                         options.wired ? absl::StrCat("alerting:\n  alertmanagers:\n    - static_configs: "
-                                                      "[{targets: ['127.0.0.1:",
-                                                      self->alertmanager_port_, "']}]\n")
-                                       : ""));
-  ASSIGN_OR_RETURN(self->alertmanager_,
-                   Child::Start({.arguments = {kAlertmanager, "--config.file", dir + "/alertmanager.yml",
-                                               "--storage.path", dir + "/am", "--cluster.listen-address=",
-                                               absl::StrCat("--web.listen-address=127.0.0.1:",
-                                                            self->alertmanager_port_)},
-                                 .log = dir + "/am.log"}));
-  ASSIGN_OR_RETURN(self->prometheus_,
-                   Child::Start({.arguments = {kPrometheus, "--config.file", dir + "/prometheus.yml",
-                                               "--storage.tsdb.path", dir + "/tsdb",
-                                               absl::StrCat("--web.listen-address=127.0.0.1:",
-                                                            self->prometheus_port_)},
-                                 .log = dir + "/prometheus.log"}));
+            absl::StrCat(
+                "global:\n  scrape_interval: ", options.interval, "\n  scrape_timeout: ",
+                options.interval, "\n  evaluation_interval: ", options.interval,
+                "\n  external_labels: {env: test}\nrule_files: [rules.yml]\n"
+                "scrape_configs:\n  - job_name: app\n    static_configs: [{targets: ['127.0.0.1:",
+                self->app_.port(), "']}]\n",
+                options.wired ? absl::StrCat("alerting:\n  alertmanagers:\n    - static_configs: "
+                                             "[{targets: ['127.0.0.1:",
+                                             self->alertmanager_port_, "']}]\n")
+                              : ""));
+  ASSIGN_OR_RETURN(
+      self->alertmanager_,
+      Child::Start(
+          {.arguments = {kAlertmanager, "--config.file", dir + "/alertmanager.yml",
+                         "--storage.path", dir + "/am", "--cluster.listen-address=",
+                         absl::StrCat("--web.listen-address=127.0.0.1:", self->alertmanager_port_)},
+           .log = dir + "/am.log"}));
+  ASSIGN_OR_RETURN(
+      self->prometheus_,
+      Child::Start(
+          {.arguments = {kPrometheus, "--config.file", dir + "/prometheus.yml",
+                         "--storage.tsdb.path", dir + "/tsdb",
+                         absl::StrCat("--web.listen-address=127.0.0.1:", self->prometheus_port_)},
+           .log = dir + "/prometheus.log"}));
   const bool ready = Eventually([&] {
     if (!self->prometheus_->Running() || !self->alertmanager_->Running()) return true;
     return Answers(self->alertmanager_url() + "/-/ready") &&
            Answers(self->prometheus_url() + "/api/v1/query?query=app_up", "\"app_up\"");
   });
   if (ready && self->prometheus_->Running() && self->alertmanager_->Running()) return self;
-  return absl::UnavailableError(absl::StrCat("the monitoring did not start: ",
-                                             ReadFile(dir + "/prometheus.log"),
-                                             ReadFile(dir + "/am.log")));
+  return absl::UnavailableError(
+      absl::StrCat("the monitoring did not start: ", ReadFile(dir + "/prometheus.log"),
+                   ReadFile(dir + "/am.log")));
 }
 
 }  // namespace firedrill

@@ -1,4 +1,5 @@
-// A real Prometheus, a real Alertmanager and something to scrape, for tests: quick, private, gone at the end.
+// A real Prometheus, a real Alertmanager and something to scrape, for tests: quick, private, gone
+// at the end.
 #pragma once
 
 #include <map>

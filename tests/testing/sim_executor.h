@@ -1,5 +1,6 @@
-// Executors over a clock that only moves when a test says so. All executors of one SimTime share one queue,
-// so a run of several processes is one deterministic sequence: same posts, same order, every time.
+// Executors over a clock that only moves when a test says so. All executors of one SimTime share
+// one queue, so a run of several processes is one deterministic sequence: same posts, same order,
+// every time.
 #pragma once
 
 #include <cstdint>

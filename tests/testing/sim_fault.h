@@ -1,5 +1,5 @@
-// Faults of the simulation: the real life of a fault, stepped by events instead of a thread, over a system
-// that is a few maps. What dies with a process is in one map, what lasts is in the other.
+// Faults of the simulation: the real life of a fault, stepped by events instead of a thread, over a
+// system that is a few maps. What dies with a process is in one map, what lasts is in the other.
 #pragma once
 
 #include <functional>
@@ -100,8 +100,8 @@ class SimFault final : public Fault, public Prepares {
       const std::string resource = Setting();
       std::string& setting = system_.settings.emplace(resource, "normal").first->second;
       const std::string broken = Broken();
-      const absl::Status made =
-          changes.Make({"sim", resource, setting, broken, absl::StrCat("set ", resource, " normal")}, [&] {
+      const absl::Status made = changes.Make(
+          {"sim", resource, setting, broken, absl::StrCat("set ", resource, " normal")}, [&] {
             setting = broken;
             return absl::OkStatus();
           });
@@ -115,7 +115,8 @@ class SimFault final : public Fault, public Prepares {
     v1::Observation observation;
     observation.set_requested(1);
     observation.set_real(system_.held.count(key_) > 0 ? 1 : 0);
-    observation.set_reached(observation.real() == 1 && observed_++ >= script_.observations_until_reached);
+    observation.set_reached(observation.real() == 1 &&
+                            observed_++ >= script_.observations_until_reached);
     observation.set_subject(absl::StrCat("sim/", node_));
     return observation;
   }
@@ -255,19 +256,21 @@ class SimRunningFault final : public RunningFault {
 // For Injector::Parts::faults. System and script outlive what it returns.
 inline std::function<RunningFaultFactory(Executor&, Node&, Journal&)> SimFaults(
     SimSystem& system, const SimFaultScript& script) {
-  return [&system, &script](Executor& executor, Node& node, Journal& journal) -> RunningFaultFactory {
-    return [&](const std::string& run, const v1::PlannedFault& planned,
-               FaultNews news) -> absl::StatusOr<std::unique_ptr<RunningFault>> {
-      auto fault = std::make_unique<SimFault>(system, script, absl::StrCat(run, "/", planned.name()),
-                                              node.spec().name());
-      auto life = std::make_unique<FaultLife>(run, planned, std::move(fault), node, journal,
-                                              executor.clock());
-      return std::make_unique<SimRunningFault>(executor, std::move(life), std::move(news));
-    };
-  };
+  return
+      [&system, &script](Executor& executor, Node& node, Journal& journal) -> RunningFaultFactory {
+        return [&](const std::string& run, const v1::PlannedFault& planned,
+                   FaultNews news) -> absl::StatusOr<std::unique_ptr<RunningFault>> {
+          auto fault = std::make_unique<SimFault>(
+              system, script, absl::StrCat(run, "/", planned.name()), node.spec().name());
+          auto life = std::make_unique<FaultLife>(run, planned, std::move(fault), node, journal,
+                                                  executor.clock());
+          return std::make_unique<SimRunningFault>(executor, std::move(life), std::move(news));
+        };
+      };
 }
 
-// Loads and probes that answer at their pace, remedies that take no time. For Injector::Parts::work.
+// Loads and probes that answer at their pace, remedies that take no time. For
+// Injector::Parts::work.
 struct SimWorkScript {
   // What every second of a load is like, and every answer of a probe. Empty: all is well.
   std::function<void(v1::LoadWindow&)> window;
@@ -313,8 +316,9 @@ inline std::function<WorkFactories(const Node&, const Clock&)> SimWork(Executor&
                                                                        SimWorkScript& script) {
   return [&executor, &script](const Node&, const Clock&) {
     WorkFactories work;
-    work.load = [&](const v1::StartLoad& start, std::function<void(v1::LoadWindow)> emit)
-        -> absl::StatusOr<WorkFactories::Handle> {
+    work.load =
+        [&](const v1::StartLoad& start,
+            std::function<void(v1::LoadWindow)> emit) -> absl::StatusOr<WorkFactories::Handle> {
       const v1::PlannedLoad load = start.load();
       return WorkFactories::Handle(std::make_shared<SimTicker>(
           executor, absl::Seconds(1),
@@ -335,11 +339,11 @@ inline std::function<WorkFactories(const Node&, const Clock&)> SimWork(Executor&
           },
           script.running));
     };
-    work.probe = [&](const std::string&, const v1::StartProbe& start,
-                     std::function<void(v1::Sample)> emit) -> absl::StatusOr<WorkFactories::Handle> {
+    work.probe =
+        [&](const std::string&, const v1::StartProbe& start,
+            std::function<void(v1::Sample)> emit) -> absl::StatusOr<WorkFactories::Handle> {
       const v1::PlannedProbe probe = start.probe();
-      const absl::Duration every =
-          probe.has_every() ? FromProto(probe.every()) : absl::Seconds(1);
+      const absl::Duration every = probe.has_every() ? FromProto(probe.every()) : absl::Seconds(1);
       return WorkFactories::Handle(std::make_shared<SimTicker>(
           executor, every,
           [&executor, &script, probe, emit] {
@@ -352,7 +356,9 @@ inline std::function<WorkFactories(const Node&, const Clock&)> SimWork(Executor&
           },
           script.running));
     };
-    work.leaves = [&](const v1::PlannedRemedy&) -> absl::StatusOr<v1::Leaves> { return script.leaves; };
+    work.leaves = [&](const v1::PlannedRemedy&) -> absl::StatusOr<v1::Leaves> {
+      return script.leaves;
+    };
     work.remedy = [&](const v1::PlannedRemedy& planned, std::stop_token) {
       ++script.remedies[planned.name()];
       v1::RemedyReport report;

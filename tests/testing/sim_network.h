@@ -1,5 +1,6 @@
-// Links between simulated processes: in order, with latency, and with everything that a network does to
-// them. What is under way when a link is cut is lost; what is sent while it stalls arrives late, or never.
+// Links between simulated processes: in order, with latency, and with everything that a network
+// does to them. What is under way when a link is cut is lost; what is sent while it stalls arrives
+// late, or never.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +27,7 @@ class SimNetwork {
     std::function<void(const SimExecutor& injector, const SimExecutor& controller,
                        const v1::ConnectRequest&)>
         sent_up;
-    std::function<void(const SimExecutor& injector, const SimExecutor& controller,
+    std::function<void(const SimExecutor&injector, const SimExecutor&controller,
                        const v1::ConnectResponse&)>
         sent_down, arriving_down, arrived_down;
     // The injector hears that a link has closed, which it did not close itself.
@@ -37,8 +38,8 @@ class SimNetwork {
   absl::Duration min_latency = absl::Microseconds(50);
   absl::Duration max_latency = absl::Milliseconds(5);
 
-  // A link from an injector to the controller's fleet, as seen by the injector. `reachable` false: it closes
-  // at once, as a refused connection does.
+  // A link from an injector to the controller's fleet, as seen by the injector. `reachable` false:
+  // it closes at once, as a refused connection does.
   std::shared_ptr<Link<v1::ConnectRequest>> Dial(SimExecutor& injector,
                                                  LinkEvents<v1::ConnectResponse> events,
                                                  SimExecutor* controller, Fleet* fleet) {
@@ -102,7 +103,8 @@ class SimNetwork {
       if (!std::exchange(open, false)) return;
       auto self = shared_from_this();
       injector.After(network.Latency(), [self, why, by_injector] {
-        if (!by_injector && self->network.observer.lost) self->network.observer.lost(self->injector);
+        if (!by_injector && self->network.observer.lost)
+          self->network.observer.lost(self->injector);
         if (self->to_injector.closed) self->to_injector.closed(why);
       });
       if (controller == nullptr) return;
@@ -147,15 +149,18 @@ class SimNetwork {
       const absl::Duration due = wire_->network.Due(wire_->last_down);
       wire_->injector.After(due - wire_->network.time_.boot(), [wire = wire_, message, &observer] {
         if (!wire->open || !wire->to_injector.message) return;
-        if (observer.arriving_down) observer.arriving_down(wire->injector, *wire->controller, message);
+        if (observer.arriving_down)
+          observer.arriving_down(wire->injector, *wire->controller, message);
         wire->to_injector.message(message);
-        if (observer.arrived_down) observer.arrived_down(wire->injector, *wire->controller, message);
+        if (observer.arrived_down)
+          observer.arrived_down(wire->injector, *wire->controller, message);
       });
     }
     // What was sent before is delivered first.
     void Close(absl::Status why) override {
       const absl::Duration due = wire_->network.Due(wire_->last_down);
-      wire_->injector.After(due - wire_->network.time_.boot(), [wire = wire_, why] { wire->Cut(why); });
+      wire_->injector.After(due - wire_->network.time_.boot(),
+                            [wire = wire_, why] { wire->Cut(why); });
     }
 
    private:

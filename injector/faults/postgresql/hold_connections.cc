@@ -24,8 +24,8 @@ namespace {
 constexpr absl::Duration kLookTimeout = absl::Milliseconds(500);
 // The server's own time-outs end our sessions so long after the fault's end.
 constexpr absl::Duration kNetMargin = absl::Seconds(1);
-// In milliseconds: how soon the server sees that a busy session's other end is gone. Part of the promise
-// that a hung injector's sessions are gone 0.1 s after the lease.
+// In milliseconds: how soon the server sees that a busy session's other end is gone. Part of the
+// promise that a hung injector's sessions are gone 0.1 s after the lease.
 constexpr char kNoticeOurEnd[] = "100";
 // Descriptors that this process needs for everything else.
 constexpr size_t kOtherDescriptors = 128;

@@ -20,8 +20,8 @@ AlertingRule Rule(int instant, v1::AlertState state = v1::ALERT_STATE_UNSPECIFIE
   rule.hold = absl::Seconds(2);
   rule.last_evaluation = kStart + absl::Seconds(instant) + late;
   if (state != v1::ALERT_STATE_UNSPECIFIED) {
-    rule.alerts.push_back({name, {{"alertname", name}, {"instance", "i"}}, state,
-                           kStart + absl::Seconds(active), 3});
+    rule.alerts.push_back(
+        {name, {{"alertname", name}, {"instance", "i"}}, state, kStart + absl::Seconds(active), 3});
   }
   return rule;
 }
@@ -58,9 +58,9 @@ TEST(AlertFold, FollowsAnInstanceFromPendingToInactive) {
 TEST(AlertFold, TwoRulesOfOneEvaluationHaveOneInstant) {
   // The rules of a group are evaluated one after the other: their own times differ.
   AlertFold fold;
-  const AlertChanges changes = fold.FeedPrometheus(
-      {Rule(5, v1::ALERT_STATE_FIRING, 3, absl::Milliseconds(1), "A"),
-       Rule(5, v1::ALERT_STATE_FIRING, 3, absl::Milliseconds(90), "B")});
+  const AlertChanges changes =
+      fold.FeedPrometheus({Rule(5, v1::ALERT_STATE_FIRING, 3, absl::Milliseconds(1), "A"),
+                           Rule(5, v1::ALERT_STATE_FIRING, 3, absl::Milliseconds(90), "B")});
   ASSERT_EQ(changes.begun.size(), 2u);
   EXPECT_EQ(FromProto(changes.begun[0].evaluated_at()), kStart + absl::Seconds(5));
   EXPECT_EQ(FromProto(changes.begun[1].evaluated_at()), kStart + absl::Seconds(5));

@@ -1,4 +1,5 @@
-// Real answers of Prometheus and Alertmanager, and webhook payloads, as they were captured in the lab.
+// Real answers of Prometheus and Alertmanager, and webhook payloads, as they were captured in the
+// lab.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -16,7 +17,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string Capture(const std::string& name) {
-  const std::string text = ReadFile(absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/lab/captures/", name));
+  const std::string text =
+      ReadFile(absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/lab/captures/", name));
   EXPECT_FALSE(text.empty()) << name;
   return text;
 }
@@ -49,7 +51,8 @@ TEST(ParseRules, ReadsRulesWithTheirGroupsAndAlerts) {
 }
 
 TEST(ParseRules, ReadsPartsOfSecondsAndRulesNeverEvaluated) {
-  const auto rules = ParseRules(R"({"status":"success","data":{"groups":[{"name":"g","interval":0.25,
+  const auto rules =
+      ParseRules(R"({"status":"success","data":{"groups":[{"name":"g","interval":0.25,
       "rules":[{"type":"recording","name":"r","query":"x"},
                {"type":"alerting","name":"A","query":"x","duration":0.5,"alerts":[],
                 "health":"unknown","lastEvaluation":"0001-01-01T00:00:00Z"}]}]}})");
@@ -63,9 +66,13 @@ TEST(ParseRules, ReadsPartsOfSecondsAndRulesNeverEvaluated) {
 TEST(ParseRules, SaysWhatIsWrong) {
   EXPECT_THAT(std::string(ParseRules("<html>").status().message()), HasSubstr("no JSON"));
   EXPECT_THAT(std::string(ParseRules("{}").status().message()), HasSubstr("not as expected"));
-  EXPECT_THAT(std::string(ParseRules(R"({"status":"error","errorType":"x","error":"why"})").status().message()),
-              HasSubstr("why"));
-  EXPECT_FALSE(ParseRules(R"({"status":"success","data":{"groups":[{"rules":[{"type":"alerting"}]}]}})").ok());
+  EXPECT_THAT(
+      std::string(
+          ParseRules(R"({"status":"error","errorType":"x","error":"why"})").status().message()),
+      HasSubstr("why"));
+  EXPECT_FALSE(
+      ParseRules(R"({"status":"success","data":{"groups":[{"rules":[{"type":"alerting"}]}]}})")
+          .ok());
 }
 
 TEST(ParsePrometheusAlerts, ReadsPendingAndFiring) {
@@ -83,7 +90,8 @@ TEST(ParseBuild, ReadsTheVersion) {
 
 TEST(ParseExternalLabels, ReadsThemFromTheConfiguration) {
   const auto of = [](const std::string& yaml) {
-    return ParseExternalLabels(absl::StrCat(R"({"status":"success","data":{"yaml":")", yaml, "\"}}"));
+    return ParseExternalLabels(
+        absl::StrCat(R"({"status":"success","data":{"yaml":")", yaml, "\"}}"));
   };
   EXPECT_EQ(of("global:\\n  external_labels: {env: lab}").value(), (Labels{{"env", "lab"}}));
   EXPECT_EQ(of("global: {}").value(), Labels());
@@ -150,8 +158,9 @@ TEST(ParseWebhook, KnowsACanary) {
 }
 
 TEST(ParseWebhook, RefusesWhatIsNoPayload) {
-  for (const char* text : {"", "[]", "{}", R"({"receiver":"r","alerts":[{"status":"odd","labels":{}}]})",
-                           R"({"receiver":"r","alerts":[{"labels":{}}]})"}) {
+  for (const char* text :
+       {"", "[]", "{}", R"({"receiver":"r","alerts":[{"status":"odd","labels":{}}]})",
+        R"({"receiver":"r","alerts":[{"labels":{}}]})"}) {
     EXPECT_FALSE(ParseWebhookPayload(text, absl::UnixEpoch()).ok()) << text;
   }
 }

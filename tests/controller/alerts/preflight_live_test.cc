@@ -1,4 +1,5 @@
-// Preflight against a real Prometheus and a real Alertmanager: each planted defect is found by its name.
+// Preflight against a real Prometheus and a real Alertmanager: each planted defect is found by its
+// name.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -55,17 +56,20 @@ class PreflightLive : public ::testing::Test {
       webhook.add_receivers()->set_name(name);
       webhook.mutable_receivers()->rbegin()->set_path(absl::StrCat("/", name));
     }
-    auto server = WebhookServer::Start(webhook, RealClock(), [this](const WebhookDelivery& delivery) {
-      canaries_.Saw(delivery);
-      return true;
-    });
+    auto server =
+        WebhookServer::Start(webhook, RealClock(), [this](const WebhookDelivery& delivery) {
+          canaries_.Saw(delivery);
+          return true;
+        });
     EXPECT_TRUE(server.ok()) << server.status();
     webhook_ = *std::move(server);
     webhook.set_listen(absl::StrCat("127.0.0.1:", webhook_->port()));
     *input_.site.mutable_webhook() = webhook;
     input_.plan.set_run("run-1");
     *input_.plan.mutable_longest() = ToProto(absl::Minutes(1));
-    input_.wait_for_canary = [this](absl::Duration at_most) { return canaries_.Wait("run-1", at_most); };
+    input_.wait_for_canary = [this](absl::Duration at_most) {
+      return canaries_.Wait("run-1", at_most);
+    };
     v1::Expectations& expect = *input_.experiment.mutable_spec()->mutable_expect();
     v1::AlertExpectation& slots = *expect.add_alerts();
     slots.set_name("slots");
@@ -78,11 +82,13 @@ class PreflightLive : public ::testing::Test {
     expect.add_may_fire("Errors");
   }
 
-  void Start(std::string rules = kRules, std::string alertmanager = kAlertmanager, bool wired = true) {
-    auto monitoring = Monitoring::Start(
-        {.rules = std::move(rules),
-         .alertmanager = absl::StrReplaceAll(alertmanager, {{"PORT", absl::StrCat(webhook_->port())}}),
-         .wired = wired});
+  void Start(std::string rules = kRules, std::string alertmanager = kAlertmanager,
+             bool wired = true) {
+    auto monitoring =
+        Monitoring::Start({.rules = std::move(rules),
+                           .alertmanager = absl::StrReplaceAll(
+                               alertmanager, {{"PORT", absl::StrCat(webhook_->port())}}),
+                           .wired = wired});
     ASSERT_TRUE(monitoring.ok()) << monitoring.status();
     monitoring_ = *std::move(monitoring);
     input_.site.MergeFrom(monitoring_->Site());
@@ -95,7 +101,8 @@ class PreflightLive : public ::testing::Test {
   }
 
   bool Healthy(const std::string& metric) {
-    const auto response = Fetch({.url = monitoring_->prometheus_url() + "/api/v1/query?query=" + metric});
+    const auto response =
+        Fetch({.url = monitoring_->prometheus_url() + "/api/v1/query?query=" + metric});
     return response.ok() && absl::StrContains(response->body, metric);
   }
 
@@ -163,18 +170,22 @@ TEST_F(PreflightLive, AHealthySiteHasNothingButTheNoteThatNothingHasFailedYet) {
   EXPECT_TRUE(has("circumstance already-firing slots"));
   EXPECT_TRUE(has("circumstance live-group slots"));
   monitoring_->Set("load_sessions", 1);
-  EXPECT_TRUE(Eventually([&] { return !::testing::Value(Run(), ::testing::Contains("circumstance already-firing slots")); }));
-  EXPECT_TRUE(Eventually([&] { return !::testing::Value(Run(), ::testing::Contains("circumstance live-group slots")); }));
+  EXPECT_TRUE(Eventually([&] {
+    return !::testing::Value(Run(), ::testing::Contains("circumstance already-firing slots"));
+  }));
+  EXPECT_TRUE(Eventually([&] {
+    return !::testing::Value(Run(), ::testing::Contains("circumstance live-group slots"));
+  }));
 }
 
 TEST_F(PreflightLive, DefectsOfRulesAreNamed) {
   std::string rules = absl::StrReplaceAll(
-      kRules, {{"alert: TooMany", "alert: TooManySessions"},
-               {"memory_bytes", "no_such_metric"}});
+      kRules, {{"alert: TooMany", "alert: TooManySessions"}, {"memory_bytes", "no_such_metric"}});
   ASSERT_NO_FATAL_FAILURE(Start(rules));
   input_.experiment.mutable_spec()->mutable_expect()->add_may_fire("Errrors");
-  EXPECT_THAT(Run(), UnorderedElementsAre("defect rule-missing slots", "defect selector-empty Misleading",
-                                          "note rule-missing Errrors", "note selector-narrow Errors"));
+  EXPECT_THAT(Run(),
+              UnorderedElementsAre("defect rule-missing slots", "defect selector-empty Misleading",
+                                   "note rule-missing Errrors", "note selector-narrow Errors"));
   EXPECT_THAT(Message("rule-missing"), HasSubstr("no alerting rule TooMany"));
   EXPECT_THAT(Message("selector-empty"), HasSubstr("no_such_metric"));
 
@@ -191,16 +202,16 @@ TEST_F(PreflightLive, DefectsOfRulesAreNamed) {
 }
 
 TEST_F(PreflightLive, DefectsOfTheWayAreNamed) {
-  std::string alertmanager = absl::StrReplaceAll(
-      kAlertmanager, {{"severity=\"page\"", "severity=\"critical\""},
-                      {"localhost:PORT/oncall", "localhost:PORT/other"},
-                      {"PORT/canary", "PORT/nowhere"}});
+  std::string alertmanager =
+      absl::StrReplaceAll(kAlertmanager, {{"severity=\"page\"", "severity=\"critical\""},
+                                          {"localhost:PORT/oncall", "localhost:PORT/other"},
+                                          {"PORT/canary", "PORT/nowhere"}});
   ASSERT_NO_FATAL_FAILURE(Start(kRules, alertmanager, /*wired=*/false));
   input_.canary_within = absl::Seconds(1);
-  EXPECT_THAT(Run(),
-              UnorderedElementsAre("defect route-elsewhere slots", "defect receiver-not-wired slots",
-                                   "defect no-alertmanager-wired slots", "defect canary-lost canary",
-                                   "note selector-narrow Errors"));
+  EXPECT_THAT(
+      Run(), UnorderedElementsAre("defect route-elsewhere slots", "defect receiver-not-wired slots",
+                                  "defect no-alertmanager-wired slots", "defect canary-lost canary",
+                                  "note selector-narrow Errors"));
   EXPECT_THAT(Message("route-elsewhere"),
               AllOf(HasSubstr("tickets (the default route)"), HasSubstr("severity=\"page\"")));
   EXPECT_THAT(Message("receiver-not-wired"), HasSubstr("/other"));
@@ -208,15 +219,20 @@ TEST_F(PreflightLive, DefectsOfTheWayAreNamed) {
   EXPECT_FALSE(result_.canary->delivered());
 
   // An unknown receiver, and servers that are not there.
-  input_.experiment.mutable_spec()->mutable_expect()->mutable_alerts(0)->mutable_notification()->set_receiver(
-      "onkall");
+  input_.experiment.mutable_spec()
+      ->mutable_expect()
+      ->mutable_alerts(0)
+      ->mutable_notification()
+      ->set_receiver("onkall");
   EXPECT_THAT(Run(), ::testing::Contains("defect receiver-missing slots"));
   input_.wait_for_canary = nullptr;
   monitoring_->prometheus().Stop(SIGKILL);
   monitoring_->alertmanager().Stop(SIGKILL);
-  EXPECT_THAT(Run(), ::testing::IsSupersetOf(
-                         {absl::StrCat("circumstance monitor-unreachable ", monitoring_->prometheus_url()),
-                          absl::StrCat("circumstance monitor-unreachable ", monitoring_->alertmanager_url())}));
+  EXPECT_THAT(
+      Run(),
+      ::testing::IsSupersetOf(
+          {absl::StrCat("circumstance monitor-unreachable ", monitoring_->prometheus_url()),
+           absl::StrCat("circumstance monitor-unreachable ", monitoring_->alertmanager_url())}));
   EXPECT_THAT(Message("monitor-unreachable"), HasSubstr(monitoring_->prometheus_url()));
 }
 

@@ -64,15 +64,15 @@ TEST(Routing, TheDeepestMatchTakesTheAlert) {
   EXPECT_THAT(go({{"team", "other"}}), ElementsAre("default"));
   EXPECT_THAT(go({{"team", "db"}}), ElementsAre("audit", "db"));
   EXPECT_THAT(go({{"team", "db"}, {"severity", "page"}}), ElementsAre("audit", "db-page"));
-  EXPECT_THAT(go({{"team", "db"}, {"severity", "page"}, {"env", "test"}}), ElementsAre("audit", "db"));
+  EXPECT_THAT(go({{"team", "db"}, {"severity", "page"}, {"env", "test"}}),
+              ElementsAre("audit", "db"));
   EXPECT_THAT(go({{"team", "web"}}), ElementsAre("audit", "web"));
   EXPECT_THAT(go({{"team", "webx"}}), ElementsAre("default"));  // Anchored.
 }
 
 TEST(Routing, ChildrenInheritWhatTheyDoNotSay) {
   const Route root = Parse(kTree).root;
-  const RouteHit page =
-      DecideRoutes(root, {{"team", "db"}, {"severity", "page"}}).hits.back();
+  const RouteHit page = DecideRoutes(root, {{"team", "db"}, {"severity", "page"}}).hits.back();
   EXPECT_EQ(page.group_wait, absl::Seconds(1));
   EXPECT_EQ(page.group_interval, absl::Minutes(1));
   EXPECT_EQ(page.repeat_interval, absl::Hours(24 * 7));
@@ -114,7 +114,8 @@ TEST(Routing, ReadsTheWebhooksOfReceivers) {
 }
 
 TEST(Routing, SaysWhatItCannotRead) {
-  EXPECT_THAT(std::string(ParseAlertmanagerConfig("a: [").status().message()), HasSubstr("cannot be read"));
+  EXPECT_THAT(std::string(ParseAlertmanagerConfig("a: [").status().message()),
+              HasSubstr("cannot be read"));
   EXPECT_THAT(std::string(ParseAlertmanagerConfig("receivers: []").status().message()),
               HasSubstr("no route"));
   EXPECT_THAT(std::string(ParseAlertmanagerConfig("route: {matchers: ['x']}").status().message()),

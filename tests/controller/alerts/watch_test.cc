@@ -72,10 +72,11 @@ class AlertWatchTest : public ::testing::Test {
     webhook.set_listen("127.0.0.1:0");
     webhook.add_receivers()->set_name("oncall");
     webhook.mutable_receivers(0)->set_path("/oncall");
-    auto server = WebhookServer::Start(webhook, RealClock(), [this](const WebhookDelivery& delivery) {
-      told_(DeliveryEvent(delivery));
-      return true;
-    });
+    auto server =
+        WebhookServer::Start(webhook, RealClock(), [this](const WebhookDelivery& delivery) {
+          told_(DeliveryEvent(delivery));
+          return true;
+        });
     ASSERT_TRUE(server.ok()) << server.status();
     webhook_ = *std::move(server);
     auto monitoring = Monitoring::Start(
@@ -194,19 +195,22 @@ TEST(AlertWatchGaps, ARuleThatIsNotEvaluatedOrGoneIsAGap) {
   HttpServer server([&](const ServerRequest& request) -> ServerAnswer {
     const double now = absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch());
     if (absl::StrContains(request.target, "/query")) {
-      return {.body = absl::StrCat(R"({"status":"success","data":{"resultType":"scalar","result":[1,")",
-                                   absl::StrFormat("%.3f", now), "\"]}}")};
+      return {.body =
+                  absl::StrCat(R"({"status":"success","data":{"resultType":"scalar","result":[1,")",
+                               absl::StrFormat("%.3f", now), "\"]}}")};
     }
     if (absl::StrContains(request.target, "/targets")) {
       return {.body = R"({"status":"success","data":{"activeTargets":[]}})"};
     }
-    const absl::Time evaluated = absl::Now() - (mode == 1 ? absl::Seconds(5) : absl::ZeroDuration());
+    const absl::Time evaluated =
+        absl::Now() - (mode == 1 ? absl::Seconds(5) : absl::ZeroDuration());
     return {.body = absl::StrCat(
                 R"({"status":"success","data":{"groups":[{"name":"g","interval":1,"rules":[)",
                 mode == 2 ? ""
                           : absl::StrCat(R"({"type":"alerting","name":"A","query":"x","duration":0,
                                 "health":"ok","alerts":[],"lastEvaluation":")",
-                                         absl::FormatTime(absl::RFC3339_full, evaluated, absl::UTCTimeZone()),
+                                         absl::FormatTime(absl::RFC3339_full, evaluated,
+                                                          absl::UTCTimeZone()),
                                          "\"}"),
                 "]}]}}")};
   });
@@ -215,8 +219,7 @@ TEST(AlertWatchGaps, ARuleThatIsNotEvaluatedOrGoneIsAGap) {
   options.site.mutable_prometheus()->set_url(server.url());
   options.interval = absl::Milliseconds(20);
   options.names = {"A"};
-  const auto watch =
-      AlertWatch::Start(options, RealClock(), [&](v1::Event event) { told(event); });
+  const auto watch = AlertWatch::Start(options, RealClock(), [&](v1::Event event) { told(event); });
   ASSERT_TRUE(watch.ok());
   const auto says = [&](const std::string& text, bool over) {
     return Eventually([&] {

@@ -44,11 +44,12 @@ class Webhook : public ::testing::Test {
   }
 
   void Start() {
-    auto server = WebhookServer::Start(webhook_, RealClock(), [this](const WebhookDelivery& delivery) {
-      const std::lock_guard lock(mutex_);
-      deliveries_.push_back(delivery);
-      return keeps_.load();
-    });
+    auto server =
+        WebhookServer::Start(webhook_, RealClock(), [this](const WebhookDelivery& delivery) {
+          const std::lock_guard lock(mutex_);
+          deliveries_.push_back(delivery);
+          return keeps_.load();
+        });
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -122,9 +123,11 @@ TEST_F(Webhook, WhatWasNotKeptIsSentAgain) {
 TEST_F(Webhook, ListensOnLoopbackOnly) {
   for (const char* listen : {"0.0.0.0:0", "192.0.2.1:9", ":9", "[::]:0"}) {
     webhook_.set_listen(listen);
-    const auto server = WebhookServer::Start(webhook_, RealClock(), [](const auto&) { return true; });
+    const auto server =
+        WebhookServer::Start(webhook_, RealClock(), [](const auto&) { return true; });
     EXPECT_EQ(server.status().code(), absl::StatusCode::kInvalidArgument) << listen;
-    EXPECT_THAT(std::string(server.status().message()), AllOf(HasSubstr(listen), HasSubstr("loopback")));
+    EXPECT_THAT(std::string(server.status().message()),
+                AllOf(HasSubstr(listen), HasSubstr("loopback")));
   }
 }
 

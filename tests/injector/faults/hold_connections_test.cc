@@ -426,8 +426,7 @@ TEST_F(HoldConnectionsTest, ActsOnAServerThatFilledUpAfterPrepare) {
 TEST_F(HoldConnectionsTest, ReadBackFindsWhatIsStillThere) {
   ASSERT_TRUE(Apply("profile: 'leaker' count: 4").ok());
   ASSERT_TRUE(Reached(absl::Seconds(5)));
-  const absl::Status status =
-      fault_->ReadBack(StageContext("leak", absl::Seconds(1)), node_);
+  const absl::Status status = fault_->ReadBack(StageContext("leak", absl::Seconds(1)), node_);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("4 sessions named firedrill:r1a2b3:leak are still there"));
