@@ -38,7 +38,8 @@ CREATE TABLE IF NOT EXISTS epoch (
   only_one INTEGER PRIMARY KEY CHECK (only_one = 1), value INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS inbox (
-  receiver TEXT NOT NULL, fingerprint TEXT NOT NULL, starts_at INTEGER NOT NULL, status TEXT NOT NULL,
+  receiver TEXT NOT NULL, fingerprint TEXT NOT NULL, starts_at INTEGER NOT NULL,
+  status TEXT NOT NULL,
   PRIMARY KEY (receiver, fingerprint, starts_at, status)
 ) STRICT, WITHOUT ROWID;
 )sql";

@@ -191,7 +191,7 @@ def check_names(root):
 
 
 def check_columns(root):
-    for file in files(root, ".cc", ".h", ".proto"):
+    for file in sources(root):
         for number, line in enumerate(lines(root, file), 1):
             # What cannot be broken: a word longer than that, alone on its line.
             if len(line) > COLUMNS and " " in line.strip().removeprefix("// "):

@@ -26,7 +26,8 @@ constexpr char kRules[] = R"(
 groups:
   - name: app
     rules:
-      - {alert: TooMany, expr: 'load_sessions{job="app"} > 10', for: 500ms, labels: {severity: page}}
+      - {alert: TooMany, expr: 'load_sessions{job="app"} > 10', for: 500ms,
+         labels: {severity: page}}
       - {alert: Errors, expr: 'rate(requests_total{code="500"}[1m]) > 1', labels: {severity: page}}
       - {alert: Misleading, expr: 'memory_bytes > 99', labels: {severity: page}}
 )";
