@@ -93,7 +93,7 @@ Fleet::UpEvents Fleet::Accept(std::shared_ptr<Down> link) {
                 if (*alive) OnMessage(id, message);
               },
           .closed =
-              [this, id, alive = alive_](absl::Status why) {
+              [this, id, alive = alive_](const absl::Status& why) {
                 if (*alive) OnClosed(id, why);
               }};
 }
