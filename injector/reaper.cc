@@ -99,6 +99,8 @@ class Watch {
 
 // Not set where somebody else owns the journal now, and so its undoing.
 std::optional<NodeLeftovers> Replay(const ReaperOptions& options, absl::Duration wait) {
+  // Removed by somebody meanwhile: taking the lock would make it again.
+  if (access(NodeFolder(options.state_dir, options.node).c_str(), F_OK) != 0) return std::nullopt;
   const auto lock = NodeLock::Take(options.state_dir, options.node, wait);
   if (!lock.ok()) return std::nullopt;
   FileDisk disk(NodeFolder(options.state_dir, options.node));

@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include <filesystem>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/clock.h"
@@ -255,6 +257,17 @@ TEST_F(ReaperTest, BothKilledIsUndoneByWhoeverComesNext) {
   const auto replayed = ReplayOwnerless(dir_, absl::Seconds(1));
   ASSERT_EQ(replayed.size(), 1u);
   EXPECT_EQ(ReadFile(file_), "100\n");
+}
+
+TEST_F(ReaperTest, DoesNotMakeARemovedStateFolderAgain) {
+  pid_t reaper;
+  {
+    Victim victim(dir_, file_);
+    reaper = victim.reaper();
+    std::filesystem::remove_all(dir_);
+  }
+  EXPECT_EQ(CodeOf(reaper), 0);
+  EXPECT_FALSE(std::filesystem::exists(dir_));
 }
 
 TEST_F(ReaperTest, SaysWhatItCannotUndo) {
