@@ -123,7 +123,12 @@ std::vector<std::string> DescribeLeftovers(const std::string& state_dir) {
 }
 
 std::vector<std::string> UndoLeftovers(const std::string& state_dir) {
-  return Describe(ReplayOwnerless(state_dir, kLockWait));
+  const std::vector<std::string> nodes = NodesIn(state_dir);
+  // It is worth waiting for a reaper, not for another run.
+  const bool in_use = std::any_of(nodes.begin(), nodes.end(), [&](const std::string& node) {
+    return UseOf(state_dir, node).WillStay();
+  });
+  return Describe(ReplayOwnerless(state_dir, in_use ? absl::ZeroDuration() : kLockWait));
 }
 
 int LeftoversCommand(const Places& places) {

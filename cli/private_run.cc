@@ -13,16 +13,21 @@
 #include <sstream>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "injector/state_dir.h"
 
 namespace firedrill {
 namespace {
 
 constexpr char kFolderPrefix[] = "firedrill-";
 constexpr absl::Duration kStartWithin = absl::Seconds(10);
+// As long as an injector waits for what undoes a dead predecessor's faults.
+constexpr absl::Duration kFreeWithin = absl::Seconds(3);
+constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
 constexpr int kMostStarts = 3;
 constexpr absl::Duration kAskWhetherToLeave = absl::Milliseconds(100);
 
@@ -46,24 +51,82 @@ bool IsInterrupted() {
          sigismember(&waiting, SIGHUP) == 1;
 }
 
+absl::Status Interrupted() {
+  return absl::CancelledError("interrupted before anything was begun");
+}
+
+// The process that made the socket folder of this name; 0 where it is none.
+int ClientOf(const std::string& name) {
+  const std::vector<std::string> parts = absl::StrSplit(name, '-');
+  int pid = 0;
+  if (name.rfind(kFolderPrefix, 0) != 0 || parts.size() != 3) return 0;
+  return absl::SimpleAtoi(parts[1], &pid) && pid > 0 ? pid : 0;
+}
+
+bool IsGone(int pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
+
+absl::Status InUse(const std::string& node, const NodeUse& use) {
+  const std::string process = use.process > 0 ? absl::StrCat("process ", use.process) : "unknown";
+  switch (use.by) {
+    case NodeUse::By::kRun:
+      return absl::FailedPreconditionError(
+          absl::StrCat("node ", node, " is in use by another run (", process,
+                       "): wait until it has ended, or use another --state-dir"));
+    case NodeUse::By::kInjector:
+      return absl::FailedPreconditionError(
+          absl::StrCat("node ", node, " is in use by an injector that serves a controller (",
+                       process, "): name that one with --controller, or use another --state-dir"));
+    case NodeUse::By::kEnding:
+    case NodeUse::By::kNobody:
+      break;
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("node ", node, " was in use by another process (", process, ") for ",
+                   absl::FormatDuration(kFreeWithin), ", which undoes what an earlier run left: ",
+                   "wait until it has ended, or use another --state-dir"));
+}
+
 }  // namespace
+
+NodeUse UseOf(const std::string& state_dir, const std::string& node) {
+  const int holder = LockHolder(state_dir, node);
+  if (holder == 0) return {};
+  // The lock is held, by a process that has not yet said which it is.
+  if (holder == 1) return {NodeUse::By::kEnding, 0};
+  std::ifstream file(absl::StrCat("/proc/", holder, "/cmdline"));
+  std::stringstream text;
+  text << file.rdbuf();
+  const std::vector<std::string> words = absl::StrSplit(text.str(), '\0');
+  if (!absl::EndsWith(words[0], "firedrill-injector")) return {NodeUse::By::kEnding, holder};
+  if (std::find(words.begin(), words.end(), "--private") == words.end()) {
+    return {NodeUse::By::kInjector, holder};
+  }
+  int client = 0;
+  const auto address = std::find(words.begin(), words.end(), "--controller");
+  if (address != words.end() && address + 1 != words.end()) {
+    client = ClientOf(std::filesystem::path(*(address + 1)).parent_path().filename().string());
+  }
+  if (client == 0) return {NodeUse::By::kRun, holder};
+  // One of our own is from the experiment before this one.
+  if (client == getpid() || IsGone(client)) return {NodeUse::By::kEnding, holder};
+  return {NodeUse::By::kRun, client};
+}
 
 void RemoveStaleFolders() {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(TemporaryFolder(), error)) {
     const std::string name = entry.path().filename().string();
-    if (name.rfind(kFolderPrefix, 0) != 0) continue;
-    const std::vector<std::string> parts = absl::StrSplit(name, '-');
-    int pid = 0;
+    const int client = ClientOf(name);
     struct stat info {};
-    if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &pid) || pid <= 0) continue;
+    if (client == 0) continue;
     if (lstat(entry.path().c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) continue;
-    if (info.st_uid != geteuid() || kill(pid, 0) == 0 || errno != ESRCH) continue;
+    if (info.st_uid != geteuid() || !IsGone(client)) continue;
     std::filesystem::remove_all(entry.path(), error);
   }
 }
 
 absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
+  if (options.with_injectors) RETURN_IF_ERROR(CheckFree(options));
   std::string folder = absl::StrCat(TemporaryFolder(), "/", kFolderPrefix, getpid(), "-XXXXXX");
   if (mkdtemp(folder.data()) == nullptr) {
     return absl::UnavailableError(absl::StrCat("making a folder for sockets in ", TemporaryFolder(),
@@ -86,7 +149,7 @@ absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
     if (IsInterrupted()) {
       self.KillController();
       self.Finish(absl::Seconds(1));
-      return absl::CancelledError("interrupted before anything was begun");
+      return Interrupted();
     }
     if (self.controller_.Wait(absl::Milliseconds(10)) || absl::Now() > until) {
       const std::string words = self.LastWords("controller");
@@ -105,7 +168,51 @@ absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
     }
     self.injectors_.push_back({node.name(), *std::move(child)});
   }
+  const absl::Status locked = self.AwaitLocks();
+  if (!locked.ok()) {
+    for (const Injector& injector : self.injectors_) {
+      // Who still waits for the lock listens to nothing, and has begun nothing.
+      const bool waits = LockHolder(options.state_dir, injector.node) != injector.child.pid();
+      injector.child.Signal(waits ? SIGKILL : SIGTERM);
+    }
+    self.EndController();
+    self.Finish(absl::Seconds(5));
+    return locked;
+  }
   return self;
+}
+
+absl::Status PrivateRun::CheckFree(const Options& options) {
+  const absl::Time until = absl::Now() + kFreeWithin;
+  while (true) {
+    absl::Status ending;
+    for (const v1::NodeSpec& node : options.site.spec().injectors()) {
+      const NodeUse use = UseOf(options.state_dir, node.name());
+      if (use.WillStay()) return InUse(node.name(), use);
+      if (use.by == NodeUse::By::kEnding) ending = InUse(node.name(), use);
+    }
+    if (ending.ok() || absl::Now() >= until) return ending;
+    if (IsInterrupted()) return Interrupted();
+    absl::SleepFor(kLookAgain);
+  }
+}
+
+// Two runs that start at once have both found the nodes free.
+absl::Status PrivateRun::AwaitLocks() {
+  const absl::Time until = absl::Now() + kFreeWithin + absl::Seconds(1);
+  for (Injector& injector : injectors_) {
+    while (!injector.child.Wait(kLookAgain)) {
+      if (LockHolder(options_.state_dir, injector.node) == injector.child.pid()) break;
+      const NodeUse use = UseOf(options_.state_dir, injector.node);
+      if (use.WillStay()) return InUse(injector.node, use);
+      if (IsInterrupted()) return Interrupted();
+      if (absl::Now() >= until) break;
+    }
+    if (injector.child.Wait(absl::ZeroDuration()) && injector.child.exit_code() == kExitNodeInUse) {
+      return InUse(injector.node, UseOf(options_.state_dir, injector.node));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Child> PrivateRun::StartInjector(const std::string& node) const {
@@ -116,17 +223,25 @@ absl::StatusOr<Child> PrivateRun::StartInjector(const std::string& node) const {
 }
 
 std::vector<std::string> PrivateRun::Revive() {
-  std::vector<std::string> revived;
+  std::vector<std::string> lines;
   for (Injector& injector : injectors_) {
     if (!injector.child.Wait(absl::ZeroDuration())) continue;
     if (injector.starts >= kMostStarts || controller_.Ended()) continue;
+    if (injector.child.exit_code() == kExitNodeInUse) {
+      injector.starts = kMostStarts;
+      lines.push_back(absl::StrCat(
+          "the injector of ", injector.node, " cannot be started again: ",
+          InUse(injector.node, UseOf(options_.state_dir, injector.node)).message()));
+      continue;
+    }
     absl::StatusOr<Child> child = StartInjector(injector.node);
     if (!child.ok()) continue;
     ++injector.starts;
     injector.child = *std::move(child);
-    revived.push_back(injector.node);
+    lines.push_back(absl::StrCat("the injector of ", injector.node,
+                                 " ended by itself and was started again, to look what is left"));
   }
-  return revived;
+  return lines;
 }
 
 void PrivateRun::EndController() { controller_.Signal(SIGTERM); }

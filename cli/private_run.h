@@ -23,6 +23,8 @@ class PrivateRun {
     bool with_injectors = true;
   };
   // Blocks until the controller's socket is there, or says why it is not (with its last words).
+  // Also until each injector has its node, or has ended by itself. FAILED_PRECONDITION where another
+  // run has one of the site's nodes, mostly before anything is started: nothing is left running.
   // CANCELLED where one of the signals that BlockSignals() blocks is waiting.
   static absl::StatusOr<PrivateRun> Start(const Options& options);
   PrivateRun(PrivateRun&&) = default;
@@ -31,7 +33,8 @@ class PrivateRun {
   // "unix:/tmp/…", for gRPC.
   const std::string& address() const { return address_; }
   // Starts injectors again that ended by themselves, at most a few times each: a new one replays
-  // the journal, and can look whether anything is left. Names those that were started again.
+  // the journal, and can look whether anything is left. Not where another process has the node by
+  // now. A line for each.
   std::vector<std::string> Revive();
   // Asks the controller to end; its injectors end with it.
   void EndController();
@@ -64,6 +67,9 @@ class PrivateRun {
         folder_(std::move(folder)),
         address_(std::move(address)),
         controller_(std::move(controller)) {}
+  // Blocks until no node of the site is in anybody's hands.
+  static absl::Status CheckFree(const Options& options);
+  absl::Status AwaitLocks();
   static bool WaitFor(Child& child, absl::Time until, const std::function<bool()>& leave);
   absl::StatusOr<Child> StartInjector(const std::string& node) const;
 
@@ -73,6 +79,24 @@ class PrivateRun {
   Child controller_;
   std::vector<Injector> injectors_;
 };
+
+// In whose hands a node of this machine is.
+struct NodeUse {
+  enum class By {
+    kNobody,
+    // It undoes what is left there, and ends by itself.
+    kEnding,
+    kRun,
+    // An injector that serves a controller, for as long as it likes.
+    kInjector,
+  };
+  By by = By::kNobody;
+  // A run's client; else who holds the lock, 0 where that is not known.
+  int process = 0;
+
+  bool WillStay() const { return by == By::kRun || by == By::kInjector; }
+};
+NodeUse UseOf(const std::string& state_dir, const std::string& node);
 
 // Removes socket folders of private runs whose processes are gone.
 void RemoveStaleFolders();

@@ -174,10 +174,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   duties.tick = [&] {
     screen.Status(StatusLine(phases, since, screen.style().width));
     if (!own.has_value()) return;
-    for (const std::string& node : own->Revive()) {
-      screen.Line(absl::StrCat("the injector of ", node,
-                               " ended by itself and was started again, to look what is left"));
-    }
+    for (const std::string& line : own->Revive()) screen.Line(line);
   };
   duties.controller_hangs = [&] {
     if (own.has_value()) own->KillController();

@@ -109,7 +109,10 @@ void GiveUp(const std::string& why) {
 
 int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state_dir, int signals) {
   absl::StatusOr<NodeLock> lock = NodeLock::Take(state_dir, spec.name(), kLockWait);
-  if (!lock.ok()) return Complain(lock.status(), kNotStarted);
+  if (!lock.ok()) {
+    return Complain(lock.status(),
+                    absl::IsFailedPrecondition(lock.status()) ? kExitNodeInUse : kNotStarted);
+  }
   FileDisk disk(lock->folder());
   const UniqueFd done(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   std::optional<Session::End> end;

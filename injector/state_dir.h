@@ -36,6 +36,9 @@ class NodeLock {
   UniqueFd fd_;
 };
 
+// What an injector exits with where another process has the node: no reason to start it again.
+inline constexpr int kExitNodeInUse = 6;
+
 // The process that holds the node's lock; 0 where nobody does. Takes and makes nothing.
 int LockHolder(const std::string& state_dir, const std::string& node);
 

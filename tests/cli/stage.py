@@ -19,6 +19,7 @@ from look import Look, Process, children_of  # noqa: E402
 BINARIES = os.environ.get("FIREDRILL_BIN", os.path.join(HERE, "../../build/bin"))
 PROGRAM = os.path.join(BINARIES, "firedrill")
 CONTROLLER = os.path.join(BINARIES, "firedrill-controller")
+INJECTOR = os.path.join(BINARIES, "firedrill-injector")
 PATIENCE_S = 60
 ROLES = ("holder", "dba")
 
