@@ -13,12 +13,14 @@
 #include "absl/strings/str_join.h"
 #include "base/time_proto.h"
 #include "tests/simulation/world.h"
+#include "tests/testing/sanitized.h"
 
 namespace firedrill::simulation {
 namespace {
 
 constexpr uint64_t kShards = 8;
-constexpr uint64_t kRuns = 10000;
+// A sanitizer takes ten times as long and wants each line run, not each order of events.
+constexpr uint64_t kRuns = kSanitized ? 1000 : 10000;
 // Failed seeds that are told in full.
 constexpr int kMostTold = 10;
 
