@@ -12,8 +12,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -51,9 +51,7 @@ bool IsInterrupted() {
          sigismember(&waiting, SIGHUP) == 1;
 }
 
-absl::Status Interrupted() {
-  return absl::CancelledError("interrupted before anything was begun");
-}
+absl::Status Interrupted() { return absl::CancelledError("interrupted before anything was begun"); }
 
 // The process that made the socket folder of this name; 0 where it is none.
 int ClientOf(const std::string& name) {
@@ -229,9 +227,9 @@ std::vector<std::string> PrivateRun::Revive() {
     if (injector.starts >= kMostStarts || controller_.Ended()) continue;
     if (injector.child.exit_code() == kExitNodeInUse) {
       injector.starts = kMostStarts;
-      lines.push_back(absl::StrCat(
-          "the injector of ", injector.node, " cannot be started again: ",
-          InUse(injector.node, UseOf(options_.state_dir, injector.node)).message()));
+      lines.push_back(
+          absl::StrCat("the injector of ", injector.node, " cannot be started again: ",
+                       InUse(injector.node, UseOf(options_.state_dir, injector.node)).message()));
       continue;
     }
     absl::StatusOr<Child> child = StartInjector(injector.node);
