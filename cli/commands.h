@@ -14,6 +14,7 @@ inline constexpr int kUsageError = 2;
 inline constexpr int kNotStarted = 3;
 inline constexpr int kAborted = 4;
 inline constexpr int kUndoUnconfirmed = 5;
+inline constexpr int kInconclusive = 6;
 inline constexpr int kInterrupted = 130;
 
 struct Places {

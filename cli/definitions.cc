@@ -2,6 +2,7 @@
 #include "cli/definitions.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "cli/commands.h"
 #include "experiment/explain.h"
@@ -88,12 +90,31 @@ std::optional<Definitions> ReadDefinitions(const std::vector<std::string>& files
   return all;
 }
 
+namespace {
+
+// /dev/stdout, a pipe: nothing that could be replaced.
+bool IsStream(const std::string& file) {
+  struct stat about;
+  return stat(file.c_str(), &about) == 0 && !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode);
+}
+
+}  // namespace
+
+absl::Status ClearForWriting(const std::string& file) {
+  if (IsStream(file)) return absl::OkStatus();
+  RETURN_IF_ERROR(WriteText(file, ""));
+  unlink(file.c_str());
+  return absl::OkStatus();
+}
+
 absl::Status WriteText(const std::string& file, const std::string& text) {
-  const std::string beside = absl::StrCat(file, ".new");
-  UniqueFd fd(open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  const bool stream = IsStream(file);
+  const std::string beside = stream ? file : absl::StrCat(file, ".new");
+  const int create = stream ? 0 : O_CREAT | O_TRUNC;
+  UniqueFd fd(open(beside.c_str(), O_WRONLY | create | O_CLOEXEC, 0644));
   const auto failed = [&](const char* doing) {
     const int error = errno;
-    if (fd.valid()) unlink(beside.c_str());
+    if (fd.valid() && !stream) unlink(beside.c_str());
     return absl::UnavailableError(absl::StrCat(doing, " ", file, ": ", std::strerror(error)));
   };
   if (!fd.valid()) return failed("writing");
@@ -104,7 +125,7 @@ absl::Status WriteText(const std::string& file, const std::string& text) {
     if (count < 0) return failed("writing");
     written += static_cast<size_t>(count);
   }
-  if (rename(beside.c_str(), file.c_str()) != 0) return failed("replacing");
+  if (!stream && rename(beside.c_str(), file.c_str()) != 0) return failed("replacing");
   return absl::OkStatus();
 }
 

@@ -31,7 +31,11 @@ struct Definitions {
 std::optional<Definitions> ReadDefinitions(const std::vector<std::string>& files,
                                            const std::string& site);
 
-// Writes the whole text, or says why not and leaves what was there.
+// Before a run: sees whether `file` can be written, and removes what an earlier run wrote there,
+// which must not be taken for this one's.
+absl::Status ClearForWriting(const std::string& file);
+// Writes the whole text, or says why not and leaves what was there. A pipe or a device is written
+// to as it is.
 absl::Status WriteText(const std::string& file, const std::string& text);
 
 }  // namespace firedrill

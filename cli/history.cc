@@ -105,6 +105,13 @@ const char* OutcomeText(const v1::RunSummary& run, const std::vector<OpenRun>& o
 int JudgeCommand(const Places& places, const std::string& run, bool json) {
   const absl::StatusOr<std::vector<v1::Event>> history = ReadHistory(places, run);
   if (!history.ok()) return Complain(history.status());
+  if (!history->back().has_finished() && IsAlive(places, history->front().run())) {
+    return Complain(absl::FailedPreconditionError(
+        absl::StrCat("run ", history->front().run(),
+                     " is still going on, and is judged when it has ended; how it stands: "
+                     "firedrill report ",
+                     history->front().run())));
+  }
   const v1::Judgement judgement = Judge(*history);
   const Screen screen(places.no_color);
   const std::string text =

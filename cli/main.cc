@@ -2,8 +2,19 @@
 // recovers.
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <string>
+#include <vector>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/text.h"
 #include "base/version.h"
 #include "cli/commands.h"
 
@@ -34,6 +45,54 @@ void AddPlaces(CLI::App* command, Places& places, bool controller = true) {
   command->add_flag("--no-color", places.no_color, "Plain text also on a terminal");
 }
 
+// 0 means that a seed is to be drawn, so it cannot be one.
+std::string IsSeed(const std::string& text) {
+  uint64_t seed = 0;
+  if (absl::c_all_of(text, absl::ascii_isdigit) && absl::SimpleAtoi(text, &seed) && seed > 0)
+    return "";
+  return absl::StrCat("a seed is a whole number from 1 to ", UINT64_MAX, ", not ", text);
+}
+
+// "did you mean run?", where the word is no command or the flag no flag of the command.
+std::string Advice(const CLI::App& app, int argc, char** argv) {
+  const std::string first = argc > 1 ? argv[1] : "";
+  std::vector<std::string> commands;
+  const CLI::App* command = nullptr;
+  for (const CLI::App* each : app.get_subcommands({})) {
+    commands.push_back(each->get_name());
+    if (each->get_name() == first) command = each;
+  }
+  if (first.empty() || first[0] == '-') {
+    return absl::StrCat("say what to do, one of: ", absl::StrJoin(commands, ", "));
+  }
+  if (command == nullptr) {
+    const std::string near = firedrill::NearestOf(first, commands);
+    return absl::StrCat("there is no command ", first,
+                        near.empty() ? "" : absl::StrCat("; did you mean ", near, "?"),
+                        " There are: ", absl::StrJoin(commands, ", "));
+  }
+  std::vector<std::string> flags;
+  for (const CLI::Option* option : command->get_options()) {
+    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
+  }
+  for (int i = 2; i < argc; ++i) {
+    std::string word = argv[i];
+    word.resize(std::min(word.size(), word.find('=')));
+    if (word.rfind("--", 0) != 0 || absl::c_linear_search(flags, word)) continue;
+    const std::string near = firedrill::NearestOf(word, flags);
+    return near.empty() ? "" : absl::StrCat(word, ": did you mean ", near, "?");
+  }
+  return "";
+}
+
+// A full disk under standard output is no success. What a run has found stays its exit code.
+int Flushed(int code, bool run) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  const int error = errno;
+  std::fprintf(stderr, "firedrill: writing to standard output: %s\n", std::strerror(error));
+  return code == 0 && !run ? firedrill::kUsageError : code;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -53,8 +112,10 @@ int main(int argc, char** argv) {
   run_command->add_option("--junit", run.junit, "Writes JUnit XML to this file");
   run_command->add_option("--json", run.json, "Writes the judgement as JSON to this file");
   run_command->add_option("--report", run.report, "Writes the whole report as text to this file");
-  run_command->add_option("--seed", run.seed,
-                          "Every choice by chance is drawn from it (else a new one, printed)");
+  run_command
+      ->add_option("--seed", run.seed,
+                   "Every choice by chance is drawn from it (else a new one, printed)")
+      ->check(IsSeed);
   run_command->add_flag("--inject-anyway", run.inject_anyway,
                         "Goes on although the alerting under test is seen to be broken");
   run_command
@@ -69,7 +130,7 @@ int main(int argc, char** argv) {
       "plan", "Says who would be hit, with what and when, and why not the others; touches nothing");
   plan_command->add_option("file", plan.files, "Experiment files")->required();
   AddPlaces(plan_command, plan.places);
-  plan_command->add_option("--seed", plan.seed, "As in run");
+  plan_command->add_option("--seed", plan.seed, "As in run")->check(IsSeed);
   plan_command->callback([&] { code = firedrill::PlanCommand(plan); });
 
   std::vector<std::string> lint_files;
@@ -134,7 +195,10 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     // The library's own codes are above 100; help and version are no errors.
-    return app.exit(error) == 0 ? 0 : firedrill::kUsageError;
+    if (app.exit(error) == 0) return Flushed(0, false);
+    const std::string advice = Advice(app, argc, argv);
+    if (!advice.empty()) std::fprintf(stderr, "firedrill: %s\n", advice.c_str());
+    return firedrill::kUsageError;
   }
-  return code;
+  return Flushed(code, run_command->parsed());
 }

@@ -23,9 +23,9 @@ class PrivateRun {
     bool with_injectors = true;
   };
   // Blocks until the controller's socket is there, or says why it is not (with its last words).
-  // Also until each injector has its node, or has ended by itself. FAILED_PRECONDITION where another
-  // run has one of the site's nodes, mostly before anything is started: nothing is left running.
-  // CANCELLED where one of the signals that BlockSignals() blocks is waiting.
+  // Also until each injector has its node, or has ended by itself. FAILED_PRECONDITION where
+  // another run has one of the site's nodes, mostly before anything is started: nothing is left
+  // running. CANCELLED where one of the signals that BlockSignals() blocks is waiting.
   static absl::StatusOr<PrivateRun> Start(const Options& options);
   PrivateRun(PrivateRun&&) = default;
   PrivateRun& operator=(PrivateRun&&) = default;

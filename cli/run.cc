@@ -1,5 +1,6 @@
 // `firedrill run` and `firedrill plan`.
 #include <pwd.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -216,19 +217,23 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   return result;
 }
 
-// Files that a pipeline reads; a run that cannot be reported has still happened.
-void WriteReports(const RunEnd& end, const RunOptions& options) {
-  if (!end.judgement.has_value()) return;
-  const auto write = [](const std::string& file, const std::string& text) {
-    if (file.empty()) return;
+// Files that a pipeline reads. A run that cannot be reported has still happened, but it proves
+// nothing to those who read only these. False where one is missing.
+bool WriteReports(const RunEnd& end, const RunOptions& options) {
+  if (!end.judgement.has_value()) return true;
+  bool all = true;
+  const auto write = [&all](const std::string& file, const std::string& text) {
     const absl::Status written = WriteText(file, text);
-    if (!written.ok()) Complain(written);
+    if (written.ok()) return;
+    Complain(written);
+    all = false;
   };
   if (!options.junit.empty()) write(options.junit, ReportJUnit(end.history, *end.judgement));
   if (!options.json.empty()) write(options.json, ReportJson(end.history, *end.judgement));
   if (!options.report.empty()) {
     write(options.report, ReportText(end.history, *end.judgement, ReportStyle{}));
   }
+  return all;
 }
 
 // One file a run: with several runs their names are told apart by the experiment's.
@@ -244,6 +249,22 @@ RunOptions ForOne(RunOptions options, const std::string& name, bool several) {
   return options;
 }
 
+// What could not be reported is not broken.
+bool ClearReports(const Definitions& all, const RunOptions& options) {
+  for (const Definition& definition : all.experiments) {
+    const RunOptions one =
+        ForOne(options, definition.experiment.metadata().name(), all.experiments.size() > 1);
+    for (const std::string& file : {one.junit, one.json, one.report}) {
+      const absl::Status clear = file.empty() ? absl::OkStatus() : ClearForWriting(file);
+      if (clear.ok()) continue;
+      Complain(absl::UnavailableError(
+          absl::StrCat(clear.message(), "; nothing was started, nothing was touched")));
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 int RunCommand(const RunOptions& options) {
@@ -255,6 +276,9 @@ int RunCommand(const RunOptions& options) {
     Complain(state_dir.status());
     return kUsageError;
   }
+  if (!ClearReports(*all, options)) return kUsageError;
+  // Whoever reads along may leave; the run, and its reports, go on.
+  signal(SIGPIPE, SIG_IGN);
   Screen screen(options.places.no_color);
   for (const std::string& line : TidyUp(*state_dir)) screen.Line(line);
 
@@ -265,10 +289,11 @@ int RunCommand(const RunOptions& options) {
       screen.Line("");
       screen.Line(SummaryText(end.history, *end.judgement, screen.style()));
     }
-    WriteReports(
+    const bool reported = WriteReports(
         end, ForOne(options, definition.experiment.metadata().name(), all->experiments.size() > 1));
     const bool allowed = end.code == kNotStarted && options.allow == "not-started";
-    codes.push_back(allowed ? 0 : end.code);
+    const int code = allowed ? 0 : end.code;
+    codes.push_back(code == 0 && !reported ? kInconclusive : code);
     // A person who interrupts one run does not want the next.
     if (end.code == kInterrupted || end.code == kUndoUnconfirmed) break;
     if (end.interrupted && codes.size() < all->experiments.size()) {

@@ -54,9 +54,14 @@ bool AnythingTouched(const std::vector<v1::Event>& history) {
 std::string VerdictLine(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
                         const ReportStyle& style) {
   const std::string undo = AnythingTouched(history) ? UndoWords(judgement) : "nothing was touched";
-  const std::string text = absl::StrCat(reporting::Tally(judgement), "; ", Ended(judgement), "; ",
-                                        undo, " (exit ", judgement.exit_code(), ")");
-  const absl::string_view verdict = VerdictWord(judgement.verdict());
+  const bool ended = std::any_of(history.begin(), history.end(),
+                                 [](const v1::Event& event) { return event.has_finished(); });
+  // Without an end there is no verdict yet, and nothing that an exit code could say.
+  const std::string text =
+      ended ? absl::StrCat(reporting::Tally(judgement), "; ", Ended(judgement), "; ", undo,
+                           " (exit ", judgement.exit_code(), ")")
+            : absl::StrCat(reporting::Tally(judgement), "; the run has no end yet");
+  const absl::string_view verdict = ended ? VerdictWord(judgement.verdict()) : "so far";
   return absl::StrCat(Paint(style, reporting::InkOf(judgement.verdict()), verdict), ": ",
                       Wrap(text, style.width, 2, verdict.size() + 2), "\n");
 }

@@ -27,6 +27,26 @@ class Commands(Stage):
             self.assertEqual(done.returncode, 2, words)
             self.assertRegex(done.stderr, "--help", words)
 
+    def test_a_misspelt_word_gets_the_right_one(self):
+        self.assertIn("there is no command lnt; did you mean lint?", self.wrong("lnt"))
+        err = self.wrong("report", "last", "--fromat", "json")
+        self.assertIn("--fromat: did you mean --format?", err)
+
+    def test_a_seed_that_could_not_be_replayed(self):
+        for seed in ("0", "-1", "x", "1.5", "18446744073709551616"):
+            self.assertIn("a seed is a whole number from 1", self.wrong("run", "none.yaml", "--seed", seed))
+
+    def test_a_report_that_cannot_be_written_is_known_before_anything_starts(self):
+        for flag in ("--junit", "--json", "--report"):
+            err = self.wrong("run", self.experiment(duration="1s"), "--site", self.site, flag, "/nonexistent/report")
+            self.assertIn("writing /nonexistent/report: No such file or directory; nothing was started", err)
+
+    def test_a_full_disk_under_standard_output_is_no_success(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([PROGRAM, "schema"], stdout=full, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("writing to standard output: No space left on device", done.stderr)
+
     def test_an_unknown_format(self):
         err = self.wrong("report", "last", "--format", "pdf")
         self.assertIn("--format", err)
@@ -44,6 +64,18 @@ class Commands(Stage):
             err = self.wrong(command, "nosuchrun")
             self.assertEqual(err, "firedrill: reading run nosuchrun: there is no such run in "
                                   f"{self.state}/history.db; `firedrill runs` lists what there is\n")
+
+    def test_a_run_that_goes_on_is_not_judged_yet(self):
+        run = self.begin_run(self.experiment(duration="20s"))
+        self.until_held(run)
+        err = self.wrong("judge", "last")
+        self.assertIn("is still going on, and is judged when it has ended", err)
+        code, out, err = self.firedrill("report", "last")
+        self.assertEqual(code, 0)
+        self.assertIn("so far: ", out)
+        self.assertIn("the run has no end yet", out)
+        self.assertNotIn("undo NOT confirmed", out)
+        self.assertIn("is still going on", err)
 
     def test_an_empty_state_folder(self):
         os.mkdir(self.state)

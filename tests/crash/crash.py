@@ -218,6 +218,11 @@ def main():
     table(done)
     print(f"{len(done)} cases in {lasted:.0f} s, {failed} failed, seed {seed}; whoever wanted to run waited "
           f"{100 * taken / lasted:.0f} % of the time")
+    # A campaign that struck nothing that was on has proved nothing.
+    met = sum(1 for case in done if case.struck_backends)
+    if len(done) >= 10 and met < len(done) / 3:
+        print(f"only {met} of {len(done)} cases met a fault that was on")
+        failed += 1
     return 1 if failed or len(done) != len(numbers) or not numbers else 0
 
 
