@@ -195,7 +195,7 @@ def check_columns(root):
         for number, line in enumerate(lines(root, file), 1):
             # What cannot be broken: a word longer than that, alone on its line.
             if len(line) > COLUMNS and " " in line.strip().removeprefix("// "):
-                yield f"{file}:{number}: {len(line)} columns, the limit is {COLUMNS}"
+                yield f"{file}:{number}: {len(line)} columns, the limit is {COLUMNS}: ./dev fmt"
 
 
 def check_purpose(root):
