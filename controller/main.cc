@@ -106,13 +106,13 @@ int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir
   int owners = 0, asking = 0;
   bool owned_once = false;
   absl::Time asked = absl::Now();
-  System system(loop, site, **store);
+  System real(loop, site, **store);
   loop.Run([&] {
     fleet = std::make_unique<Fleet>(loop, fleet_options);
     runs = std::make_unique<Runs>(
         loop, **store, *fleet, Lever(absl::StrCat(state_dir, "/STOP")), runs_options,
-        [&system] { return system.MakeSurroundings(); },
-        [&system](const v1::Experiment& experiment) { return system.Facts(experiment); });
+        [&real] { return real.MakeSurroundings(); },
+        [&real](const v1::Experiment& experiment) { return real.Facts(experiment); });
   });
   InjectorServiceImpl injector_service(loop, *fleet);
   ControllerServiceImpl controller_service(

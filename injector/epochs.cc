@@ -44,20 +44,19 @@ absl::Status Epochs::Admit(const std::string& group, uint64_t epoch) {
         "epoch ", epoch, " of the controller group ", group, " is over: this node has seen ",
         highest, "; another controller has taken over"));
   }
-  if (epoch == highest && epoch != 0) return absl::OkStatus();
-  auto next = seen_;
-  std::erase_if(next, [&](const auto& entry) { return entry.first == group; });
-  if (next.size() >= kMostGroups) next.erase(next.begin());
-  next.emplace_back(group, epoch);
+  if (epoch == highest && epoch != 0 && kept_) return absl::OkStatus();
+  // Also where the disk cannot keep it: as long as this process lives, the old one is not obeyed.
+  std::erase_if(seen_, [&](const auto& entry) { return entry.first == group; });
+  if (seen_.size() >= kMostGroups) seen_.erase(seen_.begin());
+  seen_.emplace_back(group, epoch);
   std::string text;
-  for (const auto& [name, value] : next) {
+  for (const auto& [name, value] : seen_) {
     absl::StrAppend(&text, value, " ", absl::CEscape(name), "\n");
   }
-  RETURN_IF_ERROR(
-      Annotate(disk_->Replace(kFile, text),
-               absl::StrCat("keeping the epoch ", epoch, " of the controller group ", group)));
-  seen_ = std::move(next);
-  return absl::OkStatus();
+  const absl::Status kept = disk_->Replace(kFile, text);
+  kept_ = kept.ok();
+  return Annotate(kept,
+                  absl::StrCat("keeping the epoch ", epoch, " of the controller group ", group));
 }
 
 }  // namespace firedrill

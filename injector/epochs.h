@@ -21,8 +21,9 @@ class Epochs {
 
   static absl::StatusOr<Epochs> Open(Disk& disk);
 
-  // OK where `epoch` is the highest seen of its group, or a higher one, which is then kept first.
-  // FAILED_PRECONDITION for a lower one; the disk's error where it could not be kept.
+  // OK where `epoch` is the highest seen of its group, or a higher one, and the disk has it.
+  // FAILED_PRECONDITION for a lower one. The disk's error where it could not be kept: it counts
+  // until this process ends, and the next call tries again.
   absl::Status Admit(const std::string& group, uint64_t epoch);
   // 0 for a group never seen.
   uint64_t Highest(const std::string& group) const;
@@ -33,6 +34,8 @@ class Epochs {
   Disk* disk_;
   // Oldest first.
   std::vector<std::pair<std::string, uint64_t>> seen_;
+  // The disk has all of it.
+  bool kept_ = true;
 };
 
 }  // namespace firedrill

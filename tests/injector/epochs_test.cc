@@ -1,0 +1,29 @@
+// Which controllers a node obeys: never one that another has taken over from.
+#include "injector/epochs.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/testing/memory_disk.h"
+
+namespace firedrill {
+namespace {
+
+TEST(Epochs, ADiskThatIsFullDoesNotBringTheOldControllerBack) {
+  MemoryDisk disk;
+  absl::StatusOr<Epochs> epochs = Epochs::Open(disk);
+  ASSERT_TRUE(epochs.ok());
+  ASSERT_TRUE(epochs->Admit("local", 1).ok());
+  disk.space = 0;
+  EXPECT_TRUE(absl::IsResourceExhausted(epochs->Admit("local", 2)));
+  EXPECT_TRUE(absl::IsFailedPrecondition(epochs->Admit("local", 1)));
+  // Still not kept, so still said.
+  EXPECT_TRUE(absl::IsResourceExhausted(epochs->Admit("local", 2)));
+  disk.space.reset();
+  EXPECT_TRUE(epochs->Admit("local", 2).ok());
+  absl::StatusOr<Epochs> next = Epochs::Open(disk);
+  ASSERT_TRUE(next.ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(next->Admit("local", 1)));
+}
+
+}  // namespace
+}  // namespace firedrill
