@@ -12,6 +12,7 @@
 #include "experiment/key_advice.h"
 #include "experiment/scalar.h"
 #include "experiment/vocabulary.h"
+#include "firedrill/v1/fault.pb.h"
 
 namespace firedrill {
 namespace {
@@ -227,6 +228,12 @@ class Mapper {
                     const std::map<const OneofDescriptor*, std::string>& arms, Place where) {
     for (const Choice& choice : ChoicesOf(mapping.type)) {
       if (arms.count(choice.oneof) > 0) continue;
+      if (choice.oneof->containing_type() == v1::Fault::descriptor()) {
+        reporter_.At(where, mapping.path,
+                     absl::StrCat(MappingWords(mapping), " needs exactly one kind of fault"),
+                     "'firedrill faults' lists them, with an example of each");
+        continue;
+      }
       reporter_.At(
           where, mapping.path,
           choice.keys.size() == 1

@@ -1,0 +1,15 @@
+// Which codec speaks which protocol.
+#include "injector/wire/codec.h"
+
+#include "injector/wire/codecs.h"
+
+namespace firedrill::wire {
+
+std::unique_ptr<Codec> MakeCodec(v1::Protocol protocol) {
+  switch (protocol) {
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace firedrill::wire

@@ -1,0 +1,90 @@
+// What a protocol codec says about the bytes of one connection: which of them are a request that
+// rules may look at, and what goes on instead of it when a rule lets it fail.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "firedrill/v1/wire.pb.h"
+
+namespace firedrill::wire {
+
+// Rules look at no more of a request than this, and no codec holds back more bytes than this.
+inline constexpr size_t kMaxText = 16 * 1024;
+
+// One request of a client. The views live until the codec is called again.
+struct Request {
+  // SQL text; "SET key value" of Redis; "GET /path HTTP/1.1" with nothing else of HTTP. For a
+  // prepared statement, what it was prepared from. Empty for `connect`.
+  absl::string_view text;
+  // A new session asks to be let in; it can be delayed and refused like any other request.
+  bool connect = false;
+  // `text` is the beginning only.
+  bool cut = false;
+  // Of the session, where the protocol says it; empty otherwise.
+  absl::string_view user;
+  absl::string_view database;
+  // The same number always comes with the same text, user and database, within one connection: what
+  // was found out about it may be remembered. 0: no such promise.
+  uint64_t statement = 0;
+};
+
+enum class Step {
+  kPass,     // `length` bytes go on as they are.
+  kMore,     // More bytes are needed first; the caller keeps what it has and comes again with more.
+  kRequest,  // `length` bytes are `request`: they may be held for a while, or Fail()ed.
+  kReplace,  // `instead` goes on in place of `length` bytes; empty: they are dropped.
+  kCut,      // `instead` goes on, and then both connections are reset.
+};
+
+struct Piece {
+  Step step = Step::kPass;
+  size_t length = 0;
+  Request request;
+  absl::string_view instead;
+};
+
+// What a failed request becomes. Views live until the codec is called again.
+struct Substitute {
+  // Goes to the server in place of the request's bytes; may be empty.
+  absl::string_view to_server;
+  // Goes to the client at once, after everything that was sent to it before; may be empty.
+  absl::string_view to_client;
+  // Reset both connections after that.
+  bool cut = false;
+};
+
+// The state of one connection, both directions. One thread at a time. Never throws, never blocks,
+// and allocates nothing per message once a connection is under way.
+//
+// A codec that loses track says so by `lost()`: from then on everything passes as it is, and a
+// connection is never broken by it. The same holds for a stream that turns out to be encrypted.
+class Codec {
+ public:
+  virtual ~Codec() = default;
+
+  // Looks at bytes not yet consumed, in order; `bytes` is never empty. Consumes `Piece::length` of
+  // them. Returns kPass for as many messages at once as it can. Before kMore, it may pass what lies
+  // in front. Never asks for more when it has been given kMaxText bytes or more.
+  virtual Piece FromClient(absl::string_view bytes) = 0;
+  virtual Piece FromServer(absl::string_view bytes) = 0;
+
+  // The request of the last piece of FromClient() is to fail. To be called before anything else.
+  // nullopt where this protocol, or this moment of it, has no means to fail it so: it passes.
+  virtual std::optional<Substitute> Fail(const v1::QueryFailure& failure) = 0;
+
+  // Nothing is under way: every request has been answered, no transaction is open, nothing is held.
+  virtual bool Quiet() const = 0;
+  virtual bool encrypted() const = 0;
+  // Why the codec gave up; empty while it keeps track.
+  virtual absl::string_view lost() const = 0;
+};
+
+// nullptr for TCP, which has nothing to look at.
+std::unique_ptr<Codec> MakeCodec(v1::Protocol protocol);
+
+}  // namespace firedrill::wire
