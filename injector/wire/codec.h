@@ -28,8 +28,8 @@ struct Request {
   // Of the session, where the protocol says it; empty otherwise.
   absl::string_view user;
   absl::string_view database;
-  // The same number always comes with the same text, user and database, within one connection: what
-  // was found out about it may be remembered. 0: no such promise.
+  // The same number always comes with the same text, user and database, in all connections of this
+  // process: what was found out about it may be remembered. 0: no such promise.
   uint64_t statement = 0;
 };
 
@@ -39,6 +39,8 @@ enum class Step {
   kRequest,  // `length` bytes are `request`: they may be held for a while, or Fail()ed.
   kReplace,  // `instead` goes on in place of `length` bytes; empty: they are dropped.
   kCut,      // `instead` goes on, and then both connections are reset.
+  kClose,    // `instead` goes on, and then both connections are closed as a server does it: who
+             // reads on gets all of it, then the end (FIN, no reset).
 };
 
 struct Piece {
@@ -56,6 +58,8 @@ struct Substitute {
   absl::string_view to_client;
   // Reset both connections after that.
   bool cut = false;
+  // Close both connections after that, as Step::kClose does.
+  bool close = false;
 };
 
 // The state of one connection, both directions. One thread at a time. Never throws, never blocks,
@@ -73,7 +77,8 @@ class Codec {
   virtual Piece FromClient(absl::string_view bytes) = 0;
   virtual Piece FromServer(absl::string_view bytes) = 0;
 
-  // The request of the last piece of FromClient() is to fail. To be called before anything else.
+  // The request of the last piece of FromClient() is to fail. To be called before anything else,
+  // while the bytes that piece was about are still where they were.
   // nullopt where this protocol, or this moment of it, has no means to fail it so: it passes.
   virtual std::optional<Substitute> Fail(const v1::QueryFailure& failure) = 0;
 
@@ -82,6 +87,9 @@ class Codec {
   virtual bool encrypted() const = 0;
   // Why the codec gave up; empty while it keeps track.
   virtual absl::string_view lost() const = 0;
+  // Requests that passed because their text is not known any more, such as of a statement that was
+  // prepared before more others than are remembered.
+  virtual uint64_t unmatched() const { return 0; }
 };
 
 // nullptr for TCP, which has nothing to look at.
