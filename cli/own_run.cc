@@ -36,6 +36,13 @@ sigset_t Signals() {
   return set;
 }
 
+// What interrupted the run, behind "stopped by".
+const char* SignalWords(int signal) {
+  return signal == SIGINT   ? "Ctrl-C"
+         : signal == SIGHUP ? "the loss of its terminal"
+                            : "a request to end (SIGTERM)";
+}
+
 std::unique_ptr<v1::ControllerService::Stub> Dial(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(64 << 20);
@@ -186,7 +193,7 @@ OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const Own
       request.Clear();
       request.mutable_stop()->set_cause(v1::StopRequested::CAUSE_INTERRUPT);
       request.mutable_stop()->set_by(start.owner());
-      request.mutable_stop()->set_reason(signal == SIGINT ? "Ctrl-C" : "asked to end by a signal");
+      request.mutable_stop()->set_reason(SignalWords(signal));
       outbox.Add(request);
     });
     if (interrupts.leave()) context.TryCancel();

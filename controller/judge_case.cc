@@ -74,6 +74,11 @@ bool NotInForce(const Case& run, const Anchor& anchor, v1::ExpectationResult& re
       Doubt(result, "cut-short", absl::StrCat("the run was stopped before fault ", step, " began"));
       return true;
     }
+    if (StoppedOnItsWay(run, step)) {
+      Doubt(result, "cut-short",
+            absl::StrCat("the run was stopped before fault ", step, " was in force"));
+      return true;
+    }
     Doubt(result, "not-in-force",
           absl::StrCat("fault ", step, " was never seen in force", RefusedBecause(run.steps, step),
                        ", so that nothing can be expected because of it"),
@@ -198,6 +203,19 @@ std::optional<Since> Anchored(const Case& run, const std::string& since,
     return std::nullopt;
   }
   return Since{*anchor, *at, *started};
+}
+
+bool StoppedOnItsWay(const Case& run, absl::string_view name) {
+  if (!run.stop.has_value()) return false;
+  bool any = false;
+  for (const FaultCourse& fault : run.steps.faults()) {
+    if (fault.planned.name() != name || fault.reached.has_value()) continue;
+    // It had its time, and did not get there.
+    if (fault.end.has_value() && fault.end->at < run.horizon) return false;
+    if (fault.last == v1::FAULT_STATE_REFUSED || fault.last == v1::FAULT_STATE_STUCK) return false;
+    any = true;
+  }
+  return any;
 }
 
 bool CutShort(const Case& run, absl::Time deadline, v1::ExpectationResult& result) {

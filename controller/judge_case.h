@@ -80,6 +80,8 @@ struct Since {
 std::optional<Since> Anchored(const Case& run, const std::string& since,
                               v1::ExpectationResult& result);
 
+// The run was stopped while the fault was on its way to being in force; it was not refused.
+bool StoppedOnItsWay(const Case& run, absl::string_view fault);
 // Puts the result in doubt, and says true, where the run ended or stopped before `deadline`.
 bool CutShort(const Case& run, absl::Time deadline, v1::ExpectationResult& result);
 // The first gap of at least three seconds of one of the sources that touches [from, to].

@@ -289,6 +289,8 @@ void JudgeEfficacy(Case& run) {
       Doubt(result, "open", "it has not been seen in force yet");
     } else if (run.stop.has_value() && !run.steps.Applied(name)) {
       Doubt(result, "cut-short", "the run was stopped before it began");
+    } else if (StoppedOnItsWay(run, name)) {
+      Doubt(result, "cut-short", "the run was stopped before it was in force");
     } else {
       // Of a fault that went the ordinary way the reason is that of its end, and explains nothing.
       const bool ended = weakest != nullptr && weakest->last == v1::FAULT_STATE_REVERTED;

@@ -118,7 +118,10 @@ std::string LiveLines::Words(const v1::Event& event) {
     case v1::Event::kPhase:
       if (event.phase().phase() == v1::PHASE_FINISHED) return "";
       return absl::StrCat(Paint(style_, Ink::kBold, PhaseWord(event.phase().phase())),
-                          Because(event.phase().reason()));
+                          BecauseOfMore(event.phase().reason()));
+    case v1::Event::kCommand:
+      if (event.command().command().has_apply()) applied_ = true;
+      return "";
     case v1::Event::kFault:
       return Fault(event.fault());
     case v1::Event::kRemedy:
@@ -131,8 +134,9 @@ std::string LiveLines::Words(const v1::Event& event) {
     case v1::Event::kLoad:
       return Truths(event);
     case v1::Event::kStop:
-      return absl::StrCat(Paint(style_, Ink::kRed, "STOP"), " by ", CauseWord(event.stop().cause()),
-                          Because(event.stop().reason()));
+      stopped_because_ = event.stop().reason();
+      return absl::StrCat(Paint(style_, Ink::kRed, "stopped"), " by ",
+                          StopWords(event.stop().cause(), event.stop().reason()));
     case v1::Event::kNode:
       if (event.node().connected()) {
         // The first time it is no news: it was there when the run began.
@@ -160,14 +164,20 @@ std::string LiveLines::Words(const v1::Event& event) {
           Paint(style_, Ink::kYellow, absl::StrCat("load ", event.load_report().load(), " ended")),
           Because(event.load_report().reason()));
     case v1::Event::kFinished:
-      return absl::StrCat(Paint(style_, Ink::kBold, OutcomeWord(event.finished().outcome())),
-                          Because(event.finished().reason()),
-                          event.finished().undo_confirmed()
-                              ? ""
-                              : Paint(style_, Ink::kRed, "; undo NOT confirmed"));
+      return absl::StrCat(
+          Paint(style_, Ink::kBold, OutcomeWord(event.finished().outcome())),
+          BecauseOfMore(event.finished().reason()),
+          !event.finished().undo_confirmed() ? Paint(style_, Ink::kRed, "; undo NOT confirmed")
+          : applied_ && event.finished().outcome() == v1::OUTCOME_ABORTED ? "; every fault undone"
+                                                                          : "");
     default:
       return "";
   }
+}
+
+// What has been said when the run was stopped is no news afterwards.
+std::string LiveLines::BecauseOfMore(const std::string& reason) const {
+  return stopped_because_ == reason ? "" : Because(reason);
 }
 
 std::string LiveLines::Created(const v1::RunCreated& created) {

@@ -1,7 +1,6 @@
 // What a person or a pipeline reads of a run. Pure functions of its history and judgement.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -56,6 +55,7 @@ class LiveLines {
   };
 
   std::string Words(const v1::Event& event);
+  std::string BecauseOfMore(const std::string& reason) const;
   std::string Created(const v1::RunCreated& created);
   std::string Fault(const v1::FaultReport& report);
   std::string Alert(const v1::AlertTransition& alert);
@@ -75,7 +75,8 @@ class LiveLines {
   std::optional<absl::Time> begin_;
   std::optional<absl::Time> gate_passed_;
   std::set<std::string> said_;
-  std::map<std::string, absl::Time> gaps_;
+  std::optional<std::string> stopped_because_;
+  bool applied_ = false;
 };
 
 }  // namespace firedrill

@@ -119,12 +119,24 @@ std::string ResultBlock(const v1::RunCreated& created, const v1::ExpectationResu
   return block;
 }
 
+bool NotJudged(const v1::Judgement& judgement, const v1::ExpectationResult& result) {
+  if (result.verdict() != v1::VERDICT_INCONCLUSIVE) return false;
+  if (result.code() == "not-run") return true;
+  if (judgement.outcome() != v1::OUTCOME_ABORTED) return false;
+  using Kind = v1::ExpectationResult;
+  // Of the fault and of the impact themselves these say what stood against them.
+  if (result.code() == "not-in-force") return result.kind() != Kind::KIND_EFFICACY;
+  if (result.code() == "no-impact") return result.kind() != Kind::KIND_IMPACT;
+  return result.code() == "cut-short" || result.code() == "never-fired" ||
+         result.code() == "no-anchor";
+}
+
 std::string Tally(const v1::Judgement& judgement) {
   int failed = 0, inconclusive = 0, not_run = 0, passed = 0;
   for (const v1::ExpectationResult& result : judgement.results()) {
     int& count = result.verdict() == v1::VERDICT_FAILED   ? failed
                  : result.verdict() == v1::VERDICT_PASSED ? passed
-                 : result.code() == "not-run"             ? not_run
+                 : NotJudged(judgement, result)           ? not_run
                                                           : inconclusive;
     ++count;
   }

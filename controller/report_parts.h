@@ -30,6 +30,9 @@ std::string Place(const v1::RunCreated& created, const v1::ExpectationResult& re
 // Expected, observed, why and mend of one result, beneath its name.
 std::string ResultBlock(const v1::RunCreated& created, const v1::ExpectationResult& result,
                         const ReportStyle& style);
+// Not even an attempt could be made: nothing was injected, or the run was stopped before what it
+// hangs on could happen. All of these have one reason, which is that of the run's end.
+bool NotJudged(const v1::Judgement& judgement, const v1::ExpectationResult& result);
 // "1 failed, 2 inconclusive, 9 passed".
 std::string Tally(const v1::Judgement& judgement);
 // What was measured, as (what, how long, of what).

@@ -32,6 +32,11 @@ std::string UndoWords(const v1::Judgement& judgement) {
 // Of a run that did not complete: why.
 std::string Ended(const v1::Judgement& judgement) {
   std::string text(OutcomeWord(judgement.outcome()));
+  if (judgement.cause() == v1::StopRequested::CAUSE_INTERRUPT) {
+    const bool begun = judgement.outcome() == v1::OUTCOME_ABORTED;
+    return absl::StrCat(text, begun ? " by " : ", stopped by ",
+                        StopWords(judgement.cause(), judgement.reason()));
+  }
   if (judgement.outcome() == v1::OUTCOME_ABORTED &&
       judgement.cause() != v1::StopRequested::CAUSE_UNSPECIFIED) {
     absl::StrAppend(&text, " by ", CauseWord(judgement.cause()));
@@ -43,6 +48,24 @@ std::string Ended(const v1::Judgement& judgement) {
     absl::StrAppend(&text, " (", judgement.reason(), ")");
   }
   return text;
+}
+
+// One line for all that an aborted run could not judge any more.
+std::string NotJudgedLine(const v1::Judgement& judgement, const ReportStyle& style) {
+  const int count = static_cast<int>(
+      std::count_if(judgement.results().begin(), judgement.results().end(),
+                    [&](const auto& result) { return reporting::NotJudged(judgement, result); }));
+  // Where nothing was injected the last line says all there is to say.
+  if (count == 0 || judgement.outcome() != v1::OUTCOME_ABORTED) return "";
+  std::string why = "the run was aborted";
+  if (judgement.cause() == v1::StopRequested::CAUSE_INTERRUPT) {
+    why = "the run was interrupted";
+  } else if (judgement.cause() != v1::StopRequested::CAUSE_UNSPECIFIED) {
+    why = absl::StrCat("the run was stopped by ", CauseWord(judgement.cause()));
+  }
+  const std::string line = absl::StrCat(
+      count, count == 1 ? " expectation was" : " expectations were", " not judged (", why, ")");
+  return absl::StrCat(Paint(style, Ink::kYellow, Wrap(line, style.width, 2, 0)), "\n");
 }
 
 bool AnythingTouched(const std::vector<v1::Event>& history) {
@@ -252,7 +275,7 @@ std::string Expectations(const v1::RunCreated& created, const v1::Judgement& jud
     if (result.verdict() == v1::VERDICT_PASSED) width = std::max(width, result.name().size());
   }
   for (const v1::ExpectationResult* result : reporting::WorstFirst(judgement)) {
-    if (result->code() == "not-run") {
+    if (reporting::NotJudged(judgement, *result)) {
       not_run.push_back(result->name());
       continue;
     }
@@ -304,9 +327,8 @@ std::string SummaryText(const std::vector<v1::Event>& history, const v1::Judgeme
   std::string text;
   for (const v1::ExpectationResult* result : reporting::WorstFirst(judgement)) {
     if (result->verdict() == v1::VERDICT_PASSED) continue;
-    // Where nothing was injected they are all in doubt for the same reason, which the last line
-    // says.
-    if (result->code() == "not-run") continue;
+    // They are all in doubt for the same reason, which the last lines say.
+    if (reporting::NotJudged(judgement, *result)) continue;
     absl::StrAppend(&text, reporting::ResultBlock(created, *result, style), "\n");
   }
   for (const v1::Finding& finding : judgement.findings()) {
@@ -325,7 +347,8 @@ std::string SummaryText(const std::vector<v1::Event>& history, const v1::Judgeme
     absl::StrAppend(&text, Paint(style, Ink::kDim, "time to   "),
                     Wrap(absl::StrJoin(times, ", "), style.width, 10, 10), "\n");
   }
-  absl::StrAppend(&text, reporting::UndoWarning(history, judgement, style),
+  absl::StrAppend(&text, NotJudgedLine(judgement, style),
+                  reporting::UndoWarning(history, judgement, style),
                   VerdictLine(history, judgement, style));
   return text;
 }

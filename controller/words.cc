@@ -155,4 +155,9 @@ absl::string_view CauseWord(v1::StopRequested::Cause cause) {
   }
 }
 
+std::string StopWords(v1::StopRequested::Cause cause, absl::string_view reason) {
+  if (cause == v1::StopRequested::CAUSE_INTERRUPT && !reason.empty()) return std::string(reason);
+  return absl::StrCat(CauseWord(cause), reason.empty() ? "" : ": ", reason);
+}
+
 }  // namespace firedrill

@@ -27,5 +27,8 @@ absl::string_view FaultStateWord(v1::FaultState state);
 absl::string_view KindWord(v1::ExpectationResult::Kind kind);
 // "an operator", "a guardrail", "Ctrl-C".
 absl::string_view CauseWord(v1::StopRequested::Cause cause);
+// Who or what stopped a run, and why where that says more: "Ctrl-C", "a guardrail: slots-free is
+// broken". Of an interruption the reason is what interrupted.
+std::string StopWords(v1::StopRequested::Cause cause, absl::string_view reason);
 
 }  // namespace firedrill

@@ -11,6 +11,7 @@
 #include <pugixml.hpp>
 #include <sstream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/time_proto.h"
@@ -94,6 +95,32 @@ std::vector<v1::Event> Defective() {
   return builder.Build();
 }
 
+// Stopped in the middle, 22 s after the gate, when some was decided and most was not.
+std::vector<v1::Event> Stopped(v1::StopRequested::Cause cause, const std::string& reason,
+                               const ShopCourse& course) {
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Stop(22, cause, reason).Phase(22, v1::PHASE_REVERT, reason);
+  builder.Fault(22.1, "leak", v1::FAULT_STATE_REVERTED, false, "0 sessions of this fault left");
+  builder.Finish(22.3, v1::OUTCOME_ABORTED, true, reason);
+  return builder.Build();
+}
+
+std::vector<v1::Event> Interrupted() {
+  ShopCourse course;
+  course.firing = 20.0;
+  course.delivered = std::nullopt;
+  return Stopped(v1::StopRequested::CAUSE_INTERRUPT, "Ctrl-C", course);
+}
+
+// Lines that hold `words`.
+int Lines(const std::string& text, absl::string_view words) {
+  int count = 0;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    count += absl::StrContains(line, words) ? 1 : 0;
+  }
+  return count;
+}
+
 std::string Live(const std::vector<v1::Event>& history, bool color = false) {
   LiveLines live(ReportStyle{color});
   std::string text;
@@ -143,6 +170,58 @@ TEST(Summary, SaysWhatToPasteWhereTheUndoIsNotConfirmed) {
   EXPECT_THAT(text, HasSubstr("SELECT pg_terminate_backend(pid)"));
 }
 
+TEST(Report, OfAnInterruptedRun) {
+  const auto history = Interrupted();
+  ExpectGolden("report_interrupted.txt", ReportText(history, Judge(history), {}));
+}
+
+TEST(Summary, OfAnInterruptedRunShowsWhatWasCertainAndCountsTheRest) {
+  const auto history = Interrupted();
+  const std::string text = SummaryText(history, Judge(history), {});
+  ExpectGolden("report_summary_interrupted.txt", text);
+  EXPECT_THAT(text, HasSubstr("FAILED       slots-page"));
+  EXPECT_THAT(text, Not(HasSubstr("inconclusive back-after-leak")));
+  EXPECT_EQ(Lines(text, "expectations were not judged (the run was interrupted)"), 1) << text;
+  EXPECT_EQ(Lines(text, "Ctrl-C"), 1) << text;
+  EXPECT_THAT(text, HasSubstr("every fault undone (exit 130)"));
+}
+
+TEST(Summary, OfARunThatAGuardrailStoppedCountsTheRest) {
+  const auto history =
+      Stopped(v1::StopRequested::CAUSE_GUARDRAIL, "slots-free is broken", ShopCourse());
+  const std::string text = SummaryText(history, Judge(history), {});
+  EXPECT_EQ(Lines(text, "expectations were not judged (the run was stopped by a guardrail)"), 1)
+      << text;
+  EXPECT_THAT(text, HasSubstr("aborted by a guardrail (slots-free is broken)"));
+  EXPECT_LT(Lines(text, ""), 8) << text;
+}
+
+// It hangs on nothing that a stop could have cut short.
+TEST(Summary, OfAnAbortedRunStillTellsWhatStoodAgainstAFault) {
+  HistoryBuilder builder(ShopRun());
+  builder.Phase(0, v1::PHASE_INJECT).Apply(0, "leak");
+  builder.Fault(0.2, "leak", v1::FAULT_STATE_REFUSED);
+  builder.Last().mutable_fault()->set_reason("no free slot");
+  builder.Stop(0.3, v1::StopRequested::CAUSE_FAULT_REFUSED, "leak was refused by db-1");
+  builder.Finish(0.5, v1::OUTCOME_ABORTED, true, "leak was refused by db-1");
+  const auto history = builder.Build();
+  const std::string text = SummaryText(history, Judge(history), {});
+  EXPECT_THAT(text, HasSubstr("inconclusive leak"));
+  EXPECT_THAT(text, HasSubstr("no free slot"));
+  EXPECT_EQ(Lines(text, "inconclusive "), 1) << text;
+}
+
+TEST(Summary, OfARunThatWasInterruptedBeforeItBeganSaysSoOnce) {
+  HistoryBuilder builder(ShopRun());
+  builder.Phase(-15, v1::PHASE_PREFLIGHT);
+  builder.Stop(-14, v1::StopRequested::CAUSE_INTERRUPT, "Ctrl-C");
+  builder.Finish(-14, v1::OUTCOME_NOT_STARTED, true, "Ctrl-C");
+  const auto history = builder.Build();
+  EXPECT_EQ(SummaryText(history, Judge(history), {}),
+            "inconclusive: 10 not judged; not started, stopped by Ctrl-C; nothing was touched "
+            "(exit 130)\n");
+}
+
 TEST(Report, ColourIsOnlyThereWhenAskedFor) {
   const auto history = Failing();
   const v1::Judgement judgement = Judge(history);
@@ -172,6 +251,18 @@ TEST(LiveLines, TellWhatMeansSomethingAndNotEverySample) {
   const std::string text = Live(history);
   ExpectGolden("report_live.txt", text);
   EXPECT_LT(std::count(text.begin(), text.end(), '\n'), 50);
+}
+
+TEST(LiveLines, TellAStopOnceAndThatEverythingIsUndone) {
+  const std::string text = Live(Interrupted());
+  EXPECT_EQ(Lines(text, "stopped by Ctrl-C"), 1) << text;
+  EXPECT_EQ(Lines(text, "Ctrl-C"), 1) << text;
+  EXPECT_THAT(text, HasSubstr("revert\n"));
+  EXPECT_THAT(text, HasSubstr("aborted; every fault undone\n"));
+  const std::string guarded =
+      Live(Stopped(v1::StopRequested::CAUSE_GUARDRAIL, "slots-free is broken", ShopCourse()));
+  EXPECT_EQ(Lines(guarded, "stopped by a guardrail: slots-free is broken"), 1) << guarded;
+  EXPECT_EQ(Lines(guarded, "slots-free is broken"), 2) << guarded;
 }
 
 TEST(LiveLines, SayWhatIsNotYetKnownOfASteadyStateOnlyWhenItLasts) {
