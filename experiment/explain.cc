@@ -22,6 +22,8 @@ using google::protobuf::FieldDescriptor;
 
 constexpr size_t kWidth = 92;
 constexpr size_t kMaxPathParts = 16;
+// Suggestions to choose from.
+constexpr size_t kMostMeant = 3;
 
 const Descriptor* RootOf(absl::string_view name) {
   if (absl::EqualsIgnoreCase(name, "experiment")) return v1::Experiment::descriptor();
@@ -76,6 +78,7 @@ std::string MeaningOf(const std::string& refers_to) {
       {"profile", "the name of a profile of the node"},
       {"program", "the name of a program of the node"},
       {"statement", "the name of a statement of the profile"},
+      {"remedyStatement", "the name of a remedy statement of the profile"},
       {"values", "the name of a value file of the node"},
       {"receiver", "the name of a webhook receiver of the site"},
       {"condition", "comparisons: \"ok >= 99%, p95 < 250ms\"; a comma means and"},
@@ -243,14 +246,38 @@ void AddPaths(const Descriptor* message, const std::string& path, std::vector<st
   }
 }
 
-absl::Status NotKnown(absl::string_view what, const std::string& where, const std::string& last) {
-  std::vector<std::string> endings;
+std::string LastPart(const std::string& path) { return path.substr(path.rfind('.') + 1); }
+
+// Of the paths under `root` ("" for all of them) those that end with the key `last`, or else with
+// the one that is nearest to it: what somebody means who has left out, or misspelt, the way there.
+std::vector<std::string> PathsTo(const std::string& last, const std::string& root) {
+  std::vector<std::string> below, keys;
   for (const std::string& path : ExplainablePaths()) {
-    if (absl::EndsWith(path, "." + last) && endings.size() < 3) endings.push_back(path);
+    if (!root.empty() && !absl::StartsWith(path, root + ".")) continue;
+    below.push_back(path);
+    keys.push_back(LastPart(path));
   }
-  std::string help =
-      endings.empty() ? "" : "; did you mean " + absl::StrJoin(endings, " or ") + "?";
-  return absl::NotFoundError(absl::StrCat("there is no key '", what, "' in ", where, help));
+  const bool exact = std::find(keys.begin(), keys.end(), last) != keys.end();
+  const std::string key = exact ? last : NearestOf(last, keys);
+  std::vector<std::string> found;
+  for (const std::string& path : below) {
+    if (!key.empty() && LastPart(path) == key) found.push_back(path);
+  }
+  // What lies less deep is more often meant.
+  std::stable_sort(found.begin(), found.end(), [](const std::string& a, const std::string& b) {
+    return std::count(a.begin(), a.end(), '.') < std::count(b.begin(), b.end(), '.');
+  });
+  if (found.size() > kMostMeant) found.resize(kMostMeant);
+  return found;
+}
+
+// `root`: the definition that the path begins with; empty where it begins with none.
+absl::Status NotKnown(absl::string_view what, const std::string& where, const std::string& last,
+                      const std::string& root) {
+  const std::vector<std::string> meant = PathsTo(last, root);
+  return absl::NotFoundError(
+      absl::StrCat("there is no key '", what, "' in ", where,
+                   meant.empty() ? "" : "; did you mean " + absl::StrJoin(meant, " or ") + "?"));
 }
 
 }  // namespace
@@ -263,7 +290,8 @@ absl::StatusOr<std::string> Explain(absl::string_view path) {
   if (parts.size() > kMaxPathParts) return absl::NotFoundError("no key lies so deep");
   const Descriptor* message = RootOf(parts[0]);
   if (message == nullptr) {
-    return NotKnown(path, "the vocabulary (a path begins with experiment or site)", parts.back());
+    return NotKnown(path, "the vocabulary (a path begins with experiment or site)", parts.back(),
+                    "");
   }
   const FieldDescriptor* field = nullptr;
   std::string where = absl::AsciiStrToLower(parts[0]);
@@ -278,7 +306,9 @@ absl::StatusOr<std::string> Explain(absl::string_view path) {
     }
     if (next == nullptr) {
       const std::string nearest = NearestOf(parts[i], names);
-      if (nearest.empty()) return NotKnown(parts[i], where, parts.back());
+      if (nearest.empty()) {
+        return NotKnown(parts[i], where, parts.back(), absl::AsciiStrToLower(parts[0]));
+      }
       return absl::NotFoundError(absl::StrCat("there is no key '", parts[i], "' in ", where,
                                               "; did you mean ", where, ".", nearest, "?"));
     }

@@ -197,8 +197,34 @@ TEST(Explain, SaysWhatWasMeant) {
   EXPECT_THAT(message("holdConnections"),
               HasSubstr("did you mean experiment.spec.faults.holdConnections?"));
   EXPECT_THAT(message("experiment.spec.cron"), HasSubstr("experiment.spec.schedule.cron"));
+  EXPECT_THAT(message("experiment.fillTo"),
+              HasSubstr("did you mean experiment.spec.faults.holdConnections.fillTo?"));
   message("");
   message("experiment.metadata.name.first");
+}
+
+// Once it named keys of experiments to somebody who asked about a site file.
+TEST(Explain, SaysOfASiteFileWhatWasMeantInSiteFiles) {
+  const auto message = [](absl::string_view path) {
+    return std::string(Explain(path).status().message());
+  };
+  EXPECT_THAT(*Explain("site.spec.prometheus"), HasSubstr("Where rules, alerts and queries are"));
+  EXPECT_THAT(*Explain("site.spec.injectors[0].profiles.postgresql"), HasSubstr("host"));
+  EXPECT_EQ(message("site.prometheus"),
+            "there is no key 'prometheus' in site; did you mean site.spec.prometheus?");
+  EXPECT_THAT(message("site.promethius"), HasSubstr("; did you mean site.spec.prometheus?"));
+  EXPECT_THAT(message("site.spec.profiles"),
+              HasSubstr("; did you mean site.spec.injectors.profiles or site.spec."));
+  EXPECT_THAT(message("prometheus"), HasSubstr("; did you mean site.spec.prometheus or "));
+  // Every key of it, by its last word alone.
+  for (const std::string& path : ExplainablePaths()) {
+    if (!absl::StartsWith(path, "site.spec.")) continue;
+    const std::string last = path.substr(path.rfind('.') + 1);
+    const std::string said = message("site." + last);
+    if (said.empty()) continue;  // `spec`, `metadata` are there.
+    EXPECT_THAT(said, HasSubstr("did you mean site.")) << path;
+    EXPECT_THAT(said, testing::Not(HasSubstr("experiment."))) << path;
+  }
 }
 
 TEST(Explain, ExplainsEveryPath) {
