@@ -14,6 +14,7 @@
 #include "base/unique_fd.h"
 #include "cli/commands.h"
 #include "experiment/explain.h"
+#include "experiment/problem.h"
 #include "experiment/reader.h"
 #include "experiment/schema.h"
 
@@ -133,6 +134,13 @@ int LintCommand(const std::vector<std::string>& files, const std::string& site,
                 const std::string& format) {
   SiteFile site_file;
   bool good = true;
+  // What cannot be read at all has no place in it.
+  const auto cannot_read = [&](const std::string& file, const absl::Status& status) {
+    good = false;
+    if (format != "github") return Complain(status);
+    const Problem problem{0, 0, std::string(status.message()), "", "", false};
+    std::fputs(RenderProblemsForGithub(file, {problem}).c_str(), stdout);
+  };
   const auto show = [&](const DefinitionFile& read) {
     if (read.ok()) return;
     good = false;
@@ -145,22 +153,21 @@ int LintCommand(const std::vector<std::string>& files, const std::string& site,
   };
   if (!site.empty()) {
     const absl::StatusOr<std::string> text = ReadFileText(site);
-    if (!text.ok()) {
-      Complain(text.status());
-      return kUsageError;
+    if (text.ok()) {
+      site_file = ReadSite(*text, site);
+      show(site_file);
+    } else {
+      cannot_read(site, text.status());
     }
-    site_file = ReadSite(*text, site);
-    show(site_file);
   }
   for (const std::string& file : files) {
     const absl::StatusOr<std::string> text = ReadFileText(file);
     if (!text.ok()) {
-      Complain(text.status());
-      good = false;
+      cannot_read(file, text.status());
       continue;
     }
     const DefinitionFile any = ReadDefinition(*text, file);
-    if (any.ok() && !site.empty() && site_file.ok()) {
+    if (any.ok() && !site_file.file.empty() && site_file.ok()) {
       ExperimentFile read = ReadExperiment(*text, file);
       if (read.ok()) read.problems = CheckAgainstSite(read, site_file.site.spec());
       // A site file among the files was checked above.

@@ -49,8 +49,9 @@ SiteFile ReadSite(absl::string_view text, absl::string_view file);
 // Either of them, as its `kind` says; an experiment where it says neither.
 DefinitionFile ReadDefinition(absl::string_view text, absl::string_view file);
 
-// The content of a file. NotFound, PermissionDenied or InvalidArgument (a folder, too large), with
-// the path and what to do next.
+// The content of a file. NotFound, PermissionDenied or InvalidArgument (a folder), with the path
+// and what to do next. Of a file that is larger than any definition only the beginning, which is
+// refused for its size by those that read it as one.
 absl::StatusOr<std::string> ReadFileText(const std::string& path);
 
 // What of an experiment cannot be had at this site: endpoints, receivers, environment, and, where

@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <set>
 #include <sstream>
+#include <tuple>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "experiment/brackets.h"
 
 namespace firedrill {
 namespace {
@@ -66,14 +68,6 @@ class Builder : public YAML::EventHandler {
 
   std::optional<YamlNode> TakeRoot() { return std::move(root_); }
 
-  // Where the innermost open list or map in brackets began.
-  std::optional<Place> OpenBracket() const {
-    for (auto it = open_.rbegin(); it != open_.rend(); ++it) {
-      if (it->flow) return it->node.place;
-    }
-    return std::nullopt;
-  }
-
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ == 0) return;
     bool separated = absl::StartsWith(text_.substr(lines_.ByteOf(mark)), "---");
@@ -117,20 +111,19 @@ class Builder : public YAML::EventHandler {
   }
 
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
-                       YAML::EmitterStyle::value style) override {
-    Open(mark, tag, YamlNode::Kind::kList, style == YAML::EmitterStyle::Flow);
+                       YAML::EmitterStyle::value) override {
+    Open(mark, tag, YamlNode::Kind::kList);
   }
   void OnSequenceEnd() override { Close(); }
   void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
-                  YAML::EmitterStyle::value style) override {
-    Open(mark, tag, YamlNode::Kind::kMap, style == YAML::EmitterStyle::Flow);
+                  YAML::EmitterStyle::value) override {
+    Open(mark, tag, YamlNode::Kind::kMap);
   }
   void OnMapEnd() override { Close(); }
 
  private:
   struct OpenNode {
     YamlNode node;
-    bool flow = false;
     // Maps: the key that waits for its value.
     std::optional<YamlNode> key;
     std::set<std::string> keys;
@@ -173,12 +166,11 @@ class Builder : public YAML::EventHandler {
     throw GiveUp{};
   }
 
-  void Open(const YAML::Mark& mark, const std::string& tag, YamlNode::Kind kind, bool flow) {
+  void Open(const YAML::Mark& mark, const std::string& tag, YamlNode::Kind kind) {
     CheckTag(mark, tag);
     OpenNode open;
     open.node.kind = kind;
     open.node.place = lines_.At(mark);
-    open.flow = flow;
     CountNode(open.node.place);
     if (open_.size() >= kMaxDepth) {
       Add(open.node.place, absl::StrCat("nested more than ", kMaxDepth, " levels deep"));
@@ -261,16 +253,15 @@ constexpr Words kWords[] = {
      "check the indentation; a text with ': ' in it stands in quotes"},
     {"illegal block entry", "a list entry that does not belong here", "check the indentation"},
     {"illegal map key", "a key that does not belong here", "check the indentation"},
-    {"illegal flow end", "a closing bracket that does not fit the one that is open", ""},
+    {"illegal flow end", "a closing bracket, and none is open", ""},
     {"unknown token", "a text cannot begin with this character", "put the text in quotes"},
     {"anchor is not defined", "aliases (*name) are not allowed", "write the value out"},
     {"end of map not found", "this does not fit the mapping around it", "check the indentation"},
     {"end of sequence not found", "this does not fit the list around it", "check the indentation"},
 };
 
-// What made the parser stop at `place`.
-Problem ProblemOf(const YAML::Exception& error, const Lines& lines, absl::string_view text,
-                  std::optional<Place> open_bracket) {
+// What made the parser stop.
+Problem ProblemOf(const YAML::Exception& error, const Lines& lines, absl::string_view text) {
   Problem problem;
   const Place place = lines.At(error.mark);
   problem.line = place.line;
@@ -285,13 +276,21 @@ Problem ProblemOf(const YAML::Exception& error, const Lines& lines, absl::string
     problem.suggestion = "indent with blanks";
     return problem;
   }
-  problem.message = "not valid YAML: " + error.msg;
-  if (absl::StrContains(error.msg, "flow not found") && open_bracket) {
-    problem.line = open_bracket->line;
-    problem.column = open_bracket->column;
+  // The parser goes on past a bracket that is not closed, and stops wherever that makes no sense.
+  if (const std::optional<OpenBracket> open = FindOpenBracket(text, at)) {
+    const Place opened = lines.AtByte(open->at);
+    problem.line = opened.line;
+    problem.column = opened.column;
     problem.message = "not valid YAML: the bracket that opens here is not closed";
+    if (open->closed_by.has_value()) {
+      const Place other = lines.AtByte(*open->closed_by);
+      absl::StrAppend(&problem.message, " before the '", text.substr(*open->closed_by, 1),
+                      "' in line ", other.line, ", column ", other.column);
+    }
+    problem.suggestion = absl::StrCat("close it with ", text[open->at] == '{' ? "}" : "]");
     return problem;
   }
+  problem.message = "not valid YAML: " + error.msg;
   for (const Words& words : kWords) {
     if (!absl::StrContains(error.msg, words.theirs)) continue;
     problem.message = absl::StrCat("not valid YAML: ", words.ours);
@@ -304,7 +303,7 @@ Problem ProblemOf(const YAML::Exception& error, const Lines& lines, absl::string
 // True where the text can be given to the parser at all.
 bool CheckText(absl::string_view text, const Lines& lines, std::vector<Problem>* problems) {
   if (text.size() > kMaxBytes) {
-    problems->push_back({0, 0, absl::StrCat("the file is larger than ", kMaxBytes / 1024, " KiB"),
+    problems->push_back({1, 1, absl::StrCat("the file is larger than ", kMaxBytes / 1024, " KiB"),
                          "split the definition", "", false});
     return false;
   }
@@ -341,11 +340,17 @@ std::optional<YamlNode> ReadYaml(absl::string_view text, std::vector<Problem>* p
   } catch (const GiveUp&) {
     return std::nullopt;
   } catch (const YAML::Exception& error) {
-    problems->push_back(ProblemOf(error, lines, text, builder.OpenBracket()));
+    Problem problem = ProblemOf(error, lines, text);
+    // What a bracket has swallowed is not what it seems to be.
+    const auto behind = [&](const Problem& other) {
+      return std::tie(other.line, other.column) > std::tie(problem.line, problem.column);
+    };
+    problems->erase(std::remove_if(problems->begin(), problems->end(), behind), problems->end());
+    problems->push_back(std::move(problem));
     return std::nullopt;
   }
   std::optional<YamlNode> root = builder.TakeRoot();
-  if (!root) problems->push_back({0, 0, "the file is empty", "", "", false});
+  if (!root) problems->push_back({1, 1, "the file is empty", "", "", false});
   return root;
 }
 

@@ -52,6 +52,26 @@ class Commands(Stage):
         self.assertIn("--format", err)
         self.assertIn("junit", err)
 
+    def test_lint_tells_github_of_what_cannot_be_read_at_all(self):
+        empty = self.write("empty.yaml", "")
+        large = self.write("large.yaml", "# " + "x" * 2_000_000)
+        files = (self.folder, os.path.join(self.folder, "none.yaml"), empty, large)
+        def lint(*words):
+            done = subprocess.run([PROGRAM, "lint", *files, *words], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 2)
+            return done
+        done = lint("--format", "github")
+        self.assertEqual(done.stderr, "")
+        folder, none, nothing, much = done.stdout.splitlines()
+        self.assertEqual(folder, f"::error file={files[0]}::cannot read {files[0]}: Is a directory")
+        self.assertTrue(none.startswith(f"::error file={files[1]}::cannot read"), none)
+        self.assertEqual(nothing, f"::error file={empty},line=1,col=1::the file is empty")
+        self.assertTrue(much.startswith(f"::error file={large},line=1,col=1::the file is larger than 256 KiB"), much)
+        done = lint()
+        self.assertIn(f"firedrill: cannot read {files[0]}: Is a directory\n", done.stderr)
+        self.assertIn(f"{empty}:1:1: error: the file is empty\n", done.stderr)
+        self.assertIn(f"{large}:1:1: error: the file is larger than 256 KiB\n", done.stderr)
+
     def test_help_and_version_are_no_errors(self):
         for words in (["--help"], ["--version"], ["report", "--help"]):
             done = subprocess.run([PROGRAM, *words], capture_output=True, text=True)

@@ -17,6 +17,34 @@ std::string TextOf(const std::string& name) {
       .value_or("");
 }
 
+// Brackets of a valid file in which none stand in texts or comments.
+std::vector<std::pair<size_t, size_t>> PairsOf(const std::string& text) {
+  std::vector<size_t> open;
+  std::vector<std::pair<size_t, size_t>> pairs;
+  bool quoted = false, comment = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\n') comment = false;
+    if (text[i] == '#') comment = true;
+    if (text[i] == '"' && !comment) quoted = !quoted;
+    if (comment || quoted) continue;
+    if (text[i] == '{' || text[i] == '[') open.push_back(i);
+    if ((text[i] == '}' || text[i] == ']') && !open.empty()) {
+      pairs.emplace_back(open.back(), i);
+      open.pop_back();
+    }
+  }
+  return pairs;
+}
+
+int LineOf(const std::string& text, size_t at) {
+  return static_cast<int>(std::count(text.begin(), text.begin() + at, '\n')) + 1;
+}
+
+int ColumnOf(const std::string& text, size_t at) {
+  const size_t begin = text.rfind('\n', at) + 1;
+  return static_cast<int>(CountCharacters(absl::string_view(text).substr(begin, at - begin))) + 1;
+}
+
 std::string Nested(int depth) {
   return "a: " + std::string(depth - 1, '[') + std::string(depth - 1, ']');
 }
@@ -35,7 +63,8 @@ TEST(Limits, RefusesMoreThanTenThousandValues) {
 
 TEST(Limits, RefusesFilesBeyondTheirSize) {
   const std::string comment = "# " + std::string(256 * 1024, 'x');
-  EXPECT_THAT(ReadExperiment(comment, "x").Report(), HasSubstr("larger than 256 KiB"));
+  EXPECT_THAT(ReadExperiment(comment, "x").Report(),
+              HasSubstr("x:1:1: error: the file is larger than 256 KiB"));
 }
 
 TEST(Limits, RefusesAnAliasBombWithoutExpandingIt) {
@@ -57,6 +86,38 @@ TEST(Limits, ReadsAFileThatBeginsWithAByteOrderMark) {
   const ExperimentFile file = ReadExperiment("\xef\xbb\xbfkind: Nothing\n", "x");
   EXPECT_THAT(file.Report(), HasSubstr("x:1:7: error: 'kind' cannot be 'Nothing'\n"
                                        "  1 | kind: Nothing\n    |       ^"));
+}
+
+// The parser goes on past a bracket that is not closed, and stops somewhere further down. Each of
+// them, left out in turn, is reported where its partner opens, or one that stands around that.
+TEST(Brackets, OneThatIsNotClosedIsReportedWhereItOpens) {
+  int left_out = 0, exact = 0;
+  for (const char* name : {"unclosed-connections.yaml", "site.yaml"}) {
+    const std::string valid = TextOf(name);
+    const std::vector<std::pair<size_t, size_t>> pairs = PairsOf(valid);
+    for (const auto& [opens, closes] : pairs) {
+      std::string text = valid;
+      text.erase(closes, 1);
+      const ExperimentFile read = ReadExperiment(text, "x");
+      ASSERT_FALSE(read.ok());
+      const Problem& problem = read.problems.front();
+      SCOPED_TRACE(absl::StrCat(name, ":", LineOf(valid, opens), "\n", read.Report()));
+      EXPECT_EQ(problem.line, LineOf(valid, opens));
+      EXPECT_TRUE(absl::StrContains(problem.message, "the bracket that opens here is not closed"));
+      ++left_out;
+      exact += problem.column == ColumnOf(valid, opens) ? 1 : 0;
+    }
+  }
+  EXPECT_GT(left_out, 60);
+  // Of brackets of one kind inside each other it is the outermost that stays open.
+  EXPECT_GT(exact, left_out / 2);
+}
+
+TEST(Brackets, OtherMistakesBehindAnOpenBracketStayWhereTheyAre) {
+  EXPECT_THAT(ReadExperiment("spec: {a: b,\n  c: @home}\n", "x").Report(), HasSubstr("x:2:6: "));
+  EXPECT_THAT(ReadExperiment("a: |\n  {\n  [\nb: @c\n", "x").Report(), HasSubstr("x:4:4: "));
+  EXPECT_THAT(ReadExperiment("a: b {c\n# [\nd: '{'\ne: @c\n", "x").Report(), HasSubstr("x:4:4: "));
+  EXPECT_THAT(ReadExperiment("a: [b]]\n", "x").Report(), HasSubstr("and none is open"));
 }
 
 // Every text is either a definition or has problems with a place in it.
@@ -118,7 +179,9 @@ TEST(Files, SayWhyTheyCannotBeRead) {
   EXPECT_THAT(std::string(ReadFileText("/no/such/file").status().message()),
               HasSubstr("cannot read /no/such/file: No such file or directory"));
   EXPECT_THAT(std::string(ReadFileText("/tmp").status().message()), HasSubstr("Is a directory"));
-  EXPECT_THAT(std::string(ReadFileText("/dev/zero").status().message()), HasSubstr("larger"));
+  // Without an end: only a beginning is read, and refused for its size.
+  EXPECT_THAT(ReadExperiment(ReadFileText("/dev/zero").value_or(""), "x").Report(),
+              HasSubstr("x:1:1: error: the file is larger than 256 KiB"));
 }
 
 }  // namespace
