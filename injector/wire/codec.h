@@ -16,7 +16,8 @@ namespace firedrill::wire {
 // Rules look at no more of a request than this, and no codec holds back more bytes than this.
 inline constexpr size_t kMaxText = 16 * 1024;
 
-// One request of a client. The views live until the codec is called again.
+// One request of a client. The views live until any codec of this thread is called again: some put
+// the text together in one place for all.
 struct Request {
   // SQL text; "SET key value" of Redis; "GET /path HTTP/1.1" with nothing else of HTTP. For a
   // prepared statement, what it was prepared from. Empty for `connect`.

@@ -1,0 +1,219 @@
+// The Redis codec by itself: what it sees, what it changes, however the bytes come.
+#include <gtest/gtest.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "tests/injector/wire/splits.h"
+
+namespace firedrill::wire {
+namespace {
+
+v1::QueryFailure Failure(const std::string& error, bool after = false) {
+  v1::QueryFailure failure;
+  failure.set_error(error);
+  failure.set_moment(after ? v1::FAILURE_MOMENT_AFTER : v1::FAILURE_MOMENT_BEFORE);
+  return failure;
+}
+
+// Fails what begins with a word.
+CodecFeed::Decide FailsWith(const std::string& start, const v1::QueryFailure& failure) {
+  return [=](const Request& request) -> const v1::QueryFailure* {
+    return absl::StartsWith(request.text, start) ? &failure : nullptr;
+  };
+}
+
+std::unique_ptr<CodecFeed> Tell(const std::vector<Line>& lines,
+                                const CodecFeed::Decide& decide = nullptr) {
+  return TellInEveryWay(v1::PROTOCOL_REDIS, lines, decide);
+}
+
+std::string Words(const std::vector<std::string>& words) {
+  std::string bytes = absl::StrCat("*", words.size(), "\r\n");
+  for (const std::string& word : words) {
+    absl::StrAppend(&bytes, "$", word.size(), "\r\n", word, "\r\n");
+  }
+  return bytes;
+}
+
+TEST(RedisCodec, PassesEveryTypeOfBothVersionsUnchanged) {
+  const std::vector<Line> lines = {
+      {true,
+       Words({"SET", "key", "a value"}) + "\r\nPING  inline \r\n*0\r\n" + Words({"GET", "k"})},
+      {false, "+OK\r\n$4\r\nx\r\ny\r\n$-1\r\n"},
+      {true, Words({"HELLO", "3", "AUTH", "ann", "secret"})},
+      {false, "%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n"},
+      {true, Words({"A"}) + Words({"B"}) + Words({"C"}) + Words({"D"})},
+      {false, ">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"},
+      {false,
+       "|1\r\n+ttl\r\n:3600\r\n*3\r\n:1\r\n,1.5\r\n~1\r\n#t\r\n_\r\n(12345678901234567890\r\n"},
+      {false, "=8\r\ntxt:text\r\n"}};
+  const auto feed = Tell(lines);
+  EXPECT_EQ(feed->to_server, Both(lines, true));
+  EXPECT_EQ(feed->to_client, Both(lines, false));
+  ASSERT_EQ(feed->requests.size(), 8u);
+  EXPECT_EQ(feed->requests[0].text, "SET key a value");
+  EXPECT_EQ(feed->requests[1].text, "PING  inline");
+  EXPECT_EQ(feed->requests[0].user, "default");
+  EXPECT_EQ(feed->requests[4].user, "ann");
+  EXPECT_EQ(feed->codec().lost(), "");
+  EXPECT_TRUE(feed->codec().Quiet());
+}
+
+TEST(RedisCodec, AFailedCommandIsAnsweredInItsTurn) {
+  const std::vector<Line> lines = {
+      {true, Words({"GET", "a"}) + Words({"SET", "b", "1"}) + Words({"GET", "c"})},
+      {false, "$1\r\nA\r\n-ERR unknown command 'FIREDRILL'\r\n"},
+      {false, "$1\r\nC\r\n"}};
+  const auto feed = Tell(lines, FailsWith("SET", Failure("OOM")));
+  EXPECT_EQ(feed->to_server, Words({"GET", "a"}) + Words({"FIREDRILL"}) + Words({"GET", "c"}));
+  EXPECT_EQ(feed->to_client,
+            "$1\r\nA\r\n-OOM command not allowed when used memory > 'maxmemory'.\r\n$1\r\nC\r\n");
+  EXPECT_EQ(feed->not_failed, 0);
+}
+
+TEST(RedisCodec, AMessageCannotBreakTheReply) {
+  auto failure = Failure("BUSY");
+  failure.set_message("two\r\nlines");
+  const auto feed =
+      Tell({{true, Words({"SET", "b", "1"})}, {false, "-ERR no\r\n"}}, FailsWith("SET", failure));
+  EXPECT_EQ(feed->to_client, "-BUSY two  lines\r\n");
+}
+
+TEST(RedisCodec, AnAnswerIsSwallowedAndReplacedAfterwards) {
+  const std::vector<Line> lines = {{true, Words({"LRANGE", "a", "0", "-1"}) + Words({"GET", "c"})},
+                                   {false, "*2\r\n$3\r\n\r\n+\r\n*1\r\n:7\r\n$1\r\nC\r\n"}};
+  const auto feed = Tell(lines, FailsWith("LRANGE", Failure("LOADING", true)));
+  EXPECT_EQ(feed->to_server, Both(lines, true));
+  EXPECT_EQ(feed->to_client, "-LOADING Redis is loading the dataset in memory\r\n$1\r\nC\r\n");
+}
+
+TEST(RedisCodec, CutsInTheMiddleOfTheAnswer) {
+  v1::QueryFailure failure;
+  failure.set_cut_after(6);
+  const std::vector<Line> lines = {{true, Words({"GET", "a"}) + Words({"GET", "b"})},
+                                   {false, "$1\r\nA\r\n$9\r\n123456789\r\n"}};
+  const auto feed = Tell(lines, FailsWith("GET b", failure));
+  EXPECT_TRUE(feed->cut);
+  EXPECT_EQ(feed->to_client, "$1\r\nA\r\n$9\r\n12");
+  failure.set_cut_after(0);
+  EXPECT_EQ(Tell(lines, FailsWith("GET b", failure))->to_client, "$1\r\nA\r\n");
+  // Never more than the answer, whatever comes behind it.
+  failure.set_cut_after(1000);
+  EXPECT_EQ(Tell(lines, FailsWith("GET a", failure))->to_client, "$1\r\nA\r\n");
+}
+
+TEST(RedisCodec, ExecThatFailsEndsTheTransaction) {
+  const std::vector<Line> lines = {
+      {true, Words({"MULTI"}) + Words({"INCR", "a"}) + Words({"EXEC"})},
+      {false, "+OK\r\n+QUEUED\r\n+OK\r\n"}};
+  const auto feed = Tell(lines, FailsWith("EXEC", Failure("READONLY")));
+  EXPECT_TRUE(absl::EndsWith(feed->to_server, Words({"DISCARD"})));
+  EXPECT_TRUE(
+      absl::EndsWith(feed->to_client,
+                     "-EXECABORT Transaction discarded because of: READONLY You can't write "
+                     "against a read only replica.\r\n"));
+  EXPECT_TRUE(feed->codec().Quiet());
+}
+
+TEST(RedisCodec, IsNotQuietInATransactionOrWhileSubscribed) {
+  EXPECT_FALSE(Tell({{true, Words({"GET", "a"})}})->codec().Quiet());
+  EXPECT_FALSE(Tell({{true, Words({"MULTI"})}, {false, "+OK\r\n"}})->codec().Quiet());
+  EXPECT_TRUE(Tell({{true, Words({"MULTI"}) + Words({"DISCARD"})}, {false, "+OK\r\n+OK\r\n"}})
+                  ->codec()
+                  .Quiet());
+  EXPECT_FALSE(Tell({{true, Words({"SUBSCRIBE", "a"})},
+                     {false, "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"}})
+                   ->codec()
+                   .Quiet());
+}
+
+TEST(RedisCodec, CountsAnswersAmongMessagesOfBothVersions) {
+  for (const bool resp3 : {false, true}) {
+    const std::string frame = resp3 ? ">" : "*";
+    std::vector<Line> lines = {
+        {true, Words({"SUBSCRIBE", "a", "b"}) + Words({"UNSUBSCRIBE"}) + Words({"SET", "x", "1"})},
+        {false, frame + "3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n" + frame +
+                    "3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n" + frame +
+                    "3\r\n$7\r\nmessage\r\n$1\r\na\r\n$5\r\nhello\r\n" + frame +
+                    "3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:1\r\n" + frame +
+                    "3\r\n$11\r\nunsubscribe\r\n$1\r\nb\r\n:0\r\n-ERR unknown\r\n"}};
+    if (resp3) {
+      lines.insert(lines.begin(),
+                   {{true, Words({"HELLO", "3"})}, {false, "%1\r\n$5\r\nproto\r\n:3\r\n"}});
+    }
+    const auto feed = Tell(lines, FailsWith("SET", Failure("OOM")));
+    EXPECT_TRUE(absl::EndsWith(feed->to_client,
+                               ":0\r\n-OOM command not allowed when used memory > "
+                               "'maxmemory'.\r\n"));
+    EXPECT_EQ(feed->codec().lost(), "");
+    EXPECT_TRUE(feed->codec().Quiet());
+  }
+}
+
+TEST(RedisCodec, AListThatLooksLikeAMessageIsAnAnswer) {
+  const auto feed = Tell({{true, Words({"LRANGE", "l", "0", "-1"})},
+                          {false, "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n"}});
+  EXPECT_EQ(feed->codec().lost(), "");
+  EXPECT_TRUE(feed->codec().Quiet());
+}
+
+TEST(RedisCodec, FollowsUserAndDatabaseAndTheirRefusals) {
+  const auto feed = Tell({{true, Words({"SELECT", "3"}) + Words({"SELECT", "99"}) + Words({"A"})},
+                          {false, "+OK\r\n-ERR DB index is out of range\r\n+OK\r\n"},
+                          {true, Words({"B"}) + Words({"AUTH", "bob", "wrong"})},
+                          {false, "+OK\r\n-WRONGPASS invalid\r\n"},
+                          {true, Words({"C"})},
+                          {false, "+OK\r\n"}});
+  ASSERT_EQ(feed->requests.size(), 6u);
+  EXPECT_EQ(feed->requests[1].database, "3");
+  EXPECT_EQ(feed->requests[3].database, "3");
+  EXPECT_EQ(feed->requests[5].user, "default");
+}
+
+TEST(RedisCodec, ASelectThatFailsSelectsNothing) {
+  const auto feed =
+      Tell({{true, Words({"SELECT", "3"})}, {false, "-ERR x\r\n"}, {true, Words({"A"})}},
+           FailsWith("SELECT", Failure("LOADING")));
+  EXPECT_EQ(feed->requests[1].database, "0");
+}
+
+TEST(RedisCodec, LargeValuesAreNotHeldBack) {
+  const std::string value(300'000, 'v');
+  for (const bool fails : {false, true}) {
+    CodecFeed feed(MakeCodec(v1::PROTOCOL_REDIS),
+                   fails ? FailsWith("SET", Failure("OOM")) : nullptr);
+    const std::string bytes = Words({"SET", "key", value}) + Words({"PING"});
+    for (size_t at = 0; at < bytes.size(); at += 1000) {
+      feed.Client(absl::string_view(bytes).substr(at, 1000));
+      ASSERT_LE(feed.client_held.size(), kMaxText);
+    }
+    feed.Server(fails ? "-ERR unknown\r\n+PONG\r\n" : "+OK\r\n+PONG\r\n");
+    ASSERT_EQ(feed.requests.size(), 2u);
+    EXPECT_TRUE(feed.requests[0].cut);
+    EXPECT_EQ(feed.to_server, fails ? Words({"FIREDRILL"}) + Words({"PING"}) : bytes);
+    EXPECT_EQ(feed.broken, "");
+    EXPECT_TRUE(feed.codec().Quiet());
+  }
+}
+
+TEST(RedisCodec, LosesTrackAloudAndPasses) {
+  for (const std::string& bytes :
+       {Words({"MONITOR"}), Words({"SYNC"}), Words({"CLIENT", "REPLY", "OFF"})}) {
+    const auto feed =
+        Tell({{true, bytes}, {false, "+OK\r\n+1 [0 lua] \"x\"\r\n\x01\x02"}, {true, "\x03\x04"}});
+    EXPECT_NE(feed->codec().lost(), "");
+    EXPECT_EQ(feed->to_client, "+OK\r\n+1 [0 lua] \"x\"\r\n\x01\x02");
+    EXPECT_EQ(feed->to_server, bytes + "\x03\x04");
+  }
+  EXPECT_NE(Tell({{true, "*1\r\n!bad"}})->codec().lost(), "");
+  EXPECT_NE(Tell({{false, "-DENIED protected mode\r\n"}})->codec().lost(), "");
+}
+
+TEST(RedisCodec, SeesThatItIsEncrypted) {
+  const auto feed = Tell({{true, "\x16\x03\x01\x02"}, {false, "\x16\x03"}});
+  EXPECT_TRUE(feed->codec().encrypted());
+  EXPECT_EQ(feed->codec().lost(), "");
+}
+
+}  // namespace
+}  // namespace firedrill::wire
