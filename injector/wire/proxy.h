@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "base/unique_fd.h"
 #include "firedrill/v1/wire.pb.h"
+#include "injector/wire/codec.h"
 #include "injector/wire/rules.h"
 
 namespace firedrill::wire {
@@ -42,6 +43,9 @@ struct ProxyOptions {
   UniqueFd listener;
   sockaddr_storage server = {};
   v1::Protocol protocol = v1::PROTOCOL_UNSPECIFIED;
+  // In place of the protocol's own, such as in tests; may return null. Called from the relay's
+  // threads. May be empty.
+  std::function<std::unique_ptr<Codec>()> make_codec;
   int threads = 1;
   // Bytes that one direction of a connection may hold; then reading stops.
   size_t max_held = 4 << 20;
@@ -74,14 +78,17 @@ struct ProxyCounters {
 
 class Proxy {
  public:
+  // INVALID_ARGUMENT says which option is wrong.
   static absl::StatusOr<std::unique_ptr<Proxy>> Start(ProxyOptions options);
   // Resets what is still open, and joins the threads.
   virtual ~Proxy() = default;
 
+  // INVALID_ARGUMENT says which value is wrong, and changes nothing.
   // When it returns, every connection of every thread follows `disturbance`: what was held under
   // the former one and would not be under this one has been let go, in order. Blocks for a few
-  // milliseconds, whatever the number of connections. Never closes a connection.
-  virtual void Set(Disturbance disturbance) = 0;
+  // milliseconds, whatever the number of connections. Never closes a connection, but those
+  // that leaked and do not any more. Not from `on_refused`.
+  virtual absl::Status Set(Disturbance disturbance) = 0;
 
   // Resets this share of the open connections, idle ones too; returns how many. One-shot.
   virtual size_t Reset(double share, uint64_t seed) = 0;

@@ -1,0 +1,134 @@
+// Marks in a vector that is compacted now and then, over bytes kept the same way.
+#include "injector/wire/flow.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace firedrill::wire {
+namespace {
+
+// A rate goes out in pieces of this long, and what was not used is forgiven after as long again.
+constexpr Nanos kQuantum = 5'000'000;
+// So much may stay allocated by an empty flow: an idle connection is to be small.
+constexpr size_t kSmallBytes = 256;
+constexpr size_t kSmallMarks = 8;
+
+}  // namespace
+
+void HoldLog::Add(uint64_t asked_us, uint64_t held_us) {
+  const uint64_t count = count_.load(std::memory_order_relaxed);
+  const uint64_t most = UINT32_MAX;
+  latest_[count % kLatest].store(std::min(asked_us, most) << 32 | std::min(held_us, most),
+                                 std::memory_order_relaxed);
+  count_.store(count + 1, std::memory_order_relaxed);
+}
+
+void HoldLog::Read(std::vector<uint32_t>* asked_us, std::vector<uint32_t>* held_us) const {
+  const size_t there = std::min<uint64_t>(count(), kLatest);
+  for (size_t i = 0; i < there; ++i) {
+    const uint64_t both = latest_[i].load(std::memory_order_relaxed);
+    asked_us->push_back(static_cast<uint32_t>(both >> 32));
+    held_us->push_back(static_cast<uint32_t>(both));
+  }
+}
+
+void Flow::Append(absl::string_view bytes, Nanos arrived, Hold hold) {
+  if (bytes.empty()) return;
+  if (bytes_.size() + bytes.size() > bytes_.capacity()) Compact();
+  bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  const uint64_t end = gone_ + held();
+  if (first_ < marks_.size()) {
+    Mark& last = marks_.back();
+    const bool alike = last.arrived == arrived && last.hold.network == hold.network &&
+                       last.hold.request == hold.request;
+    if (alike || (hold.none() && last.hold.none())) {
+      last.end = end;
+      return;
+    }
+  }
+  if (first_ > 0 && marks_.size() == marks_.capacity()) {
+    marks_.erase(marks_.begin(), marks_.begin() + static_cast<ptrdiff_t>(first_));
+    first_ = 0;
+  }
+  marks_.push_back({end, arrived, hold});
+}
+
+// Moves what is held to the front, when that makes room for as much again.
+void Flow::Compact() {
+  if (head_ < held()) return;
+  bytes_.erase(bytes_.begin(), bytes_.begin() + static_cast<ptrdiff_t>(head_));
+  head_ = 0;
+}
+
+absl::string_view Flow::Ready(Nanos now) const {
+  uint64_t end = gone_;
+  for (size_t i = first_; i < marks_.size() && marks_[i].due() <= now; ++i) end = marks_[i].end;
+  size_t count = end - gone_;
+  if (rate_ > 0) count = std::min(count, Permitted(now));
+  return {bytes_.data() + head_, count};
+}
+
+size_t Flow::Permitted(Nanos now) const {
+  if (rate_ == 0) return SIZE_MAX;
+  if (now < paid_until_) return 0;
+  // What was not used is lost, but for one quantum: a late wake-up does not slow the flow down.
+  const Nanos unused = std::min(now - paid_until_, kQuantum);
+  const double bytes = rate_ * static_cast<double>(kQuantum + unused) / 1e9;
+  return std::max<size_t>(1, static_cast<size_t>(bytes));
+}
+
+void Flow::Pay(size_t count, Nanos now) {
+  if (rate_ == 0) return;
+  paid_until_ = std::max(paid_until_, now - kQuantum) +
+                static_cast<Nanos>(std::ceil(static_cast<double>(count) / rate_ * 1e9));
+}
+
+void Flow::Wrote(size_t count, Nanos now, HoldLog* log) {
+  Pay(count, now);
+  gone_ += count;
+  head_ += count;
+  while (first_ < marks_.size() && marks_[first_].end <= gone_) {
+    const Mark& mark = marks_[first_++];
+    if (!mark.hold.none()) {
+      log->Add(mark.hold.total(),
+               static_cast<uint64_t>(std::max<Nanos>(0, now - mark.arrived)) / 1000);
+    }
+  }
+  if (!empty()) return;
+  head_ = first_ = 0;
+  if (bytes_.capacity() <= kSmallBytes && marks_.capacity() <= kSmallMarks) {
+    bytes_.clear();
+    marks_.clear();
+  } else {
+    Drop();
+  }
+}
+
+void Flow::Drop() {
+  gone_ += held();
+  head_ = first_ = 0;
+  std::vector<char>().swap(bytes_);
+  std::vector<Mark>().swap(marks_);
+}
+
+Nanos Flow::NextReady(Nanos now) const {
+  if (first_ == marks_.size()) return kNever;
+  // What is due waits for the rate; and the rate's next turn may find nothing due.
+  return std::max(marks_[first_].due(), rate_ > 0 ? paid_until_ : 0);
+}
+
+void Flow::Relax(uint32_t network, bool requests) {
+  for (size_t i = first_; i < marks_.size(); ++i) {
+    Hold& hold = marks_[i].hold;
+    hold.network = std::min(hold.network, network);
+    if (!requests) hold.request = 0;
+  }
+}
+
+void Flow::SetRate(double rate) {
+  // A debt is forgiven: it was that of another rate.
+  if (rate != rate_) paid_until_ = 0;
+  rate_ = rate;
+}
+
+}  // namespace firedrill::wire

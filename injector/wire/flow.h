@@ -1,0 +1,85 @@
+// The bytes that one direction of a connection holds: in order, each let go when its time has come
+// and the rate permits. Pure: the time is told, and nothing is read or written here.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "injector/wire/loop.h"
+
+namespace firedrill::wire {
+
+// Why and how long bytes are held after their arrival, in microseconds.
+struct Hold {
+  uint32_t network = 0;  // For the direction's delay.
+  uint32_t request = 0;  // For a rule.
+  bool none() const { return network == 0 && request == 0; }
+  uint64_t total() const { return uint64_t{network} + request; }
+};
+
+// The latest holds: what was asked for, and what it was. Written by one thread, read by any.
+class HoldLog {
+ public:
+  static constexpr size_t kLatest = 1024;
+
+  void Add(uint64_t asked_us, uint64_t held_us);
+  uint64_t count() const { return count_.load(std::memory_order_relaxed); }
+  // Appends what there is, at most kLatest of each.
+  void Read(std::vector<uint32_t>* asked_us, std::vector<uint32_t>* held_us) const;
+
+ private:
+  std::atomic<uint64_t> count_ = 0;
+  std::atomic<uint64_t> latest_[kLatest] = {};
+};
+
+// Hardly any memory of its own while it is empty.
+class Flow {
+ public:
+  // Goes behind everything that is held already, and is never let go before that.
+  void Append(absl::string_view bytes, Nanos arrived, Hold hold);
+  // What may go out at `now`; empty when nothing may. Valid until the next call of another method.
+  absl::string_view Ready(Nanos now) const;
+  // The first `count` bytes of Ready() have gone out at `now`.
+  void Wrote(size_t count, Nanos now, HoldLog* log);
+  // For bytes that went out without having been held, while there is a rate.
+  void Pay(size_t count, Nanos now);
+  // When Ready() will be something that it is not at `now`; kNever while empty.
+  Nanos NextReady(Nanos now) const;
+  // How many bytes the rate permits at `now`.
+  size_t Permitted(Nanos now) const;
+
+  // What is held under orders that have changed: no longer for the network than `network`
+  // microseconds, and not for a rule unless `requests`.
+  void Relax(uint32_t network, bool requests);
+  // Bytes per second; 0: no limit.
+  void SetRate(double rate);
+  double rate() const { return rate_; }
+
+  bool empty() const { return head_ == bytes_.size(); }
+  size_t held() const { return bytes_.size() - head_; }
+  void Drop();
+
+ private:
+  // One for all bytes of one arrival that are held alike.
+  struct Mark {
+    uint64_t end;  // Of its bytes, counted from the beginning of the flow.
+    Nanos arrived;
+    Hold hold;
+    Nanos due() const { return arrived + static_cast<Nanos>(hold.total()) * 1000; }
+  };
+
+  void Compact();
+
+  std::vector<char> bytes_;
+  size_t head_ = 0;  // In bytes_: what lies in front has gone out.
+  std::vector<Mark> marks_;
+  size_t first_ = 0;   // In marks_.
+  uint64_t gone_ = 0;  // Bytes that have gone out through here.
+  double rate_ = 0;
+  Nanos paid_until_ = 0;
+};
+
+}  // namespace firedrill::wire

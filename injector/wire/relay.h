@@ -1,0 +1,120 @@
+// One connection of a client and the one to the server that was opened for it: bytes go both ways,
+// through a codec where there is one, under the lane's orders.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "base/unique_fd.h"
+#include "injector/wire/codec.h"
+#include "injector/wire/flow.h"
+#include "injector/wire/lane.h"
+#include "injector/wire/loop.h"
+
+namespace firedrill::wire {
+
+class Relay final : public Watcher {
+ public:
+  Relay(Lane& lane, uint64_t id, UniqueFd client);
+  ~Relay() override;
+
+  // The lane owns it; any call may end it, and have it removed.
+  void Begin();
+  // The lane's orders have changed.
+  void Obey(bool rules_changed);
+  // RST to the client, and a close to the server. The relay is removed.
+  void Reset();
+  uint64_t id() const { return id_; }
+
+  void OnEvents(int slot, uint32_t events) override;
+  void OnAlarm() override;
+
+  // Where the lane finds it again.
+  size_t place = 0;
+
+ private:
+  enum End { kClient = 0, kServer = 1 };
+  enum class Stage : uint8_t { kWaiting, kConnecting, kOpen, kOver };
+  enum class Last : uint8_t { kNothing, kFin, kReset };
+
+  // One socket. `readable` and `writable` are what the last event and the last call said.
+  struct Socket {
+    UniqueFd fd;
+    bool readable = false;
+    bool writable = false;
+    bool closing = false;  // A FIN lies somewhere behind what is still to be read.
+    bool broken = false;   // A RST has come, or the network gave up.
+  };
+  // One direction.
+  struct Way {
+    Flow flow;
+    // The beginning of a message that the codec needs more of.
+    std::string kept;
+    uint64_t chance = 0;
+    Last last = Last::kNothing;  // How the source has ended.
+    bool done = false;           // The end has been passed on.
+    bool dropped = false;        // The destination is gone: what comes is thrown away.
+  };
+
+  void Connect();
+  void Connected();
+  void Refuse();
+  void Go();
+  void Settle();
+  void PassOnFin(Direction direction);
+  void PassOnReset(Direction direction);
+  void Leak();
+  void FinishCut();
+  bool WaitForUnsent(int fd);
+  void SetAlarm();
+  void SetStalled(bool stalled);
+  void SetLeaking(bool leaking);
+  // The relay is over, and is destroyed after its turn.
+  void Close(bool reset_client, bool reset_server);
+
+  void Carry(Direction direction);
+  size_t Room(Direction direction) const;
+  // False when there was nothing to read.
+  bool ReadSome(Direction direction, size_t room);
+  void Look(Direction direction, absl::string_view bytes, Hold hold);
+  Hold DrawHold(Direction direction);
+  // False: the request cannot fail this way, and goes on.
+  bool Fail(const v1::QueryFailure& failure, Hold hold);
+  // Writes at once, where nothing is in the way of it.
+  void Emit(Direction direction, absl::string_view bytes, Hold hold);
+  // To be written by the next Drain().
+  void Gather(Direction direction, absl::string_view bytes, Hold hold);
+  // Bytes that the socket took; fewer than given: it takes no more.
+  size_t Write(Direction direction, absl::string_view bytes);
+  void Drain(Direction direction);
+  void NoteCodec();
+  Nanos Now();
+  Nanos Arrived();
+
+  Socket& source(Direction direction) { return sockets_[direction]; }
+  const Socket& source(Direction direction) const { return sockets_[direction]; }
+  Socket& destination(Direction direction) { return sockets_[1 - direction]; }
+  const Socket& destination(Direction direction) const { return sockets_[1 - direction]; }
+
+  Lane& lane_;
+  const uint64_t id_;
+  std::unique_ptr<Codec> codec_;  // Null when nobody looks at the bytes, or nobody can any more.
+  Socket sockets_[2];             // By End.
+  Way ways_[2];                   // By Direction; the source of the first is the client.
+  Nanos now_ = 0;                 // Of this turn; 0 when nobody has asked yet.
+  Nanos arrived_ = 0;             // Of what was read last; 0 likewise.
+  Nanos patience_ = 0;            // Until when a reset waits for what was sent before it.
+  Stage stage_ = Stage::kWaiting;
+  bool stalled_ = false;
+  bool leak_ = false;     // By orders.
+  bool leaking_ = false;  // The client has gone, and the server was not told.
+  bool cut_ = false;
+  bool again_ = false;   // There is more to do after the others' turn.
+  bool misled_ = false;  // By a codec that broke its promises.
+  bool noted_encrypted_ = false;
+  bool noted_lost_ = false;
+};
+
+}  // namespace firedrill::wire

@@ -1,0 +1,228 @@
+// How a relay carries bytes one way: read, let the codec look, hold or write.
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "injector/wire/goodbye.h"
+#include "injector/wire/relay.h"
+
+namespace firedrill::wire {
+namespace {
+
+// One way of one connection reads so often before others have their turn.
+constexpr int kReads = 8;
+// A slow flow is fed by this much of its future, so that the sender feels the rate.
+constexpr double kFedSeconds = 0.02;
+constexpr size_t kFedLeast = 16 * 1024;
+// An idle connection keeps no more than this of the beginning of a message.
+constexpr size_t kSmallKept = 64;
+
+uint32_t Micros(absl::Duration delay) {
+  const int64_t micros = absl::ToInt64Microseconds(absl::Ceil(delay, absl::Microseconds(1)));
+  return static_cast<uint32_t>(std::clamp<int64_t>(micros, 0, UINT32_MAX));
+}
+
+}  // namespace
+
+Nanos Relay::Now() {
+  if (now_ == 0) now_ = NowNanos();
+  return now_;
+}
+
+// Asked after the read, so never before the arrival: nothing is let go early.
+Nanos Relay::Arrived() {
+  if (arrived_ == 0) arrived_ = NowNanos();
+  return arrived_;
+}
+
+void Relay::Carry(Direction direction) {
+  for (int reads = 0;; ++reads) {
+    Drain(direction);
+    const size_t room = Room(direction);
+    if (room == 0) return;
+    if (reads == kReads) {
+      again_ = true;
+      return;
+    }
+    if (!ReadSome(direction, room)) return;
+  }
+}
+
+// How many bytes may be read now.
+size_t Relay::Room(Direction direction) const {
+  const Way& way = ways_[direction];
+  if (!source(direction).readable || way.last != Last::kNothing || cut_) return 0;
+  if (way.dropped) return Lane::kScratch;
+  if (!destination(direction).writable) return 0;
+  size_t limit = lane_.settings().max_held;
+  if (way.flow.rate() > 0 && lane_.orders().delay[direction].none()) {
+    limit = std::min(limit, kFedLeast + static_cast<size_t>(way.flow.rate() * kFedSeconds));
+  }
+  return limit - std::min(limit, way.flow.held());
+}
+
+bool Relay::ReadSome(Direction direction, size_t room) {
+  Socket& from = source(direction);
+  Way& way = ways_[direction];
+  char* const scratch = lane_.scratch();
+  const size_t kept = way.kept.size();
+  room = std::min(room, Lane::kScratch - kept);
+  const ssize_t count = read(from.fd.get(), scratch + kept, room);
+  if (count <= 0) {
+    if (count < 0 && errno == EINTR) return true;
+    from.readable = false;
+    if (count < 0 && errno == EAGAIN) return false;
+    way.last = count < 0 || from.broken ? Last::kReset : Last::kFin;
+    arrived_ = 0;
+    Emit(direction, way.kept, DrawHold(direction));
+    way.kept.clear();
+    return false;
+  }
+  // A short read has emptied the socket: what comes later is a new event. Only of an end that lies
+  // behind it there would be none.
+  if (static_cast<size_t>(count) < room && !from.closing) from.readable = false;
+  arrived_ = 0;
+  if (kept > 0) {
+    memcpy(scratch, way.kept.data(), kept);
+    way.kept.clear();
+    if (way.kept.capacity() > kSmallKept) way.kept.shrink_to_fit();
+  }
+  const absl::string_view bytes(scratch, kept + static_cast<size_t>(count));
+  const Hold hold = DrawHold(direction);
+  if (leak_ && direction == kToServer && IsGoodbye(lane_.settings().protocol, bytes)) return true;
+  if (codec_ == nullptr) {
+    Emit(direction, bytes, hold);
+  } else {
+    Look(direction, bytes, hold);
+    NoteCodec();
+  }
+  return true;
+}
+
+Hold Relay::DrawHold(Direction direction) {
+  const Delay& delay = lane_.orders().delay[direction];
+  return {delay.none() ? 0 : delay.Draw(&ways_[direction].chance), 0};
+}
+
+void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
+  size_t from = 0;  // What lies in front has been emitted, or dropped.
+  size_t at = 0;    // What lies in front has been looked at.
+  while (at < bytes.size() && !cut_) {
+    const absl::string_view rest = bytes.substr(at);
+    const Piece piece =
+        direction == kToServer ? codec_->FromClient(rest) : codec_->FromServer(rest);
+    const bool progress = piece.length > 0 || !piece.instead.empty() || piece.step == Step::kCut;
+    const bool sound = piece.step == Step::kMore ? rest.size() < kMaxText
+                                                 : progress && piece.length <= rest.size();
+    if (!sound) {
+      // A defect of the codec must not become one of the connection.
+      misled_ = true;
+      break;
+    }
+    if (piece.step == Step::kMore) {
+      Emit(direction, bytes.substr(from, at - from), hold);
+      ways_[direction].kept.assign(rest.data(), rest.size());
+      return;
+    }
+    at += piece.length;
+    if (piece.step == Step::kPass) continue;
+    const size_t begin = at - piece.length;
+    if (piece.step == Step::kRequest) {
+      Counters::Add(lane_.counters.requests, 1);
+      const Rules* rules = lane_.orders().rules.get();
+      if (rules == nullptr) continue;
+      const Decision decision = rules->Decide(piece.request);
+      const Hold longer = {hold.network, Micros(decision.delay)};
+      if (decision.failure == nullptr && longer.request == 0) continue;
+      Emit(direction, bytes.substr(from, begin - from), hold);
+      from = begin;
+      if (decision.failure != nullptr && Fail(*decision.failure, longer)) {
+        from = at;
+      } else if (longer.request > 0) {
+        Emit(direction, bytes.substr(begin, piece.length), longer);
+        from = at;
+      }
+      continue;
+    }
+    // Gathered, so that it goes out together with what is around it.
+    Gather(direction, bytes.substr(from, begin - from), hold);
+    Gather(direction, piece.instead, hold);
+    from = at;
+    cut_ = piece.step == Step::kCut;
+  }
+  if (!cut_) Emit(direction, bytes.substr(from), hold);
+}
+
+bool Relay::Fail(const v1::QueryFailure& failure, Hold hold) {
+  const std::optional<Substitute> substitute = codec_->Fail(failure);
+  if (!substitute.has_value()) return false;
+  Counters::Add(lane_.counters.failed, 1);
+  Emit(kToServer, substitute->to_server, hold);
+  Emit(kToClient, substitute->to_client, {DrawHold(kToClient).network, hold.request});
+  cut_ = substitute->cut;
+  return true;
+}
+
+void Relay::Emit(Direction direction, absl::string_view bytes, Hold hold) {
+  Way& way = ways_[direction];
+  if (bytes.empty() || way.dropped) return;
+  if (way.flow.empty() && hold.none() && way.flow.rate() == 0 && destination(direction).writable) {
+    bytes.remove_prefix(Write(direction, bytes));
+    if (bytes.empty()) return;
+  }
+  Gather(direction, bytes, hold);
+}
+
+void Relay::Gather(Direction direction, absl::string_view bytes, Hold hold) {
+  Way& way = ways_[direction];
+  if (!way.dropped) way.flow.Append(bytes, hold.none() ? 0 : Arrived(), hold);
+}
+
+size_t Relay::Write(Direction direction, absl::string_view bytes) {
+  Socket& to = destination(direction);
+  ssize_t count;
+  do {
+    count = send(to.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  } while (count < 0 && errno == EINTR);
+  if (count < 0 && errno != EAGAIN) {
+    // What it had still sent us is carried on; the end of that ends the relay.
+    to.broken = to.readable = to.closing = true;
+    ways_[direction].dropped = true;
+    ways_[direction].flow.Drop();
+    again_ = true;
+    return bytes.size();
+  }
+  const size_t written = count < 0 ? 0 : static_cast<size_t>(count);
+  if (written < bytes.size()) to.writable = false;
+  Counters::Add(lane_.counters.bytes[direction], written);
+  return written;
+}
+
+void Relay::Drain(Direction direction) {
+  Way& way = ways_[direction];
+  while (!way.flow.empty() && destination(direction).writable) {
+    const absl::string_view bytes = way.flow.Ready(Now());
+    if (bytes.empty()) return;
+    const size_t written = Write(direction, bytes);
+    if (way.dropped) return;
+    way.flow.Wrote(written, Now(), &lane_.holds);
+  }
+}
+
+void Relay::NoteCodec() {
+  if (!noted_encrypted_ && codec_->encrypted()) {
+    noted_encrypted_ = true;
+    Counters::Add(lane_.counters.encrypted, 1);
+  }
+  if (!noted_lost_ && (misled_ || !codec_->lost().empty())) {
+    noted_lost_ = true;
+    lane_.NoteLost(misled_ ? "the codec contradicts itself" : codec_->lost());
+  }
+  const bool blind = noted_encrypted_ || noted_lost_;
+  if (blind && ways_[kToServer].kept.empty() && ways_[kToClient].kept.empty()) codec_.reset();
+}
+
+}  // namespace firedrill::wire
