@@ -103,6 +103,7 @@ std::string LiveLines::Words(const v1::Event& event) {
     case v1::Event::kCreated:
       return Created(event.created());
     case v1::Event::kFinding:
+      First(absl::StrCat("found/", event.finding().code()));
       return FindingWords(style_, event.finding());
     case v1::Event::kPreflightFinished: {
       const v1::PreflightFinished& found = event.preflight_finished();
@@ -149,6 +150,8 @@ std::string LiveLines::Words(const v1::Event& event) {
           Paint(style_, Ink::kYellow, absl::StrCat("node ", event.node().node(), " is silent")),
           Because(event.node().reason()));
     case v1::Event::kCanary:
+      // One that was lost is a defect, and was told as that.
+      if (said_.contains("found/canary-lost")) return "";
       return event.canary().delivered()
                  ? absl::StrCat("canary alert delivered, after ",
                                 Short(FromProto(event.canary().took())))

@@ -253,6 +253,34 @@ TEST(LiveLines, TellWhatMeansSomethingAndNotEverySample) {
   EXPECT_LT(std::count(text.begin(), text.end(), '\n'), 50);
 }
 
+// It was listed as two defects: as what was found, and as what became of the canary.
+TEST(LiveLines, ALostCanaryIsOneDefect) {
+  HistoryBuilder builder(ShopRun());
+  builder.Phase(-15, v1::PHASE_PREFLIGHT);
+  builder.Find(-14, v1::Finding::KIND_DEFECT, "canary-lost", "canary",
+               "the canary alert was lost: not at our webhook within 5s", "add a route");
+  builder.Find(-14, v1::Finding::KIND_NOTE, "note", "x", "a note");
+  v1::Event canary = builder.Last();
+  canary.mutable_canary()->set_reason("not at our webhook within 5s");
+  builder.events().push_back(canary);
+  builder.Find(-14, v1::Finding::KIND_NOTE, "end", "x", "the end");
+  builder.Last().mutable_preflight_finished()->set_defects(1);
+  builder.Finish(-13, v1::OUTCOME_NOT_STARTED, true,
+                 "defects of the alerting under test: the canary alert was lost: not at our "
+                 "webhook within 5s");
+  const auto history = builder.Build();
+  const std::string live = Live(history);
+  EXPECT_EQ(Lines(live, "canary"), 2) << live;  // The defect, and why the run was not started.
+  EXPECT_EQ(Lines(live, "preflight: 1 defect of the alerting under test"), 1) << live;
+  const v1::Judgement judgement = Judge(history);
+  EXPECT_EQ(Lines(SummaryText(history, judgement, {}), "FAILED       "), 1);
+  EXPECT_EQ(Lines(ReportText(history, judgement, {}), "  - defect: "), 1);
+  // Of a canary about which nothing was found the event speaks for itself.
+  HistoryBuilder other(ShopRun());
+  other.events().push_back(canary);
+  EXPECT_EQ(Lines(Live(other.Build()), "canary alert not delivered: not at our webhook"), 1);
+}
+
 TEST(LiveLines, TellAStopOnceAndThatEverythingIsUndone) {
   const std::string text = Live(Interrupted());
   EXPECT_EQ(Lines(text, "stopped by Ctrl-C"), 1) << text;
