@@ -100,8 +100,7 @@ void Child::Stop(int signal, absl::Duration patience) {
 }
 
 TempDir::TempDir(const std::string& prefix) {
-  const char* base = std::getenv("TMPDIR");
-  path_ = absl::StrCat(base != nullptr ? base : "/tmp", "/", prefix, "-XXXXXX");
+  path_ = absl::StrCat(TestFolder(), "/", prefix, "-XXXXXX");
   if (mkdtemp(path_.data()) == nullptr || chmod(path_.c_str(), 0755) != 0) std::abort();
 }
 

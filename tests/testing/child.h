@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "tests/testing/test_folder.h"
 
 namespace firedrill {
 
@@ -41,7 +42,7 @@ class Child {
   int code_ = 0;
 };
 
-// A new folder under the temporary directory, 0755, removed at the end.
+// A new folder in TestFolder(), 0755, removed at the end.
 class TempDir {
  public:
   explicit TempDir(const std::string& prefix);

@@ -18,6 +18,8 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "tests/testing/test_folder.h"
+
 namespace firedrill {
 namespace {
 
@@ -91,7 +93,7 @@ std::unique_ptr<PostgresServer> PostgresServer::Start(const PostgresOptions& opt
     std::fprintf(stderr, "no PostgreSQL in /usr/lib/postgresql; install postgresql-15\n");
     return nullptr;
   }
-  std::string folder = (fs::temp_directory_path() / "fd-pg-XXXXXX").string();
+  std::string folder = TestFolder() + "/pg-XXXXXX";
   if (mkdtemp(folder.data()) == nullptr) return nullptr;
   std::unique_ptr<PostgresServer> server(new PostgresServer);
   server->folder_ = folder;
