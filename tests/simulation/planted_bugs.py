@@ -28,7 +28,7 @@ BUGS = [
      "if (AnswerAgain(id)) return absl::OkStatus();\n", "\n", {"applied-twice"}),
     ("a lower epoch is accepted", "injector/epochs.cc",
      "if (epoch < highest) {", "if (false) {", {"lower-epoch"}),
-    ("the lease is ignored", "injector/warden.cc",
+    ("the lease is ignored", "injector/warden_ends.cc",
      "const absl::Duration due = std::min(entry.lease_until, entry.ends_at);",
      "const absl::Duration due = entry.ends_at;", {"outlives-lease"}),
     ("an event is acknowledged, and lost", "controller/fleet.cc",
