@@ -48,6 +48,9 @@ const v1::Registration* FindNode(const PlanInput& input, absl::string_view node)
 // ---- plan_steps.cc: faults, remedies, loads and questions, each on its nodes.
 void PlanSteps(const PlanInput& input, v1::Plan& plan);
 void PlanQuestions(const PlanInput& input, v1::Plan& plan);
+// What a remedy leaves behind on this node; unspecified where neither the definition nor the node
+// says it.
+v1::Leaves LeavesOf(const v1::Registration& node, const Kind& remedy);
 
 // ---- plan_permits.cc: what the chosen nodes cannot do, or do not permit.
 void CheckNodes(const PlanInput& input, v1::Plan& plan);

@@ -146,16 +146,16 @@ void CheckRemedy(const Use& use) {
   CheckCapability(use, false);
   CheckKind(use, policy.remedies(), "remedies");
   CheckNames(use, "program", use.node.programs());
-  for (const std::string& name : NamesOf(*use.kind.message, "program")) {
-    for (const v1::Program& program : use.node.programs()) {
-      if (program.name() != name || program.leaves() != v1::LEAVES_CHANGED) continue;
-      if (policy.lasting_remedies()) continue;
-      use.Refuse("policy",
-                 absl::StrCat("program ", name, " leaves the system changed, which the policy of",
-                              " node ", use.node.node(), " does not permit"),
-                 "set policy.lastingRemedies in the node's own file");
-    }
-  }
+  CheckNames(use, "profile", use.node.profiles());
+  CheckEndpoints(use, use.plan);
+  if (LeavesOf(use.node, use.kind) != v1::LEAVES_CHANGED || policy.lasting_remedies()) return;
+  const std::vector<std::string> programs = NamesOf(*use.kind.message, "program");
+  const std::string what =
+      programs.empty() ? use.kind.name : absl::StrCat("program ", programs.front());
+  use.Refuse("policy",
+             absl::StrCat(what, " leaves the system changed, which the policy of node ",
+                          use.node.node(), " does not permit"),
+             "set policy.lastingRemedies in the node's own file");
 }
 
 void CheckLoad(const Use& use) {

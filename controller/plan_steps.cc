@@ -66,6 +66,9 @@ void PlanSteps(const PlanInput& input, v1::Plan& plan) {
       remedy.set_node(node);
       *remedy.mutable_remedy() = step.remedy();
       *remedy.mutable_at() = step.at();
+      const v1::Registration* registration = FindNode(input, node);
+      if (registration == nullptr) continue;
+      remedy.set_leaves(LeavesOf(*registration, KindOf(remedy.remedy())));
     }
   }
   for (const v1::LoadStep& step : spec.load()) {
@@ -76,6 +79,21 @@ void PlanSteps(const PlanInput& input, v1::Plan& plan) {
       *load.mutable_load() = step.load();
     }
   }
+}
+
+v1::Leaves LeavesOf(const v1::Registration& node, const Kind& remedy) {
+  if (remedy.message == nullptr) return v1::LEAVES_UNSPECIFIED;
+  const auto* said = remedy.message->GetDescriptor()->FindFieldByName("leaves");
+  if (said != nullptr && said->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_ENUM) {
+    return static_cast<v1::Leaves>(
+        remedy.message->GetReflection()->GetEnumValue(*remedy.message, said));
+  }
+  for (const std::string& name : NamesOf(*remedy.message, "program")) {
+    for (const v1::Program& program : node.programs()) {
+      if (program.name() == name) return program.leaves();
+    }
+  }
+  return v1::LEAVES_UNSPECIFIED;
 }
 
 void PlanQuestions(const PlanInput& input, v1::Plan& plan) {

@@ -125,7 +125,8 @@ std::string WhenText(const v1::Plan& plan) {
   }
   for (const v1::PlannedRemedy& remedy : plan.remedies()) {
     Put(lines, FromProto(remedy.at()), remedy.name(), remedy.node(),
-        absl::StrCat("remedy: ", KindText(KindOf(remedy.remedy()))));
+        absl::StrCat("remedy: ", KindText(KindOf(remedy.remedy())),
+                     remedy.leaves() == v1::LEAVES_CHANGED ? "; leaves the system changed" : ""));
   }
   std::stable_sort(lines.begin(), lines.end(),
                    [](const Line& a, const Line& b) { return a.at < b.at; });

@@ -52,12 +52,16 @@ absl::Duration TimeoutOf(const PlanInput& input, const v1::PlannedRemedy& remedy
   const Kind kind = KindOf(remedy.remedy());
   const v1::Registration* node = FindNode(input, remedy.node());
   if (kind.message == nullptr || node == nullptr) return kProgramTimeout;
+  absl::Duration length;
+  if (kind.message->GetDescriptor()->FindFieldByName("timeout") != nullptr) {
+    length = DurationOf(*kind.message, "timeout");
+  }
   for (const std::string& name : NamesOf(*kind.message, "program")) {
     for (const v1::Program& program : node->programs()) {
-      if (program.name() == name) return DurationOf(program, "timeout");
+      if (program.name() == name) length += DurationOf(program, "timeout");
     }
   }
-  return kProgramTimeout;
+  return length > absl::ZeroDuration() ? length : kProgramTimeout;
 }
 
 // The latest that a fault may end, from the gate's end.

@@ -25,7 +25,7 @@ v1::Command CommandFor(const v1::Plan& plan, const std::string& name, absl::stri
   return command;
 }
 
-// The endpoint that a load or a probe names, empty where it names none.
+// The endpoint that a load, a remedy or a probe names, empty where it names none.
 v1::Endpoint EndpointOf(const v1::Plan& plan, const std::string& name) {
   for (const v1::Endpoint& endpoint : plan.endpoints()) {
     if (endpoint.name() == name) return endpoint;
@@ -176,7 +176,11 @@ void OnRemedyTimer(Turn& turn, const std::string& key) {
     }
     state.remedies[key] = v1::REMEDY_STATE_RUNNING;
     Issue issue{CommandFor(turn.plan, remedy.name(), "run", remedy.node())};
-    *issue.command.mutable_run_remedy()->mutable_remedy() = remedy;
+    v1::RunRemedy& run = *issue.command.mutable_run_remedy();
+    *run.mutable_remedy() = remedy;
+    if (remedy.remedy().has_call_url()) {
+      *run.mutable_endpoint() = EndpointOf(turn.plan, remedy.remedy().call_url().endpoint());
+    }
     turn.Do(std::move(issue));
     return;
   }

@@ -62,6 +62,15 @@ class Steps {
     }
   }
 
+  void CheckRemedies() {
+    for (int i = 0; i < spec_.remedies_size(); ++i) {
+      const v1::Remedy& remedy = spec_.remedies(i).remedy();
+      if (remedy.has_call_url()) {
+        CheckCall(remedy.call_url(), ItemPath("remedies", i) + ".callUrl");
+      }
+    }
+  }
+
   void CheckLoads() {
     for (int i = 0; i < spec_.load_size(); ++i) {
       const v1::Load& load = spec_.load(i).load();
@@ -133,6 +142,20 @@ class Steps {
     }
   }
 
+  void CheckCall(const v1::CallUrl& call, const std::string& path) {
+    if (call.leaves() == v1::LEAVES_RESTORED) {
+      reporter_.AtValue(path + ".leaves", "what a call did cannot be restored",
+                        "write changed, or nothing where the system is as it would be without it");
+    }
+    // "200-299": both of three digits, so that their order is that of the texts.
+    const std::string& status = call.status();
+    if (reporter_.HasProblem(path + ".status") || status.size() != 7) return;
+    if (status.substr(0, 3) <= status.substr(4)) return;
+    reporter_.AtValue(path + ".status",
+                      absl::StrCat("the range '", status, "' ends before it begins"),
+                      absl::StrCat("write ", status.substr(4), "-", status.substr(0, 3)));
+  }
+
   void CheckTemplates(const v1::SendRequests& load, const std::string& path) {
     std::set<std::string> used;
     for (int i = 0; i < load.requests_size(); ++i) {
@@ -191,6 +214,7 @@ void CheckSteps(const v1::Experiment& experiment, Reporter* reporter) {
   steps.CheckTargets();
   steps.CheckEnvironments();
   steps.CheckFaults();
+  steps.CheckRemedies();
   steps.CheckLoads();
 }
 

@@ -207,8 +207,8 @@ void NodeWork::RunRemedy(const v1::CommandId& id, const v1::RunRemedy& run) {
   report.set_leaves(*leaves);
   SendRemedy(id, report);
   const auto result = std::make_shared<v1::RemedyReport>(report);
-  executor_.Block([make = factories_.remedy, remedy, result,
-                   token = job.stop.get_token()] { *result = make(remedy, token); },
+  executor_.Block([make = factories_.remedy, id, run, result,
+                   token = job.stop.get_token()] { *result = make(id.run(), run, token); },
                   [this, alive = alive_, key, serial = job.serial, id, result] {
                     if (!*alive) return;
                     // Also when nobody waits for it any more: that it ended is worth knowing.

@@ -32,7 +32,8 @@ struct WorkFactories {
                                        std::function<void(v1::Sample)>)>
       probe;
   std::function<absl::StatusOr<v1::Leaves>(const v1::PlannedRemedy&)> leaves;
-  std::function<v1::RemedyReport(const v1::PlannedRemedy&, std::stop_token)> remedy;
+  std::function<v1::RemedyReport(const std::string& run, const v1::RunRemedy&, std::stop_token)>
+      remedy;
 };
 
 // The registries of loads, remedies and probes, each on threads of its own. `node` and `clock`

@@ -210,6 +210,7 @@ absl::Status PermitsRemedy(const v1::NodeSpec& node, const v1::PlannedRemedy& re
   RETURN_IF_ERROR(CheckKind(node, kind, node.policy().remedies(), "remedies"));
   RETURN_IF_ERROR(CheckMagnitudes(node, kind));
   RETURN_IF_ERROR(CheckProfiles(node, *kind.message, /*for_fault=*/false));
+  RETURN_IF_ERROR(CheckEndpoints(node, *kind.message));
   if (leaves != v1::LEAVES_NOTHING && leaves != v1::LEAVES_RESTORED &&
       !node.policy().lasting_remedies()) {
     return Denied(node, "remedies that leave the system changed",

@@ -36,8 +36,10 @@ WorkFactories ThreadedWork(const Node& node, const Clock& clock) {
     RETURN_IF_ERROR(remedy->Validate(node));
     return remedy->Leaves(node);
   };
-  work.remedy = [&node](const v1::PlannedRemedy& planned, std::stop_token stop) {
-    return RunRemedyBlocking(planned, node, std::move(stop));
+  work.remedy = [&node](const std::string& run, const v1::RunRemedy& command,
+                        std::stop_token stop) {
+    return RunRemedyBlocking(command.remedy(), node,
+                             RemedyContext{run, command.endpoint(), std::move(stop)});
   };
   return work;
 }

@@ -16,20 +16,14 @@ std::map<v1::Remedy::KindCase, RemedyMaker>& Makers() {
   return *makers;
 }
 
-v1::RemedyReport RunOrRefuse(const v1::Remedy& message, const Node& node, std::stop_token stop) {
-  v1::RemedyReport refused;
-  refused.set_state(v1::REMEDY_STATE_FAILED);
-  refused.set_exit_code(-1);
+v1::RemedyReport RunOrRefuse(const v1::Remedy& message, const Node& node,
+                             const RemedyContext& context) {
   const auto remedy = MakeRemedy(message);
-  if (!remedy.ok()) {
-    refused.set_output(std::string(remedy.status().message()));
-    return refused;
-  }
+  if (!remedy.ok()) return ReportOf(remedy.status(), "");
   if (const absl::Status status = (*remedy)->Validate(node); !status.ok()) {
-    refused.set_output(std::string(status.message()));
-    return refused;
+    return ReportOf(status, "");
   }
-  v1::RemedyReport report = (*remedy)->Run(node, std::move(stop));
+  v1::RemedyReport report = (*remedy)->Run(context, node);
   if (const auto leaves = (*remedy)->Leaves(node); leaves.ok()) report.set_leaves(*leaves);
   return report;
 }
@@ -57,13 +51,30 @@ std::vector<v1::Remedy::KindCase> RegisteredRemedies() {
 }
 
 v1::RemedyReport RunRemedyBlocking(const v1::PlannedRemedy& remedy, const Node& node,
-                                   std::stop_token stop) {
+                                   const RemedyContext& context) {
   const absl::Duration begin = RealClock().Boot();
-  v1::RemedyReport report = RunOrRefuse(remedy.remedy(), node, std::move(stop));
+  v1::RemedyReport report = RunOrRefuse(remedy.remedy(), node, context);
   report.set_remedy(remedy.name());
   report.set_node(remedy.node());
   *report.mutable_took() = ToProto(RealClock().Boot() - begin);
   return report;
+}
+
+v1::RemedyReport ReportOf(const absl::Status& why, absl::string_view done) {
+  v1::RemedyReport report;
+  report.set_state(why.ok() ? v1::REMEDY_STATE_DONE : v1::REMEDY_STATE_FAILED);
+  report.set_exit_code(why.ok() ? 0 : -1);
+  report.set_output(Printable(why.ok() ? done : absl::string_view(why.message())));
+  return report;
+}
+
+std::string Printable(absl::string_view bytes) {
+  std::string text;
+  for (const char c : bytes) {
+    text.push_back(c == '\n' || c == '\t' || (c >= ' ' && c < 0x7f) ? c : '?');
+  }
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
 }
 
 std::string KindName(const v1::Remedy& remedy) {

@@ -1,210 +1,11 @@
 // run_program: runs a program that the node's own file names, with fixed arguments and without a
 // shell.
-//
-// It is done when the program itself has ended. What the program leaves running (a server that it
-// has started anew) goes on, and should write to a log of its own: our end of its output is closed
-// then.
-#include <fcntl.h>
-#include <poll.h>
-#include <pwd.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/eventfd.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <optional>
-#include <string>
-#include <vector>
-
-#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "base/text.h"
-#include "base/time_proto.h"
-#include "base/unique_fd.h"
+#include "injector/remedies/program.h"
 #include "injector/remedies/remedy.h"
 
 namespace firedrill {
 namespace {
-
-constexpr absl::Duration kDefaultTimeout = absl::Seconds(30);
-// Between the request to end and the order to.
-constexpr absl::Duration kGrace = absl::Seconds(1);
-// The report carries the end of the output.
-constexpr size_t kOutputTail = 2048;
-
-absl::Status Errno(absl::string_view what) {
-  return absl::InternalError(absl::StrCat(what, ": ", std::strerror(errno)));
-}
-
-absl::Status CheckFile(const v1::Program& program) {
-  const std::string what = absl::StrCat("program ", program.name(), " (", program.path(), ")");
-  if (program.path().empty() || program.path()[0] != '/') {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": not an absolute path"));
-  }
-  struct stat info {};
-  if (stat(program.path().c_str(), &info) != 0) {
-    return absl::NotFoundError(
-        absl::StrCat(what, ": ", std::strerror(errno), "; mend `programs` in the node's file"));
-  }
-  if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": not a regular file"));
-  }
-  if ((info.st_mode & S_IWOTH) != 0) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(what, ": everyone may change this file; run chmod o-w ", program.path()));
-  }
-  if (access(program.path().c_str(), X_OK) != 0) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(what, ": may not be executed by this user (", std::strerror(errno), ")"));
-  }
-  return absl::OkStatus();
-}
-
-// Only what programs cannot do without: nothing that somebody put into the injector's environment.
-std::vector<std::string> Environment() {
-  std::vector<std::string> variables = {
-      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"};
-  passwd entry{};
-  passwd* found = nullptr;
-  char buffer[4096];
-  if (getpwuid_r(getuid(), &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr) {
-    variables.push_back(absl::StrCat("HOME=", found->pw_dir));
-    variables.push_back(absl::StrCat("USER=", found->pw_name));
-  }
-  return variables;
-}
-
-std::vector<char*> Pointers(std::vector<std::string>& words) {
-  std::vector<char*> pointers;
-  for (std::string& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
-  return pointers;
-}
-
-// A program that runs, in a process group of its own.
-class Child {
- public:
-  static absl::StatusOr<Child> Start(const v1::Program& program) {
-    Child child;
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) return Errno("making a pipe");
-    child.output_.Reset(ends[0]);
-    const UniqueFd write_end(ends[1]);
-    fcntl(ends[0], F_SETFL, O_NONBLOCK);
-
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
-    // A library may have opened a socket that is not close-on-exec yet: a fault must not live on in
-    // here.
-    posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-    posix_spawn_file_actions_addchdir_np(&actions, "/");
-    posix_spawnattr_t attributes;
-    posix_spawnattr_init(&attributes);
-    sigset_t none, all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setflags(
-        &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-
-    std::vector<std::string> words = {program.path()};
-    words.insert(words.end(), program.arguments().begin(), program.arguments().end());
-    std::vector<std::string> variables = Environment();
-    const int error = posix_spawn(&child.pid_, program.path().c_str(), &actions, &attributes,
-                                  Pointers(words).data(), Pointers(variables).data());
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    if (error != 0) {
-      child.pid_ = -1;
-      errno = error;
-      return Errno(absl::StrCat("starting ", program.path()));
-    }
-    child.pidfd_.Reset(static_cast<int>(syscall(SYS_pidfd_open, child.pid_, 0)));
-    if (!child.pidfd_.valid()) return Errno("watching the program");
-    return child;
-  }
-
-  Child(Child&& other) noexcept
-      : pid_(std::exchange(other.pid_, -1)),
-        pidfd_(std::move(other.pidfd_)),
-        output_(std::move(other.output_)),
-        tail_(std::move(other.tail_)) {}
-  ~Child() {
-    if (pid_ > 0) {
-      Signal(SIGKILL);
-      waitpid(pid_, nullptr, 0);
-    }
-  }
-
-  // Until the program has ended (true), `length` is over, or `wake` is readable.
-  bool Await(absl::Duration length, int wake) {
-    const absl::Duration end = RealClock().Boot() + length;
-    for (;;) {
-      pollfd waits[] = {{pidfd_.get(), POLLIN, 0}, {output_.get(), POLLIN, 0}, {wake, POLLIN, 0}};
-      const absl::Duration left = std::max(absl::ZeroDuration(), end - RealClock().Boot());
-      const timespec wait = absl::ToTimespec(left);
-      ppoll(waits, 3, &wait, nullptr);
-      if (waits[1].revents != 0) ReadOutput();
-      if (waits[0].revents != 0) {
-        ReadOutput();
-        return true;
-      }
-      if (waits[2].revents != 0 || left <= absl::ZeroDuration()) return false;
-    }
-  }
-
-  // To the whole group. The leader is not reaped yet, so the number is still its own.
-  void Signal(int signal) const { kill(-pid_, signal); }
-
-  // The exit code; 128 + signal where a signal ended it. Only once Await() was true.
-  int Reap() {
-    int status = 0;
-    waitpid(std::exchange(pid_, -1), &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  }
-
-  const std::string& tail() const { return tail_; }
-
- private:
-  Child() = default;
-
-  void ReadOutput() {
-    char buffer[4096];
-    ssize_t got = 0;
-    while (output_.valid() && (got = read(output_.get(), buffer, sizeof buffer)) > 0) {
-      tail_.append(buffer, static_cast<size_t>(got));
-      if (tail_.size() > kOutputTail) tail_.erase(0, tail_.size() - kOutputTail);
-    }
-    // poll(2) leaves out a descriptor of -1.
-    if (got == 0) output_.Reset();
-  }
-
-  pid_t pid_ = -1;
-  UniqueFd pidfd_;
-  UniqueFd output_;
-  std::string tail_;
-};
-
-// A report is protobuf text: bytes that are no UTF-8 would be refused there.
-std::string Printable(absl::string_view bytes) {
-  std::string text;
-  for (const char c : bytes) {
-    text.push_back(c == '\n' || c == '\t' || (c >= ' ' && c < 0x7f) ? c : '?');
-  }
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return text;
-}
 
 class RunProgram final : public Remedy {
  public:
@@ -212,7 +13,7 @@ class RunProgram final : public Remedy {
 
   absl::Status Validate(const Node& node) const override {
     ASSIGN_OR_RETURN(const v1::Program program, node.FindProgram(message_.program()));
-    return CheckFile(program);
+    return CheckProgram(program);
   }
 
   absl::StatusOr<v1::Leaves> Leaves(const Node& node) const override {
@@ -220,48 +21,10 @@ class RunProgram final : public Remedy {
     return program.leaves();
   }
 
-  v1::RemedyReport Run(const Node& node, std::stop_token stop) const override {
-    v1::RemedyReport report;
-    report.set_state(v1::REMEDY_STATE_FAILED);
-    report.set_exit_code(-1);
+  v1::RemedyReport Run(const RemedyContext& context, const Node& node) const override {
     const auto program = node.FindProgram(message_.program());
-    if (!program.ok()) {
-      report.set_output(std::string(program.status().message()));
-      return report;
-    }
-    const UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    const std::stop_callback on_stop(stop, [&wake] { eventfd_write(wake.get(), 1); });
-    if (stop.stop_requested()) {
-      report.set_output("not started: stopped");
-      return report;
-    }
-    auto child = Child::Start(*program);
-    if (!child.ok()) {
-      report.set_output(std::string(child.status().message()));
-      return report;
-    }
-    const absl::Duration timeout =
-        program->has_timeout() ? FromProto(program->timeout()) : kDefaultTimeout;
-    std::string why;
-    if (!child->Await(timeout, wake.get())) {
-      why = stop.stop_requested()
-                ? "ended: the run was stopped"
-                : absl::StrCat("ended: took longer than ", firedrill::FormatDuration(timeout));
-      child->Signal(SIGTERM);
-      if (!child->Await(kGrace, -1)) {
-        child->Signal(SIGKILL);
-        // Only a process that hangs in the kernel outlives this.
-        child->Await(kGrace, -1);
-      }
-      // What is left of the group, such as a child that ignores SIGTERM.
-      child->Signal(SIGKILL);
-    }
-    report.set_exit_code(child->Reap());
-    if (why.empty() && report.exit_code() == 0) report.set_state(v1::REMEDY_STATE_DONE);
-    std::string output = Printable(child->tail());
-    if (!why.empty()) absl::StrAppend(&output, output.empty() ? "" : "\n", why);
-    report.set_output(output);
-    return report;
+    return program.ok() ? RunProgramBlocking(*program, context.stop)
+                        : ReportOf(program.status(), "");
   }
 
  private:

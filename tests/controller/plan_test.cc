@@ -112,6 +112,16 @@ v1::Registration Node(const std::string& name, std::map<std::string, std::string
   return node;
 }
 
+// In place of the program: what only the definition can say leaves the system changed.
+v1::CallUrl& CallOf(PlanInput& input) {
+  v1::RemedyStep& step = *input.experiment.mutable_spec()->mutable_remedies(0);
+  v1::CallUrl& call = *step.mutable_remedy()->mutable_call_url();
+  call.set_endpoint("shop");
+  call.set_path("/flags/slow");
+  call.set_leaves(v1::LEAVES_CHANGED);
+  return call;
+}
+
 v1::Registration Database(const std::string& name) {
   v1::Registration node = Node(name, {{"role", "database"}, {"service", "shop"}});
   node.add_profiles()->set_name("leaker");
@@ -364,6 +374,15 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"RemedyKindForbidden",
                 [](PlanInput& in) { PolicyOf(in, 1).add_remedies("restartUnit"); }, "policy",
                 "does not permit runProgram"},
+        Refusal{"ACallThatLasts", [](PlanInput& in) { CallOf(in); }, "policy",
+                "callUrl leaves the system changed, which the policy of node app-1 does not"},
+        Refusal{"ACallOfAnEndpointThatIsNot",
+                [](PlanInput& in) {
+                  CallOf(in).set_leaves(v1::LEAVES_NOTHING);
+                  CallOf(in).set_endpoint("shops");
+                  PolicyOf(in, 1).set_lasting_remedies(true);
+                },
+                "no-endpoint", "the site has no endpoint named shops"},
         Refusal{"LoadKindForbidden", [](PlanInput& in) { PolicyOf(in, 2).add_loads("other"); },
                 "policy", "does not permit sendRequests"},
         Refusal{"TooMuch",
@@ -468,6 +487,19 @@ TEST(PlanTest, ThePolicyPermitsWhatItSays) {
   leak.set_on_controller_loss(v1::ON_CONTROLLER_LOSS_UNTIL_LEASE);
   leak.mutable_fault()->mutable_hold_connections()->set_superuser(true);
   EXPECT_THAT(Codes(MakePlan(input)), IsEmpty());
+}
+
+TEST(PlanTest, SaysThatARemedyLeavesTheSystemChanged) {
+  PlanInput input = Input();
+  EXPECT_THAT(PlanText(input.experiment, MakePlan(input)),
+              Not(HasSubstr("leaves the system changed")));
+  CallOf(input);
+  PolicyOf(input, 1).set_lasting_remedies(true);
+  const v1::Plan plan = MakePlan(input);
+  EXPECT_THAT(Codes(plan), IsEmpty());
+  EXPECT_EQ(plan.remedies(0).leaves(), v1::LEAVES_CHANGED);
+  EXPECT_THAT(PlanText(input.experiment, plan),
+              HasSubstr("leaves: changed}; leaves the system changed"));
 }
 
 // ---- what and when

@@ -279,6 +279,21 @@ TEST(RunTest, ARemedyThatComesAfterTheLastFaultIsWaitedFor) {
   EXPECT_EQ(run.TimerIn("end"), absl::Seconds(12));
 }
 
+TEST(RunTest, TellsACallItsEndpointAndOtherRemediesNone) {
+  for (const char* endpoint : {"shop", ""}) {
+    v1::Plan plan = RehearsalPlan();
+    *plan.mutable_remedies(0)->mutable_at() = ToProto(absl::Seconds(5));
+    if (*endpoint != 0) {
+      plan.mutable_remedies(0)->mutable_remedy()->mutable_call_url()->set_endpoint(endpoint);
+    }
+    Rehearsal run(plan);
+    run.ToInject();
+    run.Healthy(absl::Seconds(6));
+    ASSERT_TRUE(run.commands().back().has_run_remedy());
+    EXPECT_EQ(run.commands().back().run_remedy().endpoint().name(), endpoint);
+  }
+}
+
 TEST(RunTest, ARemedyThatNeverAnswersDoesNotKeepTheRunForEver) {
   Rehearsal run = Leaking();
   run.Healthy(absl::Seconds(12));

@@ -12,8 +12,8 @@ class SiteCheckTest : public ::testing::Test {
  protected:
   SiteCheckTest() {
     const std::string folder = absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/experiment/valid/");
-    experiment_ =
-        ReadExperiment(ReadFileText(folder + "unclosed-connections.yaml").value_or(""), "x.yaml");
+    text_ = ReadFileText(folder + "unclosed-connections.yaml").value_or("");
+    experiment_ = ReadExperiment(text_, "x.yaml");
     SiteFile site = ReadSite(ReadFileText(folder + "site.yaml").value_or(""), "site.yaml");
     EXPECT_TRUE(experiment_.ok() && site.ok());
     site_ = site.site.spec();
@@ -29,8 +29,18 @@ class SiteCheckTest : public ::testing::Test {
     return out;
   }
 
+  // The experiment with one text in it replaced.
+  void Rewrite(const std::string& from, const std::string& to) {
+    const size_t at = text_.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    text_.replace(at, from.size(), to);
+    experiment_ = ReadExperiment(text_, "x.yaml");
+    ASSERT_TRUE(experiment_.ok());
+  }
+
   v1::NodeSpec* Node(int index) { return site_.mutable_injectors(index); }
 
+  std::string text_;
   ExperimentFile experiment_;
   v1::SiteSpec site_;
 };
@@ -50,6 +60,12 @@ TEST_F(SiteCheckTest, MissesAnEndpoint) {
   EXPECT_EQ(Check(),
             "19:42: the site has no endpoint 'shop' (there are shopping and database)\n"
             "24:19: the site has no endpoint 'shop' (there are shopping and database)");
+}
+
+TEST_F(SiteCheckTest, MissesTheEndpointOfACall) {
+  Rewrite("runProgram: {program: restart-shop}",
+          "callUrl: {endpoint: shops, path: /flags/slow, leaves: nothing}");
+  EXPECT_EQ(Check(), "38:75: the site has no endpoint 'shops' (did you mean 'shop'?)");
 }
 
 TEST_F(SiteCheckTest, MissesAReceiver) {

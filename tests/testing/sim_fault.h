@@ -359,10 +359,10 @@ inline std::function<WorkFactories(const Node&, const Clock&)> SimWork(Executor&
     work.leaves = [&](const v1::PlannedRemedy&) -> absl::StatusOr<v1::Leaves> {
       return script.leaves;
     };
-    work.remedy = [&](const v1::PlannedRemedy& planned, std::stop_token) {
-      ++script.remedies[planned.name()];
+    work.remedy = [&](const std::string&, const v1::RunRemedy& command, std::stop_token) {
+      ++script.remedies[command.remedy().name()];
       v1::RemedyReport report;
-      report.set_remedy(planned.name());
+      report.set_remedy(command.remedy().name());
       report.set_state(v1::REMEDY_STATE_DONE);
       if (script.remedy) script.remedy(report);
       return report;

@@ -43,7 +43,7 @@ class RunProgramTest : public ::testing::Test {
     planned.set_name("mend");
     planned.set_node("app");
     planned.mutable_remedy()->mutable_run_program()->set_program(name);
-    return RunRemedyBlocking(planned, node_, std::move(stop));
+    return RunRemedyBlocking(planned, node_, RemedyContext{"r1a2b3", {}, std::move(stop)});
   }
   std::string Read(const std::string& name) const {
     std::ifstream file(folder_ + "/" + name);

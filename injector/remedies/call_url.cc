@@ -1,0 +1,136 @@
+// call_url: one HTTP request to an endpoint of the site, through the same door as every other one:
+// no redirects, no proxy, no link-local address. It is sent once: what it does is not known to be
+// harmless twice.
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "base/endpoint.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "base/time_proto.h"
+#include "injector/remedies/remedy.h"
+
+namespace firedrill {
+namespace {
+
+constexpr absl::Duration kDefaultTimeout = absl::Seconds(10);
+constexpr char kDefaultType[] = "application/json";
+// Of an answer that was not expected, so that a person sees why.
+constexpr size_t kShownAnswer = 300;
+
+struct StatusRange {
+  int first = 200;
+  int last = 299;
+};
+
+// "204", "200-299"; the usual range where it is empty.
+absl::StatusOr<StatusRange> ParseRange(absl::string_view text) {
+  StatusRange range;
+  if (text.empty()) return range;
+  const absl::Status wrong = absl::InvalidArgumentError(
+      absl::StrCat("callUrl.status is '", text, "'; write a status or a range such as 200-299"));
+  const size_t dash = text.find('-');
+  if (!absl::SimpleAtoi(text.substr(0, dash), &range.first)) return wrong;
+  range.last = range.first;
+  if (dash != absl::string_view::npos && !absl::SimpleAtoi(text.substr(dash + 1), &range.last)) {
+    return wrong;
+  }
+  if (range.first < 100 || range.last > 599 || range.last < range.first) return wrong;
+  return range;
+}
+
+class CallUrl final : public Remedy {
+ public:
+  explicit CallUrl(const v1::CallUrl& message) : message_(message) {}
+
+  // The reader has checked all this; but it is the node that sends.
+  absl::Status Validate(const Node& node) const override {
+    static constexpr const char* kMethods[] = {"POST", "GET", "PUT", "PATCH", "DELETE"};
+    const std::string method = Method();
+    bool known = false;
+    for (const char* one : kMethods) known = known || method == one;
+    if (!known) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "callUrl.method is '", method, "'; it can be POST, GET, PUT, PATCH or DELETE"));
+    }
+    if (!absl::StartsWith(message_.path(), "/")) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("callUrl.path is '", message_.path(), "'; a path begins with a slash"));
+    }
+    for (const char c : message_.path()) {
+      if (absl::ascii_isspace(c) || absl::ascii_iscntrl(c)) {
+        return absl::InvalidArgumentError("callUrl.path has a blank in it; write %20");
+      }
+    }
+    if (message_.leaves() != v1::LEAVES_NOTHING && message_.leaves() != v1::LEAVES_CHANGED) {
+      return absl::InvalidArgumentError(
+          "callUrl.leaves must be nothing or changed: what a call did cannot be restored");
+    }
+    return ParseRange(message_.status()).status();
+  }
+
+  absl::StatusOr<v1::Leaves> Leaves(const Node& node) const override {
+    RETURN_IF_ERROR(Validate(node));
+    return message_.leaves();
+  }
+
+  v1::RemedyReport Run(const RemedyContext& context, const Node& node) const override {
+    const absl::StatusOr<std::string> done = Call(context);
+    return ReportOf(done.status(), done.ok() ? *done : "");
+  }
+
+ private:
+  std::string Method() const { return message_.method().empty() ? "POST" : message_.method(); }
+
+  absl::StatusOr<std::string> Call(const RemedyContext& context) const {
+    if (context.endpoint.name() != message_.endpoint()) {
+      return absl::NotFoundError(
+          absl::StrCat("the site has no endpoint '", message_.endpoint(), "'"));
+    }
+    ASSIGN_OR_RETURN(const StatusRange range, ParseRange(message_.status()));
+    ASSIGN_OR_RETURN(HttpRequest request, RequestTo(context.endpoint, message_.path()));
+    request.method = Method();
+    request.body = message_.body();
+    // An empty value keeps libcurl from sending the type of a form with a body that is none.
+    request.headers["Content-Type"] = message_.body().empty()           ? ""
+                                      : message_.content_type().empty() ? kDefaultType
+                                                                        : message_.content_type();
+    request.deadline = message_.has_timeout() ? FromProto(message_.timeout()) : kDefaultTimeout;
+    if (context.stop.stop_requested()) return absl::CancelledError("not called: stopped");
+    const absl::StatusOr<HttpResponse> response = Fetch(request, context.stop);
+    const std::string what =
+        absl::StrCat(request.method, " ", message_.path(), " at ", message_.endpoint());
+    if (!response.ok()) return Failed(what, response.status());
+    const std::string answer = absl::StrCat(what, ": status ", response->status, " in ",
+                                            firedrill::FormatDuration(response->took));
+    if (response->status >= range.first && response->status <= range.last) return answer;
+    return absl::FailedPreconditionError(absl::StrCat(
+        answer, ", not ", range.first,
+        range.first == range.last ? std::string() : absl::StrCat("-", range.last),
+        response->status / 100 == 3 ? "; redirects are not followed" : "",
+        response->body.empty()
+            ? std::string()
+            : absl::StrCat("\n", absl::string_view(response->body).substr(0, kShownAnswer))));
+  }
+
+  static absl::Status Failed(absl::string_view what, const absl::Status& why) {
+    // Only these leave open whether the server has got the call.
+    const bool open = absl::IsDeadlineExceeded(why) || absl::IsCancelled(why);
+    const absl::string_view reason = absl::IsCancelled(why) ? "the run was stopped" : why.message();
+    return absl::Status(
+        why.code(),
+        absl::StrCat(
+            what, ": ", reason,
+            open ? "; the call may have been taken all the same: look at the server" : ""));
+  }
+
+  const v1::CallUrl message_;
+};
+
+const RemedyRegistration kCallUrl(v1::Remedy::kCallUrl, [](const v1::Remedy& remedy) {
+  return std::make_unique<CallUrl>(remedy.call_url());
+});
+
+}  // namespace
+}  // namespace firedrill
