@@ -51,6 +51,9 @@ void PlanQuestions(const PlanInput& input, v1::Plan& plan);
 // What a remedy leaves behind on this node; unspecified where neither the definition nor the node
 // says it.
 v1::Leaves LeavesOf(const v1::Registration& node, const Kind& remedy);
+// The statement that a remedy names in the profile it names; null where it names none, or one that
+// this node has not. The kind's message is set.
+const v1::RemedyStatement* RemedyStatementOf(const v1::Registration& node, const Kind& remedy);
 
 // ---- plan_permits.cc: what the chosen nodes cannot do, or do not permit.
 void CheckNodes(const PlanInput& input, v1::Plan& plan);

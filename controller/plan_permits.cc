@@ -148,6 +148,13 @@ void CheckRemedy(const Use& use) {
   CheckNames(use, "program", use.node.programs());
   CheckNames(use, "profile", use.node.profiles());
   CheckEndpoints(use, use.plan);
+  for (const std::string& name : NamesOf(*use.kind.message, "remedyStatement")) {
+    if (RemedyStatementOf(use.node, use.kind) != nullptr) continue;
+    use.Refuse("no-statement",
+               absl::StrCat("node ", use.node.node(), " has no remedy statement named ", name,
+                            " in that profile"),
+               "add it to the profile's remedyStatements in the node's own file");
+  }
   if (LeavesOf(use.node, use.kind) != v1::LEAVES_CHANGED || policy.lasting_remedies()) return;
   const std::vector<std::string> programs = NamesOf(*use.kind.message, "program");
   const std::string what =

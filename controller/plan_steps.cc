@@ -93,7 +93,22 @@ v1::Leaves LeavesOf(const v1::Registration& node, const Kind& remedy) {
       if (program.name() == name) return program.leaves();
     }
   }
+  const v1::RemedyStatement* statement = RemedyStatementOf(node, remedy);
+  if (statement != nullptr) return statement->leaves();
   return v1::LEAVES_UNSPECIFIED;
+}
+
+const v1::RemedyStatement* RemedyStatementOf(const v1::Registration& node, const Kind& remedy) {
+  const std::vector<std::string> profiles = NamesOf(*remedy.message, "profile");
+  const std::vector<std::string> names = NamesOf(*remedy.message, "remedyStatement");
+  if (profiles.empty() || names.empty()) return nullptr;
+  for (const v1::ProfileSummary& profile : node.profiles()) {
+    if (profile.name() != profiles.front()) continue;
+    for (const v1::RemedyStatement& statement : profile.remedy_statements()) {
+      if (statement.name() == names.front()) return &statement;
+    }
+  }
+  return nullptr;
 }
 
 void PlanQuestions(const PlanInput& input, v1::Plan& plan) {

@@ -52,6 +52,8 @@ absl::Duration TimeoutOf(const PlanInput& input, const v1::PlannedRemedy& remedy
   const Kind kind = KindOf(remedy.remedy());
   const v1::Registration* node = FindNode(input, remedy.node());
   if (kind.message == nullptr || node == nullptr) return kProgramTimeout;
+  const v1::RemedyStatement* statement = RemedyStatementOf(*node, kind);
+  if (statement != nullptr) return DurationOf(*statement, "timeout");
   absl::Duration length;
   if (kind.message->GetDescriptor()->FindFieldByName("timeout") != nullptr) {
     length = DurationOf(*kind.message, "timeout");

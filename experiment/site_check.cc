@@ -200,13 +200,7 @@ class SiteCheck {
       CheckFault(spec_.faults(i), ItemPath("faults", i));
     }
     for (int i = 0; i < spec_.remedies_size(); ++i) {
-      const v1::RemedyStep& step = spec_.remedies(i);
-      Need(step.target(), "program", step.remedy().run_program().program(),
-           ItemPath("remedies", i) + ".runProgram.program", [](const v1::NodeSpec& node) {
-             std::vector<std::string> names;
-             for (const v1::Program& program : node.programs()) names.push_back(program.name());
-             return names;
-           });
+      CheckRemedy(spec_.remedies(i), ItemPath("remedies", i));
     }
     for (int i = 0; i < spec_.load_size(); ++i) {
       for (const auto& [key, file] : spec_.load(i).load().send_requests().values()) {
@@ -225,6 +219,61 @@ class SiteCheck {
                   if (field->name() != "profile") return;
                   CheckSql(static_cast<const v1::SqlProbe&>(owner), ParentPath(path));
                 });
+  }
+
+  // The names in a remedy: programs, profiles, and the statements of the profile beside them.
+  void CheckRemedy(const v1::RemedyStep& step, const std::string& path) {
+    const v1::Remedy& remedy = step.remedy();
+    const FieldDescriptor* kind = remedy.GetReflection()->GetOneofFieldDescriptor(
+        remedy, remedy.GetDescriptor()->FindOneofByName("kind"));
+    if (kind == nullptr) return;
+    const std::string kind_path = absl::StrCat(path, ".", KeyName(kind));
+    std::string profile;
+    ForEachText(remedy.GetReflection()->GetMessage(remedy, kind), kind_path,
+                [&](const FieldDescriptor* field, const Message&, const std::string& name_path,
+                    const std::string& name) {
+                  const std::string& what = RuleOf(field).refers_to();
+                  if (what == "program") Need(step.target(), what, name, name_path, ProgramsOf);
+                  if (what == "profile") {
+                    profile = name;
+                    CheckProfile(step.target(), name, name_path);
+                  }
+                  if (what != "remedyStatement") return;
+                  if (reporter_.HasProblem(kind_path + ".profile")) return;
+                  Need(step.target(), "remedy statement", name, name_path,
+                       [&](const v1::NodeSpec& node) { return RemedyStatements(node, profile); });
+                });
+  }
+
+  // Remedies speak to PostgreSQL.
+  void CheckProfile(const std::string& target, const std::string& name, const std::string& path) {
+    Need(target, "profile", name, path, ProfilesOf);
+    for (const v1::NodeSpec* node : NodesOf(target)) {
+      for (const v1::Profile& profile : node->profiles()) {
+        if (profile.name() != name || profile.has_postgresql()) continue;
+        if (reporter_.HasProblem(path)) return;
+        reporter_.AtValue(path,
+                          absl::StrCat("profile '", name, "' of node '", node->name(), "' is a ",
+                                       ServerOf(profile), " server"),
+                          "this remedy is for PostgreSQL");
+      }
+    }
+  }
+
+  static std::vector<std::string> ProgramsOf(const v1::NodeSpec& node) {
+    std::vector<std::string> names;
+    for (const v1::Program& program : node.programs()) names.push_back(program.name());
+    return names;
+  }
+
+  static std::vector<std::string> RemedyStatements(const v1::NodeSpec& node,
+                                                   const std::string& profile_name) {
+    std::vector<std::string> names;
+    for (const v1::Profile& profile : node.profiles()) {
+      if (profile.name() != profile_name) continue;
+      for (const auto& statement : profile.remedy_statements()) names.push_back(statement.name());
+    }
+    return names;
   }
 
   void CheckFault(const v1::FaultStep& step, const std::string& path) {

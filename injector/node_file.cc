@@ -101,13 +101,20 @@ v1::Registration DescribeNode(const v1::NodeSpec& spec) {
     for (const v1::Statement& statement : profile.statements()) {
       summary.add_statements(statement.name());
     }
+    for (const v1::RemedyStatement& statement : profile.remedy_statements()) {
+      v1::RemedyStatement& shown = *summary.add_remedy_statements();
+      shown.set_name(statement.name());
+      shown.set_leaves(statement.leaves());
+      if (statement.has_timeout()) *shown.mutable_timeout() = statement.timeout();
+    }
   }
   for (const v1::Program& program : spec.programs()) {
     v1::Program& shown = *registration.add_programs();
     // Arguments may hold what is nobody else's business; the name is all that a plan needs.
     shown.set_name(program.name());
     shown.set_leaves(program.leaves());
-    *shown.mutable_timeout() = program.timeout();
+    // A time-out of nothing would be one.
+    if (program.has_timeout()) *shown.mutable_timeout() = program.timeout();
   }
   for (const v1::ValueFile& values : spec.values()) registration.add_values(values.name());
   *registration.mutable_policy() = spec.policy();

@@ -352,6 +352,11 @@ absl::StatusOr<PostgresRows> PostgresSession::Collect(const Patience& patience) 
     const std::unique_ptr<PGresult, decltype(&PQclear)> result(PQgetResult(connection), PQclear);
     if (result == nullptr) break;
     const ExecStatusType kind = PQresultStatus(result.get());
+    tag_ = PQcmdStatus(result.get());
+    // There is nobody here to take or to give the data, and libpq would tell of it for ever.
+    if (kind == PGRES_COPY_IN || kind == PGRES_COPY_OUT || kind == PGRES_COPY_BOTH) {
+      return absl::InvalidArgumentError("COPY from or to the client is not possible here");
+    }
     if (kind == PGRES_TUPLES_OK) {
       for (int row = 0; row < PQntuples(result.get()); ++row) {
         rows.emplace_back();

@@ -106,6 +106,8 @@ class PostgresSession {
                                      const std::vector<std::string>& parameters,
                                      const Patience& patience);
   bool usable() const { return ready_ && !broken_; }
+  // What the server said of the last statement that it has done: "UPDATE 3".
+  const std::string& tag() const { return tag_; }
 
   int server_version() const { return PQserverVersion(connection_.get()); }
   bool superuser() const;
@@ -126,6 +128,7 @@ class PostgresSession {
   bool ready_ = false;
   bool broken_ = false;
   bool busy_ = false;
+  std::string tag_;
   // The statements that the server has prepared, and what they are called there.
   std::map<std::string, std::string> prepared_;
 };

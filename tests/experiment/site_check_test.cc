@@ -68,6 +68,28 @@ TEST_F(SiteCheckTest, MissesTheEndpointOfACall) {
   EXPECT_EQ(Check(), "38:75: the site has no endpoint 'shops' (did you mean 'shop'?)");
 }
 
+TEST_F(SiteCheckTest, MissesTheNamesOfAStatementOfARemedy) {
+  Rewrite("target: app-node, at: 20s, runProgram: {program: restart-shop}",
+          "target: db-node, at: 20s, runStatement: {profile: dba, statement: end-idle}");
+  EXPECT_EQ(Check(),
+            "38:94: no node of target 'db-node' has the remedy statement 'end-idle' "
+            "(there is none)");
+  // A statement of probes is none of remedies.
+  Node(0)->mutable_profiles(1)->add_statements()->set_name("end-idle");
+  EXPECT_EQ(Check(),
+            "38:94: no node of target 'db-node' has the remedy statement 'end-idle' "
+            "(there is none)");
+  Node(0)->mutable_profiles(0)->add_remedy_statements()->set_name("end-idle");
+  EXPECT_EQ(Check(),
+            "38:94: no node of target 'db-node' has the remedy statement 'end-idle' "
+            "(there is none)");
+  Node(0)->mutable_profiles(1)->add_remedy_statements()->set_name("end-idle");
+  EXPECT_EQ(Check(), "");
+  Rewrite("profile: dba, statement: end-idle", "profile: dbs, statement: end-idle");
+  EXPECT_EQ(Check(),
+            "38:78: no node of target 'db-node' has the profile 'dbs' (did you mean 'dba'?)");
+}
+
 TEST_F(SiteCheckTest, MissesAReceiver) {
   site_.clear_webhook();
   EXPECT_EQ(Check(), "48:34: the site has no webhook receiver 'oncall' (there is none)");
