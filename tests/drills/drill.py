@@ -8,9 +8,13 @@ the folder of the binaries. Nothing of Firedrill is used but its commands and wh
 import ctypes
 import json
 import os
+import pathlib
+import pwd
 import re
+import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -286,6 +290,67 @@ class RefusalsAndInterrupts(OnALab):
         self.interrupt(signal.SIGINT, lambda: time.monotonic() - begun > 1.5)
         # One may have been opened to see whether the fault would be able to act.
         self.assertLessEqual(self.watcher.most_held, 1)
+
+    def short_experiment(self):
+        """Of LEAK what an ordinary user may do at the lab: only the lab's own account can restart the shop."""
+        with open(LEAK) as whole:
+            text = whole.read()
+        for part, count in ((r"  remedies:\n.*\n", 1), (r"    - \{name: cut,.*\n", 1), (r"    impact:\n.*\n", 1)):
+            text, found = re.subn(part, "", text)
+            self.assertEqual(count, found, part)
+        path = os.path.join(self.folder, "short.yaml")
+        with open(path, "w") as short:
+            short.write(text.replace("duration: 12s", "duration: 6s"))
+        return path
+
+    def site_for(self, user):
+        """A site file with copies of all that it names, which only this user may read."""
+        with open(self.shared.site) as site:
+            text = site.read()
+        for name in ("webhook.token", "leaker.password", "dba.password", "emails.txt"):
+            copy = os.path.join(self.folder, name)
+            shutil.copyfile(self.shared.path(name), copy)
+            os.chmod(copy, 0o600)
+            text = text.replace(json.dumps(self.shared.path(name)), json.dumps(copy))
+        path = os.path.join(self.folder, "site.yaml")
+        with open(path, "w") as site:
+            site.write(text)
+        for folder, folders, names in os.walk(self.folder):
+            for each in [folder] + [os.path.join(folder, name) for name in folders + names]:
+                os.chown(each, user.pw_uid, user.pw_gid)
+        return path
+
+    def test_an_ordinary_user_needs_no_root_and_keeps_the_state_at_home(self):
+        user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+        for parent in pathlib.Path(FIREDRILL).resolve().parents:
+            if os.geteuid() == 0 and not parent.stat().st_mode & 0o001:
+                self.skipTest(f"the user {user.pw_name} cannot enter {parent}")
+        experiment = self.short_experiment()
+        home = os.path.join(self.folder, "home")
+        os.mkdir(home)
+        site = self.site_for(user)
+        self.look.state = os.path.join(home, "firedrill")
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        environment = {**self.look.environment(), "XDG_STATE_HOME": home, "HOME": "/nonexistent"}
+        written = os.path.join(self.folder, "run.json")
+
+        def command(*words):
+            return subprocess.run([FIREDRILL, *words], env=environment, cwd="/", stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, timeout=120, **as_user)
+
+        done = command("run", experiment, "--site", site, "--json", written)
+        said = done.stdout + done.stderr
+        self.assertEqual(PASSED, done.returncode, said)
+        with open(written) as file:
+            judgement = json.load(file)["judgement"]
+        self.assertEqual("VERDICT_PASSED", judgement["verdict"], said)
+        self.assertTrue(judgement["undoConfirmed"])
+        self.assertIn(f"started by {user.pw_name}@", " ".join(command("report", "last").stdout.split()))
+        self.assertGreater(self.watcher.most_held, 45)
+        for path in (os.path.join(home, "firedrill/history.db"), os.path.join(home, "firedrill/nodes/lab-db")):
+            self.assertEqual(user.pw_uid, os.stat(path).st_uid, path)
+        self.assertEqual(0o700, stat.S_IMODE(os.stat(os.path.join(home, "firedrill")).st_mode))
+        self.assert_nothing_left()
 
     def test_plan_touches_nothing(self):
         result = self.end(self.start("plan", EXPERIMENT))
