@@ -1,5 +1,5 @@
 // What an editor shows with our schema: diagnostics, completion and hover of a headless
-// yaml-language-server. Not part of ./dev test, because the server comes from npm:
+// yaml-language-server. `./dev lint` runs it, and not ./dev test, because the server comes from npm:
 //
 //   npm install --prefix DIR yaml-language-server
 //   build/bin/firedrill schema > DIR/experiment.schema.json
