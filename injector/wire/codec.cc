@@ -7,6 +7,8 @@ namespace firedrill::wire {
 
 std::unique_ptr<Codec> MakeCodec(v1::Protocol protocol) {
   switch (protocol) {
+    case v1::PROTOCOL_POSTGRESQL:
+      return MakePostgresqlCodec();
     case v1::PROTOCOL_REDIS:
       return MakeRedisCodec();
     default:

@@ -8,7 +8,7 @@ void CodecFeed::Feed(absl::string_view bytes, bool from_client) {
   std::string& out = from_client ? to_server : to_client;
   held.append(bytes.data(), bytes.size());
   size_t at = 0;
-  while (at < held.size() && !cut) {
+  while (at < held.size() && !cut && !closed) {
     const absl::string_view rest = absl::string_view(held).substr(at);
     const Piece piece = from_client ? codec_->FromClient(rest) : codec_->FromServer(rest);
     if (piece.step == Step::kMore) {
@@ -27,7 +27,9 @@ void CodecFeed::Feed(absl::string_view bytes, bool from_client) {
         Ask(piece, rest.substr(0, piece.length));
         break;
       case Step::kCut:
-        cut = true;
+      case Step::kClose:
+        cut = piece.step == Step::kCut;
+        closed = piece.step == Step::kClose;
         [[fallthrough]];
       default:
         out.append(piece.instead.data(), piece.instead.size());
@@ -54,6 +56,7 @@ void CodecFeed::Ask(const Piece& piece, absl::string_view bytes) {
   to_server.append(substitute->to_server.data(), substitute->to_server.size());
   to_client.append(substitute->to_client.data(), substitute->to_client.size());
   cut = cut || substitute->cut;
+  closed = closed || substitute->close;
 }
 
 }  // namespace firedrill::wire

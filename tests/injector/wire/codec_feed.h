@@ -36,6 +36,8 @@ class CodecFeed {
   std::string to_server;
   std::string to_client;
   bool cut = false;
+  // As a server closes: the client reads everything first. Nothing is fed after it.
+  bool closed = false;
   std::vector<SeenRequest> requests;
   // How many of them could not be failed as they should.
   int not_failed = 0;

@@ -74,11 +74,13 @@ void Pump::Accept() {
     poll(&wait, 1, 20);
     UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (fd.get() < 0) continue;
-    threads_.emplace_back([this, client = std::move(fd)]() mutable { Carry(std::move(client)); });
+    const bool first = threads_.empty();
+    threads_.emplace_back(
+        [this, first, client = std::move(fd)]() mutable { Carry(std::move(client), first); });
   }
 }
 
-void Pump::Carry(UniqueFd client) {
+void Pump::Carry(UniqueFd client, bool first) {
   UniqueFd server(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const sockaddr_in address = Loopback(server_port_);
   if (connect(server.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
@@ -98,6 +100,7 @@ void Pump::Carry(UniqueFd client) {
   std::string* outs[2] = {&feed.to_client, &feed.to_server};
   std::string buffer(16 * 1024, 0);
   while (!stopping_ && feed.broken.empty() && !feed.cut) {
+    if (feed.closed && feed.to_client.empty()) break;
     pollfd waits[2];
     for (int i = 0; i < 2; ++i) {
       const bool room = outs[1 - i]->size() < 1 << 20;
@@ -115,6 +118,10 @@ void Pump::Carry(UniqueFd client) {
         const ssize_t n = recv(sides[i].fd, buffer.data(), buffer.size(), MSG_DONTWAIT);
         if (n > 0) {
           const absl::string_view bytes(buffer.data(), static_cast<size_t>(n));
+          if (first) {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            if (recorded_.size() < 1000) recorded_.emplace_back(i == 0, std::string(bytes));
+          }
           i == 0 ? feed.Client(bytes) : feed.Server(bytes);
         } else if (n == 0) {
           sides[i].ended = true;
@@ -150,6 +157,11 @@ void Pump::Carry(UniqueFd client) {
 std::vector<SeenRequest> Pump::requests() {
   const std::lock_guard<std::mutex> lock(mutex_);
   return requests_;
+}
+
+std::vector<std::pair<bool, std::string>> Pump::recorded() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return recorded_;
 }
 
 std::vector<std::string> Pump::lost() {

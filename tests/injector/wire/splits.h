@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,14 +21,18 @@ struct Line {
 
 // Everything that came out, as text to compare.
 inline std::string Told(CodecFeed& feed) {
-  std::string all = absl::StrCat(
-      "to server: ", feed.to_server, "\nto client: ", feed.to_client, "\ncut: ", feed.cut,
-      "\nlost: ", feed.codec().lost(), "\nencrypted: ", feed.codec().encrypted(),
-      "\nquiet: ", feed.codec().Quiet(), "\nbroken: ", feed.broken, "\n");
+  std::string all =
+      absl::StrCat("to server: ", feed.to_server, "\nto client: ", feed.to_client,
+                   "\ncut: ", feed.cut, "\nclosed: ", feed.closed, "\nlost: ", feed.codec().lost(),
+                   "\nencrypted: ", feed.codec().encrypted(), "\nquiet: ", feed.codec().Quiet(),
+                   "\nbroken: ", feed.broken, "\n");
+  // Numbers of statements are the process's: only which are the same says something.
+  std::map<uint64_t, size_t> numbers = {{0, 0}};
   for (const SeenRequest& request : feed.requests) {
+    const size_t number = numbers.emplace(request.statement, numbers.size()).first->second;
     absl::StrAppend(&all, "request: ", request.text, " user ", request.user, " database ",
                     request.database, request.connect ? " connect" : "", request.cut ? " cut" : "",
-                    " ", request.statement, "\n");
+                    " ", number, "\n");
   }
   return all;
 }

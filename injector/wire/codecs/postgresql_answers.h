@@ -1,0 +1,71 @@
+// The answers that a PostgreSQL client waits for, in order: one byte each, as most connections wait
+// for none or for two.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace firedrill::wire::postgresql {
+
+enum Kind : uint8_t {
+  kNothing,
+  // Up to ReadyForQuery:
+  kStartup,
+  kQuery,
+  kCall,
+  kSync,
+  kTrapQuery,  // Sent by us, to fail.
+  // One message each, and only until one of them fails; then nothing up to the next kSync:
+  kParse,
+  kParseNamed,
+  kClose,
+  kCloseNamed,
+  kExecute,
+  kTrapParse,
+};
+
+// Flags of an answer.
+inline constexpr uint8_t kMute = 0x10;     // The client does not get it.
+inline constexpr uint8_t kPlanned = 0x20;  // It has a plan, in the order of the answers.
+inline constexpr uint8_t kLate = 0x40;     // It may be a COPY: the trap is sent when that ends.
+
+inline Kind KindOf(uint8_t answer) { return static_cast<Kind>(answer & 0x0f); }
+inline bool EndsReady(uint8_t answer) {
+  return KindOf(answer) >= kStartup && KindOf(answer) <= kTrapQuery;
+}
+
+class Answers {
+ public:
+  static constexpr size_t kMaxCount = 1 << 16;
+
+  bool empty() const { return head_ == answers_.size(); }
+  size_t size() const { return answers_.size() - head_; }
+  // 0 when empty.
+  uint8_t front() const { return empty() ? 0 : answers_[head_]; }
+  // Not when empty.
+  uint8_t& front_place() { return answers_[head_]; }
+  uint8_t& back_place() { return answers_.back(); }
+  uint8_t& at(size_t place) { return answers_[head_ + place]; }
+
+  void Push(uint8_t answer) {
+    if (answers_.size() == answers_.capacity() && head_ >= 16 && head_ >= answers_.size() / 2) {
+      answers_.erase(answers_.begin(), answers_.begin() + head_);
+      head_ = 0;
+    }
+    answers_.push_back(answer);
+  }
+  void Pop() {
+    if (++head_ < answers_.size()) return;
+    head_ = 0;
+    answers_.clear();
+    if (answers_.capacity() > 256) answers_.shrink_to_fit();
+  }
+  void Erase(size_t place) { answers_.erase(answers_.begin() + head_ + place); }
+
+ private:
+  std::vector<uint8_t> answers_;
+  size_t head_ = 0;
+};
+
+}  // namespace firedrill::wire::postgresql

@@ -1,0 +1,103 @@
+// How a request of PostgreSQL's fails: what the server gets, and which answers the client is not to
+// get as they are.
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "injector/wire/codecs/postgresql_codec.h"
+
+namespace firedrill::wire::postgresql {
+namespace {
+
+// COPY ... FROM STDIN takes data from the client: what comes after it must wait for their end.
+bool MayCopyIn(absl::string_view text) {
+  const std::string lower = absl::AsciiStrToLower(text);
+  return absl::StrContains(lower, "copy") && absl::StrContains(lower, "stdin");
+}
+
+}  // namespace
+
+// The end of what a COPY copies, whose answer is to be another one than the server's: the trap goes
+// along with it.
+Piece PostgresqlCodec::CopyEnd(absl::string_view rest, size_t total) {
+  if (total > kMaxText) return Lose("a COPY's end longer than any", rest);
+  if (rest.size() < total) return More();
+  copy_ = Copy::kNone;
+  uint8_t& copy = answers_.front_place();
+  if (answers_.size() > 1) {
+    // Requests were sent ahead: nothing can be put in before them.
+    copy = KindOf(copy);
+    DropPlan();
+    return Pass(total);
+  }
+  const bool query = KindOf(copy) == kQuery;
+  copy = KindOf(copy) | kMute;
+  if (!query) {
+    answers_.Push(kSync | kMute);
+    group_dropped_ = true;
+  }
+  answers_.Push((query ? kTrapQuery : kTrapParse) | kPlanned);
+  made_ = absl::StrCat(rest.substr(0, total), query ? TrapQuery() : SyncMessage(),
+                       query ? "" : TrapParse());
+  return Replace(total, made_);
+}
+
+std::optional<Substitute> PostgresqlCodec::Fail(const v1::QueryFailure& failure) {
+  const Last last = std::exchange(last_, Last::kNone);
+  if (last == Last::kNone || phase_ != Phase::kSession) return std::nullopt;
+  Substitute made;
+  uint8_t& answer = answers_.back_place();
+  made_.assign(last_bytes_.data(), last_bytes_.size());
+  if (failure.how_case() == v1::QueryFailure::kCutAfter) {
+    answer |= kPlanned;
+    AddPlan({.cut = true, .left = failure.cut_after()});
+    made.to_server = made_;
+    return made;
+  }
+  std::optional<Error> error = MakeError(failure, last == Last::kConnect);
+  if (!error.has_value()) return std::nullopt;
+  const bool after = failure.moment() == v1::FAILURE_MOMENT_AFTER;
+  if (last == Last::kConnect && !after) {
+    StopLooking();
+    made_ = std::move(error->message);
+    made.to_client = made_;
+    made.close = true;
+    return made;
+  }
+  AddPlan({.error = std::move(error->message), .fatal = error->fatal});
+  if (last == Last::kConnect) {
+    answer |= kPlanned;
+  } else if (!after && last == Last::kQuery) {
+    answer = kTrapQuery | kPlanned;
+    client_skip_dropped_ = client_skip_ > 0;
+    made_.assign(TrapQuery().data(), TrapQuery().size());
+  } else if (!after) {
+    answer = kTrapParse | kPlanned;
+    group_failed_ = true;
+    made_.resize(last_execute_);
+    absl::StrAppend(&made_, TrapParse());
+  } else if (MayCopyIn(last_text_)) {
+    answer |= kPlanned | kMute | kLate;
+  } else if (last == Last::kQuery) {
+    answer |= kMute;
+    answers_.Push(kTrapQuery | kPlanned);
+    if (client_skip_ > 0) {
+      tail_ = TrapQuery();
+    } else {
+      absl::StrAppend(&made_, TrapQuery());
+    }
+  } else {
+    // A Sync of ours ends the transaction that one statement is, so that the server has executed
+    // it.
+    answer |= kMute;
+    answers_.Push(kSync | kMute);
+    answers_.Push(kTrapParse | kPlanned);
+    group_dropped_ = true;
+    absl::StrAppend(&made_, SyncMessage(), TrapParse());
+  }
+  made.to_server = made_;
+  return made;
+}
+
+}  // namespace firedrill::wire::postgresql
