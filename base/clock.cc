@@ -2,6 +2,7 @@
 #include "base/clock.h"
 
 #include <ctime>
+#include <fstream>
 
 #include "absl/time/clock.h"
 
@@ -23,6 +24,16 @@ class MachineClock final : public Clock {
 const Clock& RealClock() {
   static const auto* const clock = new MachineClock;
   return *clock;
+}
+
+const std::string& BootId() {
+  static const auto* const id = [] {
+    auto* const line = new std::string;
+    std::ifstream file("/proc/sys/kernel/random/boot_id");
+    std::getline(file, *line);
+    return line;
+  }();
+  return *id;
 }
 
 }  // namespace firedrill

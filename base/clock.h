@@ -2,6 +2,8 @@
 // deadlines.
 #pragma once
 
+#include <string>
+
 #include "absl/time/time.h"
 
 namespace firedrill {
@@ -17,5 +19,9 @@ class Clock {
 
 // The machine's own clocks. Any thread.
 const Clock& RealClock();
+
+// Which boot of this machine RealClock().Boot() counts from; empty where it does not say. Any
+// thread.
+const std::string& BootId();
 
 }  // namespace firedrill

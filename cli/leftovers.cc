@@ -8,7 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/state_dir.h"
 #include "base/status_macros.h"
 #include "cli/commands.h"
@@ -76,7 +76,7 @@ absl::StatusOr<std::vector<ClosedRun>> CloseRuns(const std::string& state_dir,
   ASSIGN_OR_RETURN(const std::unique_ptr<SqliteStore> store, SqliteStore::Open(path));
   const std::vector<std::string> nodes = NodesIn(state_dir);
   const std::vector<NodeLeftovers> left = Leftovers(state_dir);
-  return CloseLostRuns(*store, state_dir, absl::Now(), [&](const v1::Command& apply) {
+  return CloseLostRuns(*store, state_dir, RealClock(), [&](const v1::Command& apply) {
     if (unsure.count(apply.id().node()) > 0) return Whereabouts::kUnknown;
     return WhereOnThisMachine(apply, nodes, left);
   });

@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_proto.h"
@@ -44,6 +45,8 @@ absl::Status Conductor::Begin(v1::RunCreated created) {
   created_ = created;
   begin_wall_ = executor_.clock().Now();
   begin_boot_ = executor_.clock().Boot();
+  created.set_boot_id(BootId());
+  *created.mutable_boot() = ToProto(begin_boot_);
   FleetListener listener;
   listener.report = [this](v1::Event event) { return Record(std::move(event)); };
   listener.node = [this](const v1::NodeReport& report) {

@@ -26,12 +26,13 @@ bool IsOpen(const v1::RunSummary& run) {
 // The events that end a run; none where it must wait.
 class Closing {
  public:
-  Closing(const std::vector<v1::Event>& history, uint64_t epoch, absl::Time now)
+  Closing(const std::vector<v1::Event>& history, uint64_t epoch, const Clock& clock)
       : history_(history),
         last_(history.back()),
         epoch_(epoch),
+        clock_(clock),
         // The clock may have been set back since.
-        at_(std::max(now, FromProto(history.back().at()))) {}
+        at_(std::max(clock.Now(), FromProto(history.back().at()))) {}
 
   std::vector<v1::Event> Events(const WhereIs& where_is, bool& undo_confirmed) {
     undo_confirmed = true;
@@ -48,8 +49,8 @@ class Closing {
         continue;
       }
       // It leaves nothing; but it may not have acted yet.
-      const bool one_shot = fault.planned.ending() == v1::ENDING_ONE_SHOT &&
-                            at_ - FromProto(apply->second->at()) > kOneShotBound;
+      const bool one_shot =
+          fault.planned.ending() == v1::ENDING_ONE_SHOT && Since(*apply->second) > kOneShotBound;
       const Whereabouts where =
           one_shot ? Whereabouts::kGone : where_is(apply->second->command().command());
       if (where == Whereabouts::kBeingUndone) return {};
@@ -80,6 +81,18 @@ class Closing {
   }
 
  private:
+  // How long ago this was, at least. The wall clock may have been set meanwhile: it does not count.
+  absl::Duration Since(const v1::Event& event) const {
+    const v1::Event& first = history_.front();
+    const absl::Duration lived = FromProto(last_.at()) - FromProto(event.at());
+    if (first.created().boot_id().empty()) return lived;
+    // The machine was started again since.
+    if (first.created().boot_id() != BootId()) return std::max(lived, clock_.Boot());
+    const absl::Duration then =
+        FromProto(first.created().boot()) + (FromProto(event.at()) - FromProto(first.at()));
+    return std::max(lived, clock_.Boot() - then);
+  }
+
   v1::Event& Add() {
     v1::Event& event = events_.emplace_back();
     event.set_run(last_.run());
@@ -93,6 +106,7 @@ class Closing {
   const std::vector<v1::Event>& history_;
   const v1::Event& last_;
   const uint64_t epoch_;
+  const Clock& clock_;
   const absl::Time at_;
   std::vector<v1::Event> events_;
 };
@@ -115,7 +129,7 @@ absl::StatusOr<std::vector<OpenRun>> OpenRuns(const Store& store, const std::str
 }
 
 absl::StatusOr<std::vector<ClosedRun>> CloseLostRuns(Store& store, const std::string& state_dir,
-                                                     absl::Time now, const WhereIs& where_is) {
+                                                     const Clock& clock, const WhereIs& where_is) {
   ASSIGN_OR_RETURN(const std::vector<OpenRun> open, OpenRuns(store, state_dir));
   std::vector<ClosedRun> closed;
   std::optional<uint64_t> epoch;
@@ -129,7 +143,7 @@ absl::StatusOr<std::vector<ClosedRun>> CloseLostRuns(Store& store, const std::st
     }
     bool undo_confirmed = false;
     const std::vector<v1::Event> events =
-        Closing(history, *epoch, now).Events(where_is, undo_confirmed);
+        Closing(history, *epoch, clock).Events(where_is, undo_confirmed);
     if (events.empty()) continue;
     const absl::Status appended = store.Append(lost.run, history.back().seq() + 1, *epoch, events);
     if (absl::IsAborted(appended)) continue;  // Somebody else was quicker.

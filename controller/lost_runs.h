@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "base/clock.h"
 #include "controller/store.h"
 #include "firedrill/v1/run.pb.h"
 
@@ -44,8 +44,8 @@ struct ClosedRun {
 
 // Appends StopRequested and RunFinished to each run whose controller is dead, under a new epoch,
 // which shuts its old one out for ever. Blocks on the disk. Several may do it at once: each run is
-// closed by one.
+// closed by one. `clock` is of the machine whose controllers they were.
 absl::StatusOr<std::vector<ClosedRun>> CloseLostRuns(Store& store, const std::string& state_dir,
-                                                     absl::Time now, const WhereIs& where_is);
+                                                     const Clock& clock, const WhereIs& where_is);
 
 }  // namespace firedrill

@@ -68,7 +68,7 @@ void RemoveSocketFolder(const std::string& listen) {
 // they could.
 void CloseWhatWasLost(Store& store, const std::string& state_dir) {
   const absl::StatusOr<std::vector<ClosedRun>> closed = CloseLostRuns(
-      store, state_dir, absl::Now(), [](const v1::Command&) { return Whereabouts::kUnknown; });
+      store, state_dir, RealClock(), [](const v1::Command&) { return Whereabouts::kUnknown; });
   if (!closed.ok())
     spdlog::error("closing the runs of controllers that have died: {}", closed.status());
   if (!closed.ok()) return;

@@ -45,6 +45,8 @@ class LostRunsTest : public testing::Test {
     back.mutable_probe()->set_probe("slots-free");
     back.set_since("leak.end");
     *back.mutable_within() = ToProto(absl::Seconds(10));
+    events[0].mutable_created()->set_boot_id(boot_id_);
+    *events[0].mutable_created()->mutable_boot() = ToProto(absl::Hours(1));
     for (size_t i = 0; i < events.size(); ++i) {
       events[i].set_run(id);
       events[i].set_seq(i + 1);
@@ -52,7 +54,13 @@ class LostRunsTest : public testing::Test {
     }
     ASSERT_TRUE(store_.Append(id, 1, epoch, events).ok());
     kept_ = events.size();
-    now_ = run.now() + absl::Minutes(5);
+    begun_ = FromProto(events[0].at());
+    Later(run, absl::Minutes(5));
+  }
+  // So long after the last event, by both clocks.
+  void Later(const Rehearsal& run, absl::Duration passed) {
+    clock_.now = run.now() + passed;
+    clock_.boot = absl::Hours(1) + (clock_.now - begun_);
   }
   // A run in which the leak is on.
   static Rehearsal Leaking() {
@@ -63,10 +71,11 @@ class LostRunsTest : public testing::Test {
     return run;
   }
   std::vector<ClosedRun> Close(Whereabouts where = Whereabouts::kUnknown) {
-    const auto closed = CloseLostRuns(store_, folder_.path(), now_, [&](const v1::Command& apply) {
-      asked_.push_back(apply.id().name() + "@" + apply.id().node());
-      return where;
-    });
+    const auto closed =
+        CloseLostRuns(store_, folder_.path(), clock_, [&](const v1::Command& apply) {
+          asked_.push_back(apply.id().name() + "@" + apply.id().node());
+          return where;
+        });
     EXPECT_TRUE(closed.ok()) << closed.status();
     return closed.ok() ? *closed : std::vector<ClosedRun>();
   }
@@ -75,7 +84,14 @@ class LostRunsTest : public testing::Test {
   TempDir folder_{"firedrill-lost"};
   MemoryStore store_;
   size_t kept_ = 0;
-  absl::Time now_;
+  absl::Time begun_;
+  std::string boot_id_ = BootId();
+  struct : Clock {
+    absl::Time Now() const override { return now; }
+    absl::Duration Boot() const override { return boot; }
+    absl::Time now;
+    absl::Duration boot;
+  } clock_;
   std::vector<std::string> asked_;
 };
 
@@ -89,7 +105,7 @@ TEST_F(LostRunsTest, IsAbortedAndItsUndoIsNotConfirmedWhereNobodyCanTell) {
   EXPECT_EQ(stop.stop().cause(), v1::StopRequested::CAUSE_CONTROLLER_LOST);
   EXPECT_EQ(stop.seq(), kept_ + 1);
   EXPECT_GT(stop.epoch(), kEpoch);
-  EXPECT_EQ(FromProto(stop.at()), now_);
+  EXPECT_EQ(FromProto(stop.at()), clock_.now);
   EXPECT_THAT(stop.stop().reason(), HasSubstr("its controller ended before the run did"));
   const v1::RunFinished& finished = history.back().finished();
   EXPECT_EQ(finished.outcome(), v1::OUTCOME_ABORTED);
@@ -109,7 +125,7 @@ TEST_F(LostRunsTest, TheReportTellsHowLongItWentOn) {
   Rehearsal run = Leaking();
   const absl::Duration lasted = run.now() - FromProto(run.history().front().at());
   Keep(run);
-  now_ += absl::Hours(50);
+  Later(run, absl::Hours(50));
   Close();
   EXPECT_THAT(ReportText(History(), Judge(History()), {}), HasSubstr("for " + Short(lasted)));
 }
@@ -170,12 +186,57 @@ TEST_F(LostRunsTest, AOneShotFaultThatMayStillActIsLookedForLikeAnyOther) {
   Rehearsal run = Leaking();
   run.Pass(absl::Seconds(13));
   Keep(run);
-  now_ = run.now() + absl::Seconds(1);
+  Later(run, absl::Seconds(1));
   ASSERT_THAT(Close(Whereabouts::kUnknown), SizeIs(1));
   EXPECT_THAT(asked_, testing::ElementsAre("cut@db-1", "leak@db-1"));
   for (const v1::Event& event : History()) {
     EXPECT_NE(event.fault().state(), v1::FAULT_STATE_REVERTED);
   }
+}
+
+TEST_F(LostRunsTest, AWallClockThatWasSetSaysNothingOfAOneShotFault) {
+  Rehearsal run = Leaking();
+  run.Pass(absl::Seconds(13));
+  Keep(run);
+  Later(run, absl::Seconds(1));
+  clock_.now += absl::Minutes(20);
+  ASSERT_THAT(Close(Whereabouts::kUnknown), SizeIs(1));
+  EXPECT_THAT(asked_, testing::ElementsAre("cut@db-1", "leak@db-1"));
+}
+
+TEST_F(LostRunsTest, TimePassesAlsoWhereTheWallClockWasSetBack) {
+  Rehearsal run = Leaking();
+  run.Pass(absl::Seconds(13));
+  Keep(run);
+  Later(run, absl::Seconds(40));
+  clock_.now -= absl::Minutes(20);
+  ASSERT_THAT(Close(Whereabouts::kGone), SizeIs(1));
+  EXPECT_THAT(asked_, testing::ElementsAre("leak@db-1"));
+}
+
+TEST_F(LostRunsTest, AfterAnotherStartOfTheMachineItsUptimeHasPassed) {
+  Rehearsal run = Leaking();
+  run.Pass(absl::Seconds(13));
+  boot_id_ = "the one before";
+  Keep(run);
+  clock_.boot = absl::Seconds(20);
+  EXPECT_THAT(Close(Whereabouts::kBeingUndone), IsEmpty());
+  EXPECT_THAT(asked_, testing::ElementsAre("cut@db-1"));
+  asked_.clear();
+  clock_.boot = absl::Seconds(40);
+  EXPECT_THAT(Close(Whereabouts::kGone), SizeIs(1));
+  EXPECT_THAT(asked_, testing::ElementsAre("leak@db-1"));
+}
+
+TEST_F(LostRunsTest, AOneShotFaultThatItsControllerOutlivedHasActed) {
+  Rehearsal run = Leaking();
+  run.Pass(absl::Seconds(13));
+  run.Answer("guardrails/shop-gone", 200, "status");
+  for (int i = 0; i < 31; ++i) run.Healthy(absl::Seconds(1));
+  boot_id_ = "";
+  Keep(run);
+  ASSERT_THAT(Close(Whereabouts::kGone), SizeIs(1));
+  EXPECT_THAT(asked_, testing::ElementsAre("leak@db-1"));
 }
 
 TEST_F(LostRunsTest, ARunIsClosedOnce) {
@@ -220,7 +281,7 @@ TEST_F(LostRunsTest, ARunThatHasEndedIsNotOpen) {
 
 TEST_F(LostRunsTest, AClockThatWasSetBackMakesNoEventBeforeTheLast) {
   Keep(Leaking());
-  now_ -= absl::Hours(9);
+  clock_.now -= absl::Hours(9);
   Close();
   EXPECT_EQ(FromProto(History().back().at()), FromProto(History()[kept_ - 1].at()));
 }
@@ -228,10 +289,10 @@ TEST_F(LostRunsTest, AClockThatWasSetBackMakesNoEventBeforeTheLast) {
 TEST_F(LostRunsTest, AHistoryThatCannotBeWrittenIsAnError) {
   Keep(Leaking());
   store_.FailWrites(absl::ResourceExhaustedError("the disk is full"));
-  EXPECT_TRUE(
-      absl::IsResourceExhausted(CloseLostRuns(store_, folder_.path(), now_, [](const v1::Command&) {
-                                  return Whereabouts::kUnknown;
-                                }).status()));
+  EXPECT_TRUE(absl::IsResourceExhausted(
+      CloseLostRuns(store_, folder_.path(), clock_, [](const v1::Command&) {
+        return Whereabouts::kUnknown;
+      }).status()));
 }
 
 TEST(EpochLockTest, IsHeldUntilItsProcessEndsInWhateverWay) {

@@ -117,7 +117,7 @@ void World::StartController() {
   controller.lock = std::make_unique<EpochLock>(*std::move(lock));
   // As the real one does, which cannot look at its nodes yet.
   const absl::StatusOr<std::vector<ClosedRun>> closed =
-      CloseLostRuns(*store_, state_dir_.path(), controller.executor->clock().Now(),
+      CloseLostRuns(*store_, state_dir_.path(), controller.executor->clock(),
                     [](const v1::Command&) { return Whereabouts::kUnknown; });
   if (closed.ok()) outcome_.closed += static_cast<int>(closed->size());
   Fleet::Options fleet;
