@@ -1,6 +1,8 @@
 // The injectors that have dialled in.
 #include "controller/fleet.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -124,10 +126,25 @@ void Fleet::Refuse(uint64_t link_id, const std::string& reason, const std::strin
   link->Close(absl::FailedPreconditionError(reason));
 }
 
+void Fleet::SendToSuccessor(uint64_t link_id, const v1::Registration& registration) {
+  const std::string why =
+      absl::StrCat("epoch ", options_.epoch, " of the controller group ", options_.group,
+                   " is over: the node ", registration.node(), " has seen ", registration.epoch(),
+                   "; another controller has taken over");
+  if (registration.epoch() > superseded_by_) spdlog::warn("{}", why);
+  superseded_by_ = std::max(superseded_by_, registration.epoch());
+  const std::shared_ptr<Down> link = links_[link_id].link;
+  links_.erase(link_id);
+  link->Close(absl::FailedPreconditionError(why));
+}
+
 void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration& registration) {
   const std::string& name = registration.node();
   if (name.empty())
     return Refuse(link_id, "an injector without a node name", "give it --node NAME");
+  if (registration.group() == options_.group && registration.epoch() > options_.epoch) {
+    return SendToSuccessor(link_id, registration);
+  }
   if (nodes_.size() >= kMostNodes && nodes_.count(name) == 0) {
     return Refuse(link_id, "this controller has as many nodes as it can hold",
                   "use another controller");

@@ -94,6 +94,9 @@ class Fleet {
   void OnClosed(uint64_t link_id, const absl::Status& why);
   void Register(uint64_t link_id, Pending& pending, const v1::Registration& registration);
   void Refuse(uint64_t link_id, const std::string& reason, const std::string& next);
+  // Of an injector that obeys a controller of a higher epoch: it may dial again at once, for the
+  // address may be that one's by then.
+  void SendToSuccessor(uint64_t link_id, const v1::Registration& registration);
   void TakeReport(NodeEntry& node, const v1::Report& report);
   void TakePong(NodeEntry& node, const v1::Pong& pong);
   void Ping();
@@ -103,6 +106,8 @@ class Fleet {
   Executor& executor_;
   const Options options_;
   uint64_t next_link_ = 1;
+  // The highest epoch of this group that an injector has told of.
+  uint64_t superseded_by_ = 0;
   std::map<uint64_t, Pending> links_;
   std::map<std::string, NodeEntry> nodes_;
   std::map<std::string, FleetListener> listeners_;

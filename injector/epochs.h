@@ -27,6 +27,8 @@ class Epochs {
   absl::Status Admit(const std::string& group, uint64_t epoch);
   // 0 for a group never seen.
   uint64_t Highest(const std::string& group) const;
+  // The group whose epoch grew last; empty where none was ever seen.
+  std::string Newest() const { return seen_.empty() ? "" : seen_.back().first; }
 
  private:
   explicit Epochs(Disk& disk) : disk_(&disk) {}

@@ -24,6 +24,7 @@ Session::Session(Parts parts, Options options, std::function<void(End)> ended)
     : parts_(std::move(parts)),
       options_(options),
       ended_(std::move(ended)),
+      heard_of_(parts_.epochs.Newest()),
       pause_(options.first_pause) {}
 
 Session::~Session() {
@@ -66,7 +67,8 @@ void Session::Dial() {
     *registration.add_active() = std::move(fault);
   for (const v1::Leftover& leftover : parts_.warden.leftovers())
     *registration.add_leftovers() = leftover;
-  registration.set_epoch(group_.empty() ? 0 : parts_.epochs.Highest(group_));
+  registration.set_group(heard_of_);
+  registration.set_epoch(parts_.epochs.Highest(heard_of_));
   link_->Send(request);
 }
 
@@ -87,13 +89,16 @@ void Session::OnClosed(uint64_t number, const absl::Status& why) {
     spdlog::warn("the stream to the controller has ended: {}", why);
     BeginGrace();
   } else {
-    spdlog::debug("no stream to the controller: {}", why);
+    const bool superseded = absl::IsFailedPrecondition(why);
+    spdlog::log(superseded ? spdlog::level::warn : spdlog::level::debug,
+                "no stream to the controller: {}", why);
     // A private controller listens before its injectors are started: one that refuses was killed
     // before they had reached it.
     const absl::Duration now = parts_.executor.clock().Boot();
     if (!unreachable_since_.has_value()) unreachable_since_ = now;
     if (options_.is_private && !ever_registered_ && now - *unreachable_since_ >= options_.grace) {
-      return EndPrivate({.reason = "the controller is gone before it was reached"});
+      return EndPrivate({.reason = superseded ? std::string(why.message())
+                                              : "the controller is gone before it was reached"});
     }
   }
   DialLater();
@@ -157,6 +162,7 @@ void Session::OnMessage(uint64_t number, const v1::ConnectResponse& message) {
 }
 
 void Session::OnRegistered(const v1::Registered& registered) {
+  heard_of_ = registered.group();
   const absl::Status admitted = parts_.epochs.Admit(registered.group(), registered.epoch());
   // A disk that cannot keep the epoch refuses what is applied later, each with its own words.
   if (absl::IsFailedPrecondition(admitted)) return Drop(std::string(admitted.message()));

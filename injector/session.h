@@ -113,6 +113,8 @@ class Session {
   bool ever_registered_ = false;
   // The first failure to reach any controller.
   std::optional<absl::Duration> unreachable_since_;
+  // Of whoever answered a registration last, obeyed or not: what the next one is about.
+  std::string heard_of_;
   // Of the controller that was registered with last.
   std::string group_;
   uint64_t epoch_ = 0;

@@ -90,25 +90,28 @@ class FleetTest : public testing::Test {
   };
 
   FleetTest() {
-    fleet_.Subscribe("r1", {.report =
-                                [this](v1::Event event) {
-                                  if (!disk_full_) taken_.push_back(std::move(event));
-                                  return !disk_full_;
-                                },
-                            .node =
-                                [this](const v1::NodeReport& report) {
-                                  told_.push_back(report.node() +
-                                                  (report.connected() ? " on " : " off ") +
-                                                  report.reason());
-                                }});
+    fleet_.Subscribe(
+        "r1", {.report =
+                   [this](v1::Event event) {
+                     if (!disk_full_) taken_.push_back(std::move(event));
+                     return !disk_full_;
+                   },
+               .node =
+                   [this](const v1::NodeReport& report) {
+                     told_.push_back(report.node() + (report.connected() ? " on " : " off ") +
+                                     report.reason());
+                   }});
   }
-  Injector Dial(const std::string& node, const std::string& instance) {
+  Injector Dial(const std::string& node, const std::string& instance, uint64_t epoch = 0,
+                const std::string& group = "") {
     Injector injector;
     injector.up = fleet_.Accept(injector.wire);
     v1::ConnectRequest message;
     message.mutable_registration()->set_node(node);
     message.mutable_registration()->set_instance(instance);
     message.mutable_registration()->set_pid(4711);
+    message.mutable_registration()->set_epoch(epoch);
+    message.mutable_registration()->set_group(group);
     injector.up.message(message);
     return injector;
   }
@@ -300,6 +303,27 @@ TEST_F(FleetTest, TheSameInjectorMayDialAgain) {
   EXPECT_THAT(Taken(), IsEmpty());
   EXPECT_EQ(fleet_.Connected().size(), 1u);
   EXPECT_THAT(told_, ElementsAre("db-1 on ", "db-1 on "));
+}
+
+// It would find that out at the answer, and leave; its run would see the node come and go for ever.
+TEST_F(FleetTest, AnInjectorThatHasSeenAHigherEpochOfTheGroupIsNotTaken) {
+  Injector first = Dial("db-1", "a");
+  first.Cut();
+  told_.clear();
+  const Injector superseded = Dial("db-1", "a", 8, "test");
+  EXPECT_THAT(superseded.wire->sent, IsEmpty());
+  ASSERT_TRUE(superseded.wire->closed.has_value());
+  EXPECT_TRUE(absl::IsFailedPrecondition(*superseded.wire->closed));
+  EXPECT_THAT(superseded.wire->closed->message(),
+              HasSubstr("epoch 7 of the controller group test is over"));
+  EXPECT_THAT(told_, IsEmpty());
+  EXPECT_THAT(fleet_.Connected(), IsEmpty());
+}
+
+TEST_F(FleetTest, EpochsOfAnotherGroupAndEpochsThatAreOverAreNothingToIt) {
+  EXPECT_NE(Dial("db-1", "a", 8, "another").Registered(), nullptr);
+  EXPECT_NE(Dial("db-2", "b", 7, "test").Registered(), nullptr);
+  EXPECT_NE(Dial("db-3", "c", 3, "test").Registered(), nullptr);
 }
 
 TEST_F(FleetTest, RefusesWhoDoesNotSayItsName) {

@@ -305,6 +305,53 @@ TEST_F(SessionTest, AControllerOfALowerEpochIsLeft) {
   EXPECT_FALSE(injector_->session().registered());
 }
 
+// A controller that is superseded can tell at once, and does not take it for a node that comes and
+// goes.
+TEST_F(SessionTest, ARegistrationTellsTheHighestEpochOfTheGroupHeardOfLast) {
+  wire_.epoch = 7;
+  Start();
+  EXPECT_EQ(wire_.streams[0]->got.at(0).registration().group(), "");
+  wire_.epoch = 6;
+  wire_.Cut();
+  Live(absl::Seconds(1));
+  ASSERT_GE(wire_.streams.size(), 2u);
+  EXPECT_EQ(wire_.streams[1]->got.at(0).registration().group(), "main");
+  EXPECT_EQ(wire_.streams[1]->got.at(0).registration().epoch(), 7u);
+  // One of another group, that it does not know yet.
+  wire_.group = "others";
+  wire_.epoch = 2;
+  Live(absl::Seconds(3));
+  wire_.Cut();
+  Live(absl::Seconds(1));
+  EXPECT_EQ(wire_.streams.back()->got.at(0).registration().group(), "others");
+  EXPECT_EQ(wire_.streams.back()->got.at(0).registration().epoch(), 2u);
+}
+
+TEST_F(SessionTest, ANewProcessTellsWhatTheOneBeforeItHasSeen) {
+  wire_.epoch = 7;
+  Start();
+  injector_.reset();
+  wire_.epoch = 6;
+  Start();
+  EXPECT_EQ(wire_.streams[1]->got.at(0).registration().group(), "main");
+  EXPECT_EQ(wire_.streams[1]->got.at(0).registration().epoch(), 7u);
+}
+
+// The address may be the other controller's in the next moment.
+TEST_F(SessionTest, AnInjectorThatASupersededControllerSendsAwayDialsSoonAgain) {
+  Start();
+  wire_.mute = true;
+  wire_.Cut();
+  Live(absl::Milliseconds(100));
+  ASSERT_THAT(wire_.streams, SizeIs(2));
+  wire_.streams.back()->open = false;
+  wire_.streams.back()->events.closed(absl::FailedPreconditionError("epoch 1 is over"));
+  wire_.mute = false;
+  wire_.epoch = 2;
+  Live(absl::Milliseconds(200));
+  EXPECT_TRUE(injector_->session().registered());
+}
+
 TEST_F(SessionTest, ReportsAreSentAgainUntilTheyAreInTheHistory) {
   Start();
   wire_.acknowledge = false;
