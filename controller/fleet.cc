@@ -170,6 +170,7 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
   }
   if (restarted) {
     // What was asked of the process before may not happen in this one; only undoing is repeated.
+    // Its runs hear of it, and ask anew for what they still want.
     std::erase_if(node.kept, [](const Kept& kept) { return !kept.command.has_revert(); });
   }
   node.registration = registration;
@@ -186,7 +187,7 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
   registered.set_acknowledged(node.reports_taken);
   node.link->Send(response);
   for (const Kept& kept : node.kept) Transmit(node, kept);
-  Tell(name, true, restarted ? "restarted" : "");
+  Tell(name, true, restarted ? "its injector was started again" : "", restarted);
 }
 
 void Fleet::OnClosed(uint64_t link_id, const absl::Status& why) {
@@ -201,11 +202,13 @@ void Fleet::OnClosed(uint64_t link_id, const absl::Status& why) {
   Tell(name, false, why.ok() ? "the injector ended its stream" : std::string(why.message()));
 }
 
-void Fleet::Tell(const std::string& node, bool connected, const std::string& reason) {
+void Fleet::Tell(const std::string& node, bool connected, const std::string& reason,
+                 bool restarted) {
   v1::NodeReport report;
   report.set_node(node);
   report.set_connected(connected);
   report.set_reason(reason);
+  report.set_restarted(restarted);
   // A listener may end its subscription when it hears this.
   const std::map<std::string, FleetListener> listeners = listeners_;
   for (const auto& [run, listener] : listeners) listener.node(report);

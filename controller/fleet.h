@@ -101,7 +101,8 @@ class Fleet {
   void TakePong(NodeEntry& node, const v1::Pong& pong);
   void Ping();
   void Transmit(NodeEntry& node, const Kept& kept);
-  void Tell(const std::string& node, bool connected, const std::string& reason);
+  void Tell(const std::string& node, bool connected, const std::string& reason,
+            bool restarted = false);
 
   Executor& executor_;
   const Options options_;

@@ -142,7 +142,8 @@ std::string LiveLines::Words(const v1::Event& event) {
       if (event.node().connected()) {
         // The first time it is no news: it was there when the run began.
         return said_.erase(absl::StrCat("silent/", event.node().node())) > 0
-                   ? absl::StrCat("node ", event.node().node(), " is back")
+                   ? absl::StrCat("node ", event.node().node(), " is back",
+                                  Because(event.node().reason()))
                    : "";
       }
       First(absl::StrCat("silent/", event.node().node()));

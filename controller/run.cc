@@ -46,6 +46,8 @@ void Dispatch(Turn& turn) {
       return turn::OnStopRequested(turn);
     case v1::Event::kNode:
       return turn::OnNodeReport(turn);
+    case v1::Event::kLoadReport:
+      return turn::OnLoadReport(turn);
     default:
       return;  // Samples, load windows and alerts are watched below; the rest is for readers.
   }

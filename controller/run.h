@@ -125,6 +125,8 @@ struct RunState {
   std::map<std::string, CheckProgress> gate;
   std::map<std::string, CheckProgress> guardrails;
   std::set<std::string> silent_nodes;
+  // By node: how often its injector was started again since the gate began.
+  std::map<std::string, uint32_t> restarts;
   // The end was decided; only its event is awaited.
   bool finishing = false;
   std::optional<v1::RunFinished> finished;

@@ -1,6 +1,7 @@
 // The phases of a run from the gate's end on, remedies and loads, and how a run ends.
 #include <algorithm>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "base/time_proto.h"
 #include "controller/run_turn.h"
@@ -37,6 +38,34 @@ std::string EndpointName(const v1::Probe& probe) {
   if (probe.has_http()) return probe.http().endpoint();
   if (probe.has_tcp()) return probe.tcp().endpoint();
   return "";
+}
+
+// Until when a load or a probe runs, should nobody end it.
+google::protobuf::Duration Remaining(const v1::Plan& plan) {
+  return ToProto(FromProto(plan.gate_timeout()) + FromProto(plan.longest()) + kStrayMargin);
+}
+
+void StartLoad(Turn& turn, const v1::PlannedLoad& load) {
+  const v1::Plan& plan = turn.plan;
+  Issue issue{CommandFor(plan, load.name(), "start", load.node())};
+  issue.command.mutable_id()->set_attempt(1 + Restarts(turn.state, load.node()));
+  v1::StartLoad& start = *issue.command.mutable_start_load();
+  *start.mutable_load() = load;
+  start.set_seed(plan.seed());
+  *start.mutable_remaining() = Remaining(plan);
+  *start.mutable_endpoint() = EndpointOf(plan, load.load().send_requests().endpoint());
+  turn.Do(std::move(issue));
+}
+
+void StartProbe(Turn& turn, const v1::PlannedProbe& probe) {
+  const v1::Plan& plan = turn.plan;
+  Issue issue{CommandFor(plan, probe.id(), "start", probe.node())};
+  issue.command.mutable_id()->set_attempt(1 + Restarts(turn.state, probe.node()));
+  v1::StartProbe& start = *issue.command.mutable_start_probe();
+  *start.mutable_probe() = probe;
+  *start.mutable_remaining() = Remaining(plan);
+  *start.mutable_endpoint() = EndpointOf(plan, EndpointName(probe.probe()));
+  turn.Do(std::move(issue));
 }
 
 // Stops what asks and what loads, and lets go of what was prepared in vain. Once.
@@ -141,27 +170,35 @@ bool RemediesOver(const Turn& turn) {
 }
 
 void StartLoadsAndProbes(Turn& turn) {
-  const v1::Plan& plan = turn.plan;
-  const auto remaining =
-      ToProto(FromProto(plan.gate_timeout()) + FromProto(plan.longest()) + kStrayMargin);
-  for (const v1::PlannedLoad& load : plan.loads()) {
-    Issue issue{CommandFor(plan, load.name(), "start", load.node())};
-    v1::StartLoad& start = *issue.command.mutable_start_load();
-    *start.mutable_load() = load;
-    start.set_seed(plan.seed());
-    *start.mutable_remaining() = remaining;
-    *start.mutable_endpoint() = EndpointOf(plan, load.load().send_requests().endpoint());
-    turn.Do(std::move(issue));
+  for (const v1::PlannedLoad& load : turn.plan.loads()) StartLoad(turn, load);
+  for (const v1::PlannedProbe& probe : turn.plan.probes()) {
+    if (!probe.node().empty()) StartProbe(turn, probe);
   }
-  for (const v1::PlannedProbe& probe : plan.probes()) {
-    if (probe.node().empty()) continue;
-    Issue issue{CommandFor(plan, probe.id(), "start", probe.node())};
-    v1::StartProbe& start = *issue.command.mutable_start_probe();
-    *start.mutable_probe() = probe;
-    *start.mutable_remaining() = remaining;
-    *start.mutable_endpoint() = EndpointOf(plan, EndpointName(probe.probe()));
-    turn.Do(std::move(issue));
+}
+
+void StartAgain(Turn& turn, const std::string& node) {
+  for (const v1::PlannedLoad& load : turn.plan.loads()) {
+    if (load.node() == node) StartLoad(turn, load);
   }
+  for (const v1::PlannedProbe& probe : turn.plan.probes()) {
+    if (probe.node() == node) StartProbe(turn, probe);
+  }
+}
+
+void OnLoadReport(Turn& turn) {
+  const v1::LoadReport& report = turn.event.load_report();
+  // The end that it was told to come to has no reason.
+  if (report.running() || report.reason().empty() || turn.state.stopping) return;
+  const bool ours = absl::c_any_of(turn.plan.loads(), [&](const v1::PlannedLoad& load) {
+    return load.name() == report.load() && load.node() == report.node();
+  });
+  if (!ours || turn.state.phase < v1::PHASE_GATE) return;
+  const std::string what = absl::StrCat("load ", report.load(), " on ", report.node(),
+                                        " ended by itself: ", report.reason());
+  if (turn.state.phase == v1::PHASE_GATE) return SayFinish(turn, v1::OUTCOME_NOT_STARTED, what);
+  // Also when every fault has ended: a system that comes back once nobody asks it anything proves
+  // nothing.
+  SayStop(turn, v1::StopRequested::CAUSE_NODE_LOST, report.node(), what);
 }
 
 void OnRemedyTimer(Turn& turn, const std::string& key) {

@@ -78,6 +78,16 @@ void NoteEffect(Turn& turn, const std::string& key, FaultProgress& fault,
   if (report.observation().reached() && !fault.reached.has_value()) fault.reached = turn.now;
 }
 
+void Prepare(Turn& turn, FaultProgress& fault) {
+  fault.prepared = true;
+  Issue issue{CommandFor(turn.plan, fault.planned, "prepare",
+                         1 + Restarts(turn.state, fault.planned.node()))};
+  *issue.command.mutable_prepare()->mutable_fault() = fault.planned;
+  *issue.command.mutable_prepare()->mutable_remaining() =
+      ToProto(FromProto(turn.plan.gate_timeout()) + FromProto(turn.plan.longest()));
+  turn.Do(std::move(issue));
+}
+
 void CancelTimers(Turn& turn, const std::string& key) {
   for (const char* timer : {"revert/", "again/", "expire/"}) {
     turn.Do(CancelTimer{absl::StrCat(timer, key)});
@@ -123,13 +133,15 @@ void OnRefused(Turn& turn, const std::string& key, FaultProgress& fault,
 }  // namespace
 
 void PrepareFaults(Turn& turn) {
+  for (auto& [key, fault] : turn.state.faults) Prepare(turn, fault);
+}
+
+void PrepareAgain(Turn& turn, const std::string& node) {
+  const RunState& state = turn.state;
+  if (state.phase > v1::PHASE_INJECT || state.time_is_up) return;
   for (auto& [key, fault] : turn.state.faults) {
-    fault.prepared = true;
-    Issue issue{CommandFor(turn.plan, fault.planned, "prepare", 1)};
-    *issue.command.mutable_prepare()->mutable_fault() = fault.planned;
-    *issue.command.mutable_prepare()->mutable_remaining() =
-        ToProto(FromProto(turn.plan.gate_timeout()) + FromProto(turn.plan.longest()));
-    turn.Do(std::move(issue));
+    if (fault.planned.node() != node || !fault.prepared || fault.apply_issued) continue;
+    if (fault.state != v1::FAULT_STATE_REFUSED) Prepare(turn, fault);
   }
 }
 

@@ -1,6 +1,7 @@
 // Until faults may begin: preflight's findings are counted, and steady state must hold.
 #include <algorithm>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/text.h"
@@ -125,6 +126,22 @@ void OnGateTimer(Turn& turn) {
             absl::StrCat("steady state did not hold within ",
                          firedrill::FormatDuration(FromProto(turn.plan.gate_timeout())), ": ",
                          absl::StrJoin(missing, "; ")));
+}
+
+void BeginGateAnew(Turn& turn, const std::string& node) {
+  const v1::Plan& plan = turn.plan;
+  const auto on_node = [&node](const auto& planned) { return planned.node() == node; };
+  // Without its load a system is in a steady state of another kind.
+  const bool loaded = absl::c_any_of(plan.loads(), on_node);
+  for (const v1::PlannedCheck& check : plan.gate()) {
+    const bool asked = absl::c_any_of(plan.probes(), [&](const v1::PlannedProbe& probe) {
+      return on_node(probe) && probe.id() == check.probe();
+    });
+    if (!loaded && !asked) continue;
+    turn.state.gate[check.name()] = NewCheck(check);
+    turn.state.gate[check.name()].observed =
+        absl::StrCat("nothing since node ", node, " was started again");
+  }
 }
 
 void WatchGate(Turn& turn) {

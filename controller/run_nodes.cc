@@ -1,5 +1,6 @@
 // Nodes that go silent: what they carry is unknown until its lease is over, and never assumed
-// undone.
+// undone. Those that come back as another process: what ran in the old one is started again where
+// that is no lie.
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
 #include "base/time_proto.h"
@@ -31,7 +32,33 @@ void CameBack(Turn& turn, const std::string& node) {
   }
 }
 
+// Questions are asked again, and what was prepared is prepared again; a fault is never applied a
+// second time. A load is started again only before anything was touched: afterwards its pause, and
+// its new connections, would be part of what is measured.
+void WasRestarted(Turn& turn, const std::string& node) {
+  RunState& state = turn.state;
+  if (state.phase < v1::PHASE_GATE || state.stopping) return;
+  ++state.restarts[node];
+  if (state.phase == v1::PHASE_GATE) {
+    BeginGateAnew(turn, node);
+  } else {
+    for (const v1::PlannedLoad& load : turn.plan.loads()) {
+      if (load.node() != node) continue;
+      return SayStop(turn, v1::StopRequested::CAUSE_NODE_LOST, node,
+                     absl::StrCat("the injector of ", node, " was started again, and its load ",
+                                  load.name(), " was lost with the old one"));
+    }
+  }
+  PrepareAgain(turn, node);
+  StartAgain(turn, node);
+}
+
 }  // namespace
+
+uint32_t Restarts(const RunState& state, const std::string& node) {
+  const auto found = state.restarts.find(node);
+  return found == state.restarts.end() ? 0 : found->second;
+}
 
 bool BelongsToRun(const v1::Plan& plan, const std::string& node) {
   if (node.empty()) return false;
@@ -56,6 +83,7 @@ void OnNodeReport(Turn& turn) {
   if (!BelongsToRun(turn.plan, report.node())) return;
   if (report.connected()) {
     CameBack(turn, report.node());
+    if (report.restarted()) WasRestarted(turn, report.node());
   } else {
     WentSilent(turn, report.node());
   }

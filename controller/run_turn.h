@@ -32,6 +32,8 @@ void OnPreflightFinished(Turn& turn);
 void OnGateTimer(Turn& turn);
 // Feeds the event to the gate's and the guardrails' conditions, and passes the gate when all hold.
 void WatchGate(Turn& turn);
+// A node was started again: what was seen through it, or while it carried load, must hold anew.
+void BeginGateAnew(Turn& turn, const std::string& node);
 
 // ---- run_guards.cc: what ends the run early. Called for every event.
 void WatchGuardrails(Turn& turn);
@@ -41,6 +43,8 @@ CheckProgress NewCheck(const v1::PlannedCheck& check);
 
 // ---- run_faults.cc: a fault's way on and off.
 void PrepareFaults(Turn& turn);
+// What a node that was started again had prepared; never what was applied there.
+void PrepareAgain(Turn& turn, const std::string& node);
 void OnApplyTimer(Turn& turn, const std::string& key);
 void OnFaultReport(Turn& turn);
 // Asks for the revert, where the fault may be on and that was not asked yet.
@@ -50,11 +54,13 @@ void OnAgainTimer(Turn& turn, const std::string& key);
 // Lets go of what was prepared for faults that were never applied; nobody waits for the answer.
 void ReleasePrepared(Turn& turn);
 
-// ---- run_nodes.cc: nodes that go silent.
+// ---- run_nodes.cc: nodes that go silent, or are started again.
 void OnNodeReport(Turn& turn);
 void OnLostTimer(Turn& turn, const std::string& node);
 void OnExpireTimer(Turn& turn, const std::string& key);
 bool BelongsToRun(const v1::Plan& plan, const std::string& node);
+// How often its injector was started again: what is asked of the new one has a number of its own.
+uint32_t Restarts(const RunState& state, const std::string& node);
 
 // ---- run_course.cc: remedies, loads, phases and the end.
 void OnRemedyTimer(Turn& turn, const std::string& key);
@@ -65,6 +71,10 @@ void OnLimitTimer(Turn& turn);
 void OnEndTimer(Turn& turn);
 void OnStopRequested(Turn& turn);
 void StartLoadsAndProbes(Turn& turn);
+// The same of one node, whose injector was started again.
+void StartAgain(Turn& turn, const std::string& node);
+// A load that nobody told to end.
+void OnLoadReport(Turn& turn);
 // Decides to stop: from here on nothing is applied. Once.
 void SayStop(Turn& turn, v1::StopRequested::Cause cause, absl::string_view by,
              absl::string_view reason);

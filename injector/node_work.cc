@@ -236,7 +236,9 @@ void NodeWork::Stop(const Key& key, const std::string& reason) {
   const v1::CommandId id = job.id;
   LetGo(std::move(job.handle));
   jobs_.erase(found);
-  if (std::get<1>(key) == Kind::kLoad) SendLoad(id, std::get<2>(key), false, reason);
+  if (std::get<1>(key) == Kind::kLoad) return SendLoad(id, std::get<2>(key), false, reason);
+  // Whoever waits for answers is told why there are none.
+  if (!reason.empty()) SendUnknown(id, std::get<2>(key), reason);
 }
 
 void NodeWork::End(const std::string& reason) {

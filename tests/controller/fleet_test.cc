@@ -99,7 +99,7 @@ class FleetTest : public testing::Test {
                .node =
                    [this](const v1::NodeReport& report) {
                      told_.push_back(report.node() + (report.connected() ? " on " : " off ") +
-                                     report.reason());
+                                     (report.restarted() ? "again " : "") + report.reason());
                    }});
   }
   Injector Dial(const std::string& node, const std::string& instance, uint64_t epoch = 0,
@@ -195,7 +195,8 @@ TEST_F(FleetTest, ARestartedInjectorIsAskedOnlyToUndo) {
   fleet_.Send(Command("revert", "cut"));
   first.Cut();
   EXPECT_THAT(Dial("db-1", "b").Commands(), ElementsAre("revert cut"));
-  EXPECT_THAT(told_, ElementsAre("db-1 on ", "db-1 off the cable", "db-1 on restarted"));
+  EXPECT_THAT(told_, ElementsAre("db-1 on ", "db-1 off the cable",
+                                 "db-1 on again its injector was started again"));
 }
 
 // A node that was away when its run ended would go on with a load, or hold a prepared connection,

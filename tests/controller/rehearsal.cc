@@ -268,10 +268,25 @@ void Rehearsal::Remedy(v1::RemedyState state) {
   Feed(std::move(event));
 }
 
-void Rehearsal::Node(const std::string& node, bool connected) {
+void Rehearsal::Node(const std::string& node, bool connected, bool restarted) {
   v1::Event event;
   event.mutable_node()->set_node(node);
   event.mutable_node()->set_connected(connected);
+  event.mutable_node()->set_restarted(restarted);
+  Feed(std::move(event));
+}
+
+void Rehearsal::Restart(const std::string& node) {
+  Node(node, false);
+  Pass(absl::Milliseconds(500));
+  Node(node, true, true);
+}
+
+void Rehearsal::LoadEnds(const std::string& reason) {
+  v1::Event event;
+  event.mutable_load_report()->set_load("shoppers");
+  event.mutable_load_report()->set_node("load-1");
+  event.mutable_load_report()->set_reason(reason);
   Feed(std::move(event));
 }
 

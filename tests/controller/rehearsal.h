@@ -35,7 +35,10 @@ class Rehearsal {
   void Report(const std::string& fault, v1::FaultState state, bool reached = false,
               const std::string& reason = "", const std::string& node = "db-1");
   void Remedy(v1::RemedyState state);
-  void Node(const std::string& node, bool connected);
+  void Node(const std::string& node, bool connected, bool restarted = false);
+  // The node is gone for a moment, and comes back as another process.
+  void Restart(const std::string& node);
+  void LoadEnds(const std::string& reason);
   void Page(const std::string& alert, std::map<std::string, std::string> labels,
             absl::Duration began_ago = absl::ZeroDuration());
   void AskToStop(v1::StopRequested::Cause cause = v1::StopRequested::CAUSE_OPERATOR);

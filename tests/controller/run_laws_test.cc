@@ -109,7 +109,8 @@ void Play(Rehearsal& run, uint32_t op) {
     }
     case 9: {
       const char* node = dice.Of(kNodes);
-      return run.Node(node, dice.Below(2) == 0);
+      const bool connected = dice.Below(2) == 0;
+      return run.Node(node, connected, connected && dice.Below(2) == 0);
     }
     case 10:
       return run.Remedy(static_cast<v1::RemedyState>(dice.Below(v1::RemedyState_ARRAYSIZE)));
@@ -164,7 +165,7 @@ bool IsApply(const Action& action) {
 
 bool BeginsSomething(const Action& action) {
   const Issue* issue = std::get_if<Issue>(&action);
-  return issue != nullptr && (issue->command.has_apply() || issue->command.has_run_remedy());
+  return issue != nullptr && !issue->command.has_revert() && issue->command.id().verb() != "stop";
 }
 
 // Why a history breaks a law; empty where it does not.
@@ -310,6 +311,71 @@ std::string AStopUndoesAtOnce(const Rehearsal& run) {
   return "";
 }
 
+// What is asked again, of a process that was started again, has a number of its own.
+std::string NoCommandIsGivenTwice(const Rehearsal& run) {
+  std::set<std::string> given;
+  std::string broken;
+  ForEachDeed(run, [&](size_t, const v1::Event&, const Action& action) {
+    const Issue* issue = std::get_if<Issue>(&action);
+    if (issue == nullptr) return;
+    const v1::CommandId& id = issue->command.id();
+    if (!given.insert(id.ShortDebugString()).second) broken = id.ShortDebugString();
+  });
+  return broken;
+}
+
+// Probes always; a load before anything was touched, and afterwards the run is stopped for it.
+std::string WhatARestartEndedIsStartedAgainOrTheRunEnds(const Rehearsal& run) {
+  v1::Phase phase = v1::PHASE_UNSPECIFIED;
+  bool stopped = false;
+  for (size_t i = 0; i < run.history().size(); ++i) {
+    const v1::Event& event = run.history()[i];
+    if (event.has_stop() || event.has_finished()) stopped = true;
+    std::set<std::string> started;
+    const bool at_gate = phase == v1::PHASE_GATE;
+    const bool due = !stopped && phase >= v1::PHASE_GATE && event.node().restarted();
+    for (const Action& action : run.deeds()[i]) {
+      const Issue* issue = std::get_if<Issue>(&action);
+      if (issue != nullptr && issue->command.id().verb() == "start") {
+        started.insert(issue->command.id().node());
+        if (issue->command.has_start_load() && phase > v1::PHASE_GATE) {
+          return absl::StrCat("a load after the gate, at event ", i + 1);
+        }
+      }
+      const EnterPhase* enter = std::get_if<EnterPhase>(&action);
+      if (enter != nullptr) phase = enter->phase;
+      if (std::holds_alternative<Stop>(action) || std::holds_alternative<Finish>(action)) {
+        stopped = true;
+      }
+    }
+    const std::string& node = event.node().node();
+    if (!due || (node != "db-1" && node != "load-1") || started.count(node) > 0) continue;
+    if (at_gate || node == "db-1" || !stopped) {
+      return absl::StrCat("nothing was started again on ", node, " at event ", i + 1);
+    }
+  }
+  return "";
+}
+
+// The load is what the gate's steady state is a state under.
+std::string SteadyStateHoldsAfterTheLastRestart(const Rehearsal& run) {
+  absl::Time restarted = absl::InfinitePast();
+  for (size_t i = 0; i < run.history().size(); ++i) {
+    const v1::Event& event = run.history()[i];
+    if (event.node().restarted() && event.node().node() == "load-1") {
+      restarted = FromProto(event.at());
+    }
+    for (const Action& action : run.deeds()[i]) {
+      const EnterPhase* phase = std::get_if<EnterPhase>(&action);
+      if (phase == nullptr || phase->phase != v1::PHASE_INJECT) continue;
+      if (FromProto(event.at()) - restarted < absl::Seconds(3)) {
+        return absl::StrCat("the gate was passed at event ", i + 1);
+      }
+    }
+  }
+  return "";
+}
+
 std::string NoSecondApplyAndFewReverts(const Rehearsal& run) {
   std::map<std::string, uint32_t> count;
   std::string broken;
@@ -317,6 +383,7 @@ std::string NoSecondApplyAndFewReverts(const Rehearsal& run) {
     const Issue* issue = std::get_if<Issue>(&action);
     if (issue == nullptr) return;
     const v1::CommandId& id = issue->command.id();
+    if (issue->command.has_prepare() || id.verb() == "start") return;
     const uint32_t most = issue->command.has_revert() ? kMostRevertAttempts : 1;
     if (++count[absl::StrCat(id.verb(), " ", id.name())] > most) {
       broken = absl::StrCat(id.verb(), " ", id.name(), " was sent too often");
@@ -411,6 +478,16 @@ TEST(RunLawsTest, AStopUndoesAtOnce) { Hold("a stop undoes at once", AStopUndoes
 TEST(RunLawsTest, NoSecondApplyAndFewReverts) {
   Hold("no second apply, and few reverts", NoSecondApplyAndFewReverts);
 }
+TEST(RunLawsTest, NoCommandIsGivenTwice) {
+  Hold("no command is given twice", NoCommandIsGivenTwice);
+}
+TEST(RunLawsTest, WhatARestartEndedIsStartedAgainOrTheRunEnds) {
+  Hold("what a restart ended is started again, or the run ends",
+       WhatARestartEndedIsStartedAgainOrTheRunEnds);
+}
+TEST(RunLawsTest, SteadyStateHoldsAfterTheLastRestart) {
+  Hold("steady state holds after the last restart", SteadyStateHoldsAfterTheLastRestart);
+}
 TEST(RunLawsTest, ALostNodeYieldsRevert) {
   Hold("a session not resumed within its grace yields revert", ALostNodeYieldsRevert);
 }
@@ -449,6 +526,7 @@ std::string Text(const RunState& state) {
   }
   for (const auto& [key, remedy] : state.remedies) absl::StrAppend(&text, key, " ", remedy, "\n");
   for (const auto& [key, done] : state.remedies_done) absl::StrAppend(&text, key, Text(done), "\n");
+  for (const auto& [node, restarts] : state.restarts) absl::StrAppend(&text, node, restarts, "\n");
   absl::StrAppend(&text, absl::StrJoin(state.silent_nodes, ","), "\n", Text(state.gate),
                   Text(state.guardrails));
   return text;
@@ -495,7 +573,8 @@ TEST(RunLawsTest, TheHistoriesReachEveryCorner) {
        {"apply leak db-1 #1", "apply cut db-1 #1", "run restart-shop app-1 #1", "stop guardrail",
         "stop node_lost", "stop fault_refused", "stop fault_stuck", "announce stuck",
         "enter recover", "finish completed", "finish aborted", "finish not_started",
-        "revert leak db-1 #5", "undo confirmed", "undo not confirmed"}) {
+        "revert leak db-1 #5", "prepare leak db-1 #2", "start shoppers load-1 #2",
+        "start recovery/no-leftovers db-1 #2", "undo confirmed", "undo not confirmed"}) {
     EXPECT_GT(seen[corner], 0) << corner;
   }
 }

@@ -576,6 +576,149 @@ TEST(RunTest, ASilentNodeIsGivenNothingNewUntilItIsBack) {
   EXPECT_TRUE(run.state().faults.at(kCut).apply_issued);
 }
 
+// ---- nodes that are started again
+
+// The slots are asked about on db-1, as the recovery is.
+v1::Plan AskedOnTheNode() {
+  v1::Plan plan = RehearsalPlan();
+  v1::PlannedProbe& probe = *plan.add_probes();
+  probe.set_id("steadyState/slots-free");
+  probe.set_node("db-1");
+  return plan;
+}
+
+TEST(RunTest, AtTheGateANodeThatWasStartedAgainIsAskedAndPreparedAgain) {
+  Rehearsal run(RehearsalPlan());
+  run.ToGate();
+  run.Healthy(absl::Seconds(1));
+  run.Said();
+  run.Restart("db-1");
+  EXPECT_THAT(run.Said(), ElementsAre("prepare cut db-1 #2", "prepare leak db-1 #2",
+                                      "start recovery/no-leftovers db-1 #2"));
+  run.Restart("load-1");
+  EXPECT_THAT(run.Said(), ElementsAre("start shoppers load-1 #2"));
+  EXPECT_EQ(run.commands().back().start_load().seed(), 7u);
+  EXPECT_EQ(run.commands().back().start_load().endpoint().url(), "http://127.0.0.1:1");
+  run.Restart("load-1");
+  EXPECT_THAT(run.Said(), ElementsAre("start shoppers load-1 #3"));
+  run.Healthy(absl::Seconds(4));
+  EXPECT_EQ(run.state().phase, v1::PHASE_INJECT);
+}
+
+TEST(RunTest, SteadyStateMustHoldAnewWhereItWasSeenThroughANodeThatWasStartedAgain) {
+  Rehearsal run(AskedOnTheNode());
+  run.ToGate();
+  run.Healthy(absl::Seconds(3));
+  run.Restart("db-1");
+  run.Healthy(absl::Seconds(3));
+  EXPECT_EQ(run.state().phase, v1::PHASE_GATE);
+  run.Healthy(absl::Seconds(1));
+  EXPECT_EQ(run.state().phase, v1::PHASE_INJECT);
+}
+
+TEST(RunTest, SteadyStateMustHoldAnewWhereItsLoadWasStartedAgain) {
+  Rehearsal run(RehearsalPlan());
+  run.ToGate();
+  run.Healthy(absl::Seconds(3));
+  run.Restart("load-1");
+  run.Healthy(absl::Seconds(3));
+  EXPECT_EQ(run.state().phase, v1::PHASE_GATE);
+}
+
+TEST(RunTest, WhatIsSeenElsewhereGoesOnHolding) {
+  Rehearsal run(RehearsalPlan());
+  run.ToGate();
+  run.Healthy(absl::Seconds(3));
+  run.Restart("db-1");
+  run.Healthy(absl::Seconds(1));
+  EXPECT_EQ(run.state().phase, v1::PHASE_INJECT);
+}
+
+TEST(RunTest, AGateThatDoesNotOpenAfterARestartTellsOfNoAnswerFromBefore) {
+  Rehearsal run(AskedOnTheNode());
+  run.ToGate();
+  run.Answer("steadyState/slots-free", 0.1);
+  run.Restart("db-1");
+  run.Pass(absl::Seconds(30));
+  ASSERT_TRUE(run.is_finished());
+  EXPECT_THAT(run.finished().reason(),
+              HasSubstr("last observed: nothing since node db-1 was started again"));
+}
+
+TEST(RunTest, WhatWasAppliedIsNotAppliedAgainButWhatIsToComeIsPreparedAgain) {
+  Rehearsal run = Leaking();
+  run.Restart("db-1");
+  EXPECT_THAT(run.Said(),
+              ElementsAre("prepare cut db-1 #2", "start recovery/no-leftovers db-1 #2"));
+  EXPECT_FALSE(run.state().stopping);
+  run.Report("leak", v1::FAULT_STATE_REVERTED);
+  run.Healthy(absl::Seconds(12));
+  EXPECT_THAT(run.Said(), Contains("apply cut db-1 #1"));
+  CutOnce(run);
+  run.Restart("db-1");
+  EXPECT_EQ(run.commands().back().id().name(), "recovery/no-leftovers");
+  EXPECT_EQ(run.commands().back().id().attempt(), 3u);
+}
+
+TEST(RunTest, ALoadThatIsLostWithItsNodeEndsTheExperiment) {
+  Rehearsal run = Leaking();
+  run.Restart("load-1");
+  EXPECT_THAT(run.Said(), Contains("stop node_lost"));
+  ASSERT_TRUE(run.state().stop.has_value());
+  EXPECT_EQ(run.state().stop->by(), "load-1");
+  EXPECT_EQ(run.state().stop->reason(),
+            "the injector of load-1 was started again, and its load shoppers was lost with the old "
+            "one");
+  for (const v1::Command& command : run.commands()) {
+    if (command.has_start_load()) EXPECT_EQ(command.id().attempt(), 1u);
+  }
+  run.Report("leak", v1::FAULT_STATE_REVERTED);
+  ASSERT_TRUE(run.is_finished());
+  EXPECT_EQ(run.finished().outcome(), v1::OUTCOME_ABORTED);
+}
+
+// Nobody asks the system anything any more: that it comes back proves nothing.
+TEST(RunTest, ALoadThatIsLostDuringTheRecoveryEndsTheRun) {
+  Rehearsal run = Leaking();
+  run.Healthy(absl::Seconds(13));
+  CutOnce(run);
+  run.Healthy(absl::Seconds(28));
+  run.Report("leak", v1::FAULT_STATE_REVERTED);
+  ASSERT_EQ(run.state().phase, v1::PHASE_RECOVER);
+  run.Restart("load-1");
+  ASSERT_TRUE(run.is_finished());
+  EXPECT_EQ(run.finished().outcome(), v1::OUTCOME_ABORTED);
+  EXPECT_TRUE(run.finished().undo_confirmed());
+}
+
+TEST(RunTest, ARestartAfterAStopStartsNothing) {
+  Rehearsal run = Leaking();
+  run.AskToStop();
+  run.Said();
+  run.Restart("db-1");
+  EXPECT_THAT(run.Said(), IsEmpty());
+}
+
+TEST(RunTest, ALoadThatCannotRunKeepsItFromStarting) {
+  Rehearsal run(RehearsalPlan());
+  run.ToGate();
+  run.LoadEnds("the policy does not permit load");
+  ASSERT_TRUE(run.is_finished());
+  EXPECT_EQ(run.finished().outcome(), v1::OUTCOME_NOT_STARTED);
+  EXPECT_EQ(run.finished().reason(),
+            "load shoppers on load-1 ended by itself: the policy does not permit load");
+}
+
+TEST(RunTest, ALoadThatEndsByItselfEndsTheExperimentAndOneThatWasToldToDoesNot) {
+  Rehearsal run = Leaking();
+  run.LoadEnds("");
+  EXPECT_FALSE(run.state().stopping);
+  run.LoadEnds("the connection to its controller was lost");
+  ASSERT_TRUE(run.state().stop.has_value());
+  EXPECT_EQ(run.state().stop->cause(), v1::StopRequested::CAUSE_NODE_LOST);
+  EXPECT_THAT(run.state().stop->reason(), HasSubstr("the connection to its controller was lost"));
+}
+
 // ---- robustness
 
 TEST(RunTest, WhatComesLateOrTwiceChangesNothing) {

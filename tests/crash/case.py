@@ -27,6 +27,9 @@ CONTROLLER_STARTS_S = 10    # the same for one that has never listened
 # A run goes on to its end when an injector or a reaper was hit, and the gate alone may take 30 s.
 RUN_ENDS_WITHIN_S = 45
 LOOK_EVERY_S = 0.02
+# Why a run whose injector was hit before anything was broken did not start.
+TRUE_REASONS = ("has been silent", "went silent", "is silent", "was started again", "stopped it", "connected fit",
+                "is in use")
 
 
 class Left(AssertionError):
@@ -285,6 +288,11 @@ class Case:
         allowed = (0, 3, 4, 6) if self.took is not None else (0,)
         if code not in allowed:
             raise Left(f"exit code {code}, expected one of {allowed}")
+        # What was answered before the injector was hit explains nothing.
+        with open(self.output) as output:
+            said = output.read()
+        if self.victim == INJECTOR and code == 3 and not any(word in said for word in TRUE_REASONS):
+            raise Left(f"exit code 3, and none of these is said: {', '.join(TRUE_REASONS)}")
 
     def end_everything(self):
         """What still lives was left by this case: it is ended, after it was reported."""

@@ -128,6 +128,17 @@ v1::Command LoadCommand() {
   return command;
 }
 
+v1::Command ProbeCommand() {
+  v1::Command command;
+  command.mutable_id()->set_name("recovery/left");
+  command.mutable_id()->set_verb("start");
+  v1::StartProbe& start = *command.mutable_start_probe();
+  start.mutable_probe()->set_id("recovery/left");
+  start.mutable_probe()->mutable_probe()->mutable_tcp()->set_endpoint("shop");
+  *start.mutable_remaining() = ToProto(absl::Seconds(100));
+  return command;
+}
+
 class SessionTest : public testing::Test {
  protected:
   SessionTest() {
@@ -560,6 +571,36 @@ TEST_F(SessionTest, WorkEndsWhenNothingIsHeardForALease) {
   wire_.mute = true;
   time_.RunFor(absl::Seconds(6));
   EXPECT_EQ(work_.running, 0);
+}
+
+TEST_F(SessionTest, AProbeThatEndsWithTheConnectionSaysSo) {
+  Start();
+  wire_.Order(ProbeCommand());
+  Live(absl::Seconds(2));
+  EXPECT_EQ(work_.running, 1);
+  wire_.reachable = false;
+  wire_.Cut();
+  time_.RunFor(absl::Seconds(1));
+  EXPECT_EQ(work_.running, 0);
+  wire_.reachable = true;
+  Live(absl::Seconds(4));
+  const v1::Sample& last = wire_.taken.back().event().sample();
+  EXPECT_EQ(last.probe(), "recovery/left");
+  EXPECT_EQ(last.unknown(), "the connection to its controller was lost");
+}
+
+TEST_F(SessionTest, AProbeThatWasToldToEndSaysNothing) {
+  Start();
+  wire_.Order(ProbeCommand());
+  Live(absl::Seconds(2));
+  v1::Command stop;
+  stop.mutable_id()->set_name("recovery/left");
+  stop.mutable_id()->set_verb("stop");
+  stop.mutable_stop_probe()->set_probe("recovery/left");
+  wire_.Order(stop);
+  Live(absl::Seconds(2));
+  EXPECT_EQ(work_.running, 0);
+  for (const v1::Report& report : wire_.taken) EXPECT_EQ(report.event().sample().unknown(), "");
 }
 
 v1::Command RemedyCommand(uint32_t attempt = 1) {

@@ -31,6 +31,8 @@ BUGS = [
     ("the lease is ignored", "injector/warden_ends.cc",
      "const absl::Duration due = std::min(entry.lease_until, entry.ends_at);",
      "const absl::Duration due = entry.ends_at;", {"outlives-lease"}),
+    ("whoever is started again is asked nothing", "controller/run_nodes.cc",
+     "StartAgain(turn, node);\n", "\n", {"unasked"}),
     ("an event is acknowledged, and lost", "controller/fleet.cc",
      "auto listener = listeners_.find(event.run());",
      "auto listener = node.fresh ? listeners_.end() : listeners_.find(event.run());", {"reports"}),

@@ -42,6 +42,8 @@ std::string StateText(const RunState& state) {
   Append("gate", state.gate, text);
   Append("guardrail", state.guardrails, text);
   for (const std::string& node : state.silent_nodes) absl::StrAppend(&text, "silent ", node, "\n");
+  for (const auto& [node, restarts] : state.restarts)
+    absl::StrAppend(&text, "restarts ", node, ": ", restarts, "\n");
   return text;
 }
 

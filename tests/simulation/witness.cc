@@ -20,6 +20,9 @@ constexpr absl::Duration kReaperLease = absl::Seconds(5);
 // A one-shot fault's time.
 constexpr absl::Duration kOneShotTime = absl::Seconds(30);
 constexpr size_t kMostFailures = 20;
+// An injector hears of its controller at least so often, and a probe is answered within so long.
+constexpr absl::Duration kInTouch = absl::Seconds(2);
+constexpr absl::Duration kAnswers = absl::Seconds(5);
 
 std::string IdKey(const v1::CommandId& id) {
   return absl::StrCat(id.epoch(), "/", id.run(), "/", id.name(), "/", id.verb(), "/", id.attempt());
@@ -97,6 +100,7 @@ Witness::Witness(const Scenario& scenario, const SimTime& time, SimSystem& syste
   network.observer.lost = [this](const SimExecutor& injector) {
     Process& process = processes_[&injector];
     if (std::exchange(process.registered, false)) process.lost = time_.boot();
+    process.in_touch_since.reset();
   };
 }
 
@@ -241,6 +245,13 @@ void Witness::Arrived(const SimExecutor& injector, const SimExecutor& controller
   if (*epoch < process.epoch) return;
   if (!node.disk_full) node.kept_epoch = std::max(node.kept_epoch, process.epoch);
   node.contact[&controller] = time_.boot();
+  // Once only: what comes later is a session that was interrupted.
+  if (message.has_registered() && process.controller == nullptr) {
+    process.controller = &controller;
+    process.in_touch_since = process.heard = time_.boot();
+  }
+  if (time_.boot() - process.heard > kInTouch) process.in_touch_since.reset();
+  process.heard = time_.boot();
   if (message.has_registered()) {
     process.registered = true;
     process.lost.reset();
@@ -258,7 +269,14 @@ void Witness::Recorded(const std::string& run, uint64_t epoch, const v1::Event& 
     for (const v1::PlannedFault& planned : event.created().plan().faults()) {
       facts.planned[absl::StrCat(planned.name(), "@", planned.node())] = planned;
     }
+    for (const v1::PlannedProbe& planned : event.created().plan().probes()) {
+      facts.asked.emplace(planned.node(), planned.id());
+    }
+    for (const v1::PlannedLoad& planned : event.created().plan().loads()) {
+      facts.asked.emplace(planned.node(), planned.name());
+    }
   }
+  if (event.phase().phase() == v1::PHASE_GATE) facts.gate = time_.boot();
   if (epoch < facts.epoch)
     Fail(kHistory, absl::StrCat(run, ": an event of the epoch ", epoch, " that is over"));
   if (epoch > facts.epoch) facts.store_lost = false;
@@ -308,6 +326,10 @@ void Witness::TakeFromInjector(const std::string& run, const v1::Event& event) {
         if (sent->second.run != run || sent->second.key != key) continue;
         last = sent->first;
         sent->second.recorded = true;
+        for (const std::string& name :
+             {event.sample().probe(), event.load().load(), event.load_report().load()}) {
+          if (!name.empty()) process.told.insert(absl::StrCat(run, "/", name));
+        }
         return;
       }
       for (const auto& [number, sent] : process.reports) {
@@ -351,7 +373,33 @@ std::optional<std::string> Witness::OnOf(const std::string& run) const {
   return std::nullopt;
 }
 
+void Witness::LookAtQuestions(const std::string& run, RunFacts& facts) {
+  if (facts.finished || facts.stopped.has_value() || facts.store_lost || !facts.gate.has_value()) {
+    return;
+  }
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    const NodeFacts& node = nodes_[i];
+    if (!node.alive || node.frozen || node.processes.size() < 2) continue;
+    const Process& process = processes_[node.processes.back()];
+    if (!process.in_touch_since.has_value() || process.controller != first_controller_[run] ||
+        time_.boot() - process.heard > kInTouch ||
+        time_.boot() - std::max(*process.in_touch_since, *facts.gate) <
+            kAnswers + 2 * scenario_.slowness) {
+      continue;
+    }
+    const auto [first, last] = facts.asked.equal_range(NodeName(i));
+    for (auto asked = first; asked != last; ++asked) {
+      if (process.told.count(absl::StrCat(run, "/", asked->second)) > 0) continue;
+      Fail(kUnasked, absl::StrCat(run, " goes on, and nothing is heard of ", asked->second,
+                                  " from ", NodeName(i), " since it was started again"));
+      facts.asked.erase(asked);
+      return;
+    }
+  }
+}
+
 void Witness::Look() {
+  for (auto& [run, facts] : runs_) LookAtQuestions(run, facts);
   for (const auto& [key, node] : system_.held) LookAt(key, /*only_setting=*/false);
   for (const auto& [resource, value] : system_.settings) {
     absl::string_view key = value;

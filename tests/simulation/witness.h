@@ -30,6 +30,7 @@ inline constexpr char kOutlivesTime[] = "outlives-time";
 inline constexpr char kReports[] = "reports";
 inline constexpr char kHistory[] = "history";
 inline constexpr char kEnds[] = "ends";
+inline constexpr char kUnasked[] = "unasked";
 
 // "run/fault@node": how the simulation names what is on.
 std::string EffectKey(const std::string& run, const std::string& fault, const std::string& node);
@@ -88,6 +89,13 @@ class Witness {
     bool registered = false;
     std::optional<absl::Duration> lost;
     std::set<std::string> obeyed, stale;
+    // Since it has registered, if it was never without its controller since; and when it heard of
+    // it last.
+    std::optional<absl::Duration> in_touch_since;
+    absl::Duration heard;
+    const SimExecutor* controller = nullptr;
+    // Probes and loads of which something is in the history: "run/name".
+    std::set<std::string> told;
   };
   struct NodeFacts {
     std::vector<const SimExecutor*> processes;
@@ -107,8 +115,11 @@ class Witness {
     bool finished = false;
     bool store_lost = false;
     std::optional<absl::Duration> stopped;
+    std::optional<absl::Duration> gate;
     // By "fault@node".
     std::map<std::string, v1::PlannedFault> planned;
+    // By node: its probes and loads.
+    std::multimap<std::string, std::string> asked;
   };
   struct Effect {
     std::string run;
@@ -128,6 +139,8 @@ class Witness {
                const v1::ConnectResponse& message);
   void TakeFromInjector(const std::string& run, const v1::Event& event);
   void LookAt(const std::string& key, bool only_setting);
+  // Whoever was started again is asked again.
+  void LookAtQuestions(const std::string& run, RunFacts& facts);
 
   const Scenario& scenario_;
   const SimTime& time_;
