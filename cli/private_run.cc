@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -29,6 +30,8 @@ constexpr absl::Duration kStartWithin = absl::Seconds(10);
 constexpr absl::Duration kFreeWithin = absl::Seconds(3);
 constexpr absl::Duration kLookAgain = absl::Milliseconds(10);
 constexpr int kMostStarts = 3;
+// A whole session may be stopped, and go on, one process after the other.
+constexpr absl::Duration kStoppedFor = absl::Seconds(1);
 constexpr absl::Duration kAskWhetherToLeave = absl::Milliseconds(100);
 
 // The binaries stand beside this one.
@@ -43,6 +46,10 @@ std::string TemporaryFolder() {
   // A socket's path has at most 107 bytes.
   return tmp != nullptr && tmp[0] == '/' && std::strlen(tmp) < 60 ? tmp : "/tmp";
 }
+
+constexpr char kEndedByItself[] = " ended by itself and was started again, to look what is left";
+constexpr char kWasStopped[] =
+    " was stopped by a signal before the run began: it was ended, and another one started";
 
 bool IsInterrupted() {
   sigset_t waiting;
@@ -59,6 +66,21 @@ int ClientOf(const std::string& name) {
   int pid = 0;
   if (name.rfind(kFolderPrefix, 0) != 0 || parts.size() != 3) return 0;
   return absl::SimpleAtoi(parts[1], &pid) && pid > 0 ? pid : 0;
+}
+
+// A signal has stopped it: it does nothing until another one lets it go on.
+bool IsStopped(int pid) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/stat"));
+  std::string text;
+  std::getline(file, text);
+  const size_t state = text.rfind(") ");
+  return state != std::string::npos && text.compare(state + 2, 1, "T") == 0;
+}
+
+// Since when it is stopped, and whether that is long enough.
+bool StaysStopped(int pid, absl::Time& since) {
+  since = IsStopped(pid) ? std::min(since, absl::Now()) : absl::InfiniteFuture();
+  return absl::Now() - since >= kStoppedFor;
 }
 
 bool IsGone(int pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
@@ -197,10 +219,18 @@ absl::Status PrivateRun::CheckFree(const Options& options) {
 
 // Two runs that start at once have both found the nodes free.
 absl::Status PrivateRun::AwaitLocks() {
-  const absl::Time until = absl::Now() + kFreeWithin + absl::Seconds(1);
+  absl::Time until = absl::Now() + kFreeWithin + absl::Seconds(1);
   for (Injector& injector : injectors_) {
     while (!injector.child.Wait(kLookAgain)) {
       if (LockHolder(options_.state_dir, injector.node) == injector.child.pid()) break;
+      if (EndStopped(injector)) {
+        if (!StartAgain(injector, kWasStopped)) {
+          return absl::UnavailableError(
+              absl::StrCat("starting the injector of ", injector.node, ": a signal has stopped it ",
+                           injector.starts, " times; nothing was begun: see who sends SIGSTOP"));
+        }
+        until += kStoppedFor;
+      }
       const NodeUse use = UseOf(options_.state_dir, injector.node);
       if (use.WillStay()) return InUse(injector.node, use);
       if (IsInterrupted()) return Interrupted();
@@ -220,26 +250,38 @@ absl::StatusOr<Child> PrivateRun::StartInjector(const std::string& node) const {
       absl::StrCat(folder_, "/", node, ".log"));
 }
 
-std::vector<std::string> PrivateRun::Revive() {
-  std::vector<std::string> lines;
+bool PrivateRun::EndStopped(Injector& injector) {
+  if (!StaysStopped(injector.child.pid(), injector.stopped_since)) return false;
+  injector.child.Signal(SIGKILL);
+  return injector.child.Wait(absl::Seconds(1));
+}
+
+bool PrivateRun::StartAgain(Injector& injector, absl::string_view why) {
+  if (injector.starts >= kMostStarts || controller_.Ended()) return false;
+  absl::StatusOr<Child> child = StartInjector(injector.node);
+  if (!child.ok()) return false;
+  ++injector.starts;
+  injector.child = *std::move(child);
+  injector.stopped_since = absl::InfiniteFuture();
+  lines_.push_back(absl::StrCat("the injector of ", injector.node, why));
+  return true;
+}
+
+std::vector<std::string> PrivateRun::Revive(bool begun) {
   for (Injector& injector : injectors_) {
+    const bool stopped = !begun && EndStopped(injector);
     if (!injector.child.Wait(absl::ZeroDuration())) continue;
     if (injector.starts >= kMostStarts || controller_.Ended()) continue;
     if (injector.child.exit_code() == kExitNodeInUse) {
       injector.starts = kMostStarts;
-      lines.push_back(
+      lines_.push_back(
           absl::StrCat("the injector of ", injector.node, " cannot be started again: ",
                        InUse(injector.node, UseOf(options_.state_dir, injector.node)).message()));
       continue;
     }
-    absl::StatusOr<Child> child = StartInjector(injector.node);
-    if (!child.ok()) continue;
-    ++injector.starts;
-    injector.child = *std::move(child);
-    lines.push_back(absl::StrCat("the injector of ", injector.node,
-                                 " ended by itself and was started again, to look what is left"));
+    StartAgain(injector, stopped ? kWasStopped : kEndedByItself);
   }
-  return lines;
+  return std::exchange(lines_, {});
 }
 
 void PrivateRun::EndController() { controller_.Signal(SIGTERM); }
@@ -247,8 +289,11 @@ void PrivateRun::EndController() { controller_.Signal(SIGTERM); }
 void PrivateRun::KillController() { controller_.Signal(SIGKILL); }
 
 bool PrivateRun::WaitFor(Child& child, absl::Time until, const std::function<bool()>& leave) {
+  absl::Time stopped_since = absl::InfiniteFuture();
   while (!child.Wait(std::clamp(until - absl::Now(), absl::ZeroDuration(), kAskWhetherToLeave))) {
     if (absl::Now() >= until || (leave && leave())) return false;
+    // It cannot end any more.
+    if (StaysStopped(child.pid(), stopped_since)) return false;
   }
   return true;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "cli/child.h"
 #include "firedrill/v1/site.pb.h"
@@ -34,8 +35,9 @@ class PrivateRun {
   const std::string& address() const { return address_; }
   // Starts injectors again that ended by themselves, at most a few times each: a new one replays
   // the journal, and can look whether anything is left. Not where another process has the node by
-  // now. A line for each.
-  std::vector<std::string> Revive();
+  // now. Until the run has `begun`, also instead of one that a signal has stopped: later that is
+  // its reaper's matter, which it may not have yet. A line for each.
+  std::vector<std::string> Revive(bool begun);
   // Asks the controller to end; its injectors end with it.
   void EndController();
   // Ends a controller that does not answer any more: the injectors undo everything by themselves.
@@ -61,6 +63,7 @@ class PrivateRun {
     std::string node;
     Child child;
     int starts = 1;
+    absl::Time stopped_since = absl::InfiniteFuture();
   };
   PrivateRun(Options options, std::string folder, std::string address, Child controller)
       : options_(std::move(options)),
@@ -71,6 +74,9 @@ class PrivateRun {
   static absl::Status CheckFree(const Options& options);
   absl::Status AwaitLocks();
   static bool WaitFor(Child& child, absl::Time until, const std::function<bool()>& leave);
+  // Ends it where a signal has stopped it for long enough; true where it did.
+  static bool EndStopped(Injector& injector);
+  bool StartAgain(Injector& injector, absl::string_view why);
   absl::StatusOr<Child> StartInjector(const std::string& node) const;
 
   Options options_;
@@ -78,6 +84,8 @@ class PrivateRun {
   std::string address_;
   Child controller_;
   std::vector<Injector> injectors_;
+  // For the next Revive().
+  std::vector<std::string> lines_;
 };
 
 // In whose hands a node of this machine is.

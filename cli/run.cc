@@ -175,7 +175,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   duties.tick = [&] {
     screen.Status(StatusLine(phases, since, screen.style().width));
     if (!own.has_value()) return;
-    for (const std::string& line : own->Revive()) screen.Line(line);
+    for (const std::string& line : own->Revive(!phases.empty())) screen.Line(line);
   };
   duties.controller_hangs = [&] {
     if (own.has_value()) own->KillController();
