@@ -9,6 +9,8 @@ std::unique_ptr<Codec> MakeCodec(v1::Protocol protocol) {
   switch (protocol) {
     case v1::PROTOCOL_POSTGRESQL:
       return MakePostgresqlCodec();
+    case v1::PROTOCOL_MYSQL:
+      return MakeMysqlCodec();
     case v1::PROTOCOL_REDIS:
       return MakeRedisCodec();
     default:

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -21,6 +22,8 @@ class Pump {
 
   uint16_t port() const { return port_; }
   std::vector<SeenRequest> requests();
+  // What the first connection's ends said, in order: true for the client.
+  std::vector<std::pair<bool, std::string>> recorded();
   // Why codecs lost track, in order.
   std::vector<std::string> lost();
   // Promises that were broken.
@@ -32,7 +35,7 @@ class Pump {
 
  private:
   void Accept();
-  void Carry(UniqueFd client);
+  void Carry(UniqueFd client, bool first);
 
   const v1::Protocol protocol_;
   const uint16_t server_port_;
@@ -45,6 +48,7 @@ class Pump {
   std::atomic<int> quiet_{0};
   std::mutex mutex_;
   std::vector<SeenRequest> requests_;
+  std::vector<std::pair<bool, std::string>> recorded_;
   std::vector<std::string> lost_;
   std::vector<std::string> broken_;
   std::vector<std::thread> threads_;

@@ -1,0 +1,361 @@
+// What a client of MySQL says: its login, and commands after it.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "injector/wire/codecs.h"
+#include "injector/wire/codecs/mysql_codec.h"
+
+namespace firedrill::wire {
+namespace {
+
+// Commands sent before their answers came.
+constexpr size_t kMaxAsked = 4096;
+constexpr size_t kFewAsked = 8;
+
+enum Com : uint8_t {
+  kComQuit = 0x01,
+  kComInitDb = 0x02,
+  kComQuery = 0x03,
+  kComFieldList = 0x04,
+  kComCreateDb = 0x05,
+  kComDropDb = 0x06,
+  kComRefresh = 0x07,
+  kComShutdown = 0x08,
+  kComStatistics = 0x09,
+  kComProcessInfo = 0x0a,
+  kComProcessKill = 0x0c,
+  kComDebug = 0x0d,
+  kComPing = 0x0e,
+  kComChangeUser = 0x11,
+  kComRegisterReplica = 0x15,
+  kComPrepare = 0x16,
+  kComExecute = 0x17,
+  kComSendLongData = 0x18,
+  kComClose = 0x19,
+  kComReset = 0x1a,
+  kComSetOption = 0x1b,
+  kComFetch = 0x1c,
+  kComResetConnection = 0x1f,
+  kComBulkExecute = 0xfa,
+};
+
+uint32_t SizeOf(absl::string_view header) {
+  return static_cast<uint8_t>(header[0]) | uint32_t{static_cast<uint8_t>(header[1])} << 8 |
+         uint32_t{static_cast<uint8_t>(header[2])} << 16;
+}
+
+}  // namespace
+
+bool MysqlCodec::Quiet() const {
+  return phase_ == Phase::kSession && first_asked_ == asked_.size() && !in_transaction_ &&
+         !client_waits_ && client_skip_ == 0 && !client_continues_ && !server_waits_ &&
+         server_skip_ == 0 && !server_continues_ && !local_file_;
+}
+
+Piece MysqlCodec::Lose(absl::string_view why, size_t length) {
+  lost_ = why;
+  std::vector<Asked>().swap(asked_);
+  first_asked_ = 0;
+  ForgetStatements();
+  return {Step::kPass, length};
+}
+
+void MysqlCodec::ForgetStatements() {
+  absl::flat_hash_map<uint32_t, Statement>().swap(statements_);
+  statements_size_ = 0;
+}
+
+bool MysqlCodec::Ask(Answer answer, Effect effect) {
+  if (first_asked_ == asked_.size()) {
+    asked_.clear();
+    first_asked_ = 0;
+    if (asked_.capacity() > kFewAsked) asked_.shrink_to_fit();
+  } else if (first_asked_ >= kFewAsked && asked_.size() == asked_.capacity()) {
+    asked_.erase(asked_.begin(), asked_.begin() + static_cast<ptrdiff_t>(first_asked_));
+    first_asked_ = 0;
+  }
+  if (asked_.size() - first_asked_ >= kMaxAsked) return false;
+  asked_.emplace_back();
+  asked_.back().answer = answer;
+  asked_.back().effect = effect;
+  return true;
+}
+
+Piece MysqlCodec::FromClient(absl::string_view bytes) {
+  can_fail_ = false;
+  if (refused_) return {Step::kReplace, bytes.size()};
+  if (encrypted_ || !lost_.empty()) return {Step::kPass, bytes.size()};
+  client_waits_ = false;
+  if (client_skip_ > 0) return Rest(bytes);
+  if (bytes.size() < kMysqlHeader) return More();
+  const uint32_t size = SizeOf(bytes);
+  client_sequence_ = static_cast<uint8_t>(bytes[3]);
+  if (client_continues_) {
+    client_skip_ = size + kMysqlHeader;
+    client_continues_ = size == kMysqlMaxPacket;
+    return Rest(bytes);
+  }
+  drop_rest_ = false;
+  if (phase_ == Phase::kGreeting) return Lose("the client spoke first", bytes.size());
+  if (phase_ == Phase::kLogin) return Login(bytes, size);
+  const Asked* head = Head();
+  const bool exchange = head != nullptr && head->answer == Answer::kLogin && client_sequence_ != 0;
+  if (local_file_ || exchange) {
+    // An empty packet ends the file.
+    local_file_ = local_file_ && size > 0;
+    client_skip_ = size + kMysqlHeader;
+    client_continues_ = size == kMysqlMaxPacket;
+    return Rest(bytes);
+  }
+  if (client_sequence_ != 0) return Lose("a packet out of its order", bytes.size());
+  return Command(bytes, size);
+}
+
+// What is left of packets that have begun.
+Piece MysqlCodec::Rest(absl::string_view bytes) {
+  const size_t count = std::min<size_t>(client_skip_, bytes.size());
+  client_skip_ -= static_cast<uint32_t>(count);
+  return {drop_rest_ ? Step::kReplace : Step::kPass, count};
+}
+
+Piece MysqlCodec::Login(absl::string_view bytes, uint32_t size) {
+  if (size + kMysqlHeader > kMaxText) return Lose("a login that is too long", bytes.size());
+  if (bytes.size() < size + kMysqlHeader) return More();
+  const auto login = ReadLogin(bytes.substr(kMysqlHeader, size));
+  if (!login.has_value()) return Lose("a login of before MySQL 4.1", bytes.size());
+  if ((login->capabilities & kSsl) != 0) {
+    encrypted_ = true;
+    return {Step::kPass, bytes.size()};
+  }
+  capabilities_ &= login->capabilities;
+  phase_ = Phase::kSession;
+  user_ = std::string(login->user);
+  database_ = std::string(login->database);
+  ++generation_;
+  Ask(Answer::kLogin, Effect::kLogin);
+  Piece piece{Step::kRequest, size + kMysqlHeader};
+  piece.request.connect = true;
+  piece.request.user = user_;
+  piece.request.database = database_;
+  last_request_ = bytes.substr(0, piece.length);
+  can_fail_ = true;
+  return piece;
+}
+
+Piece MysqlCodec::Command(absl::string_view bytes, uint32_t size) {
+  const size_t whole = size + kMysqlHeader;
+  if (bytes.size() < std::min(whole, kMaxText)) return More();
+  if (size == 0) return Lose("an empty command", bytes.size());
+  // Its beginning, if it is a long one: the rest is passed as it comes.
+  const size_t there = std::min(whole, bytes.size());
+  const absl::string_view payload = bytes.substr(kMysqlHeader + 1, there - kMysqlHeader - 1);
+  client_skip_ = static_cast<uint32_t>(whole - there);
+  client_continues_ = size == kMysqlMaxPacket;
+  const bool cut = client_skip_ > 0 || client_continues_ || payload.size() > kMaxText;
+  last_request_ = bytes.substr(0, there);
+  Piece piece{Step::kPass, there};
+  bool room = true;
+  switch (static_cast<uint8_t>(bytes[kMysqlHeader])) {
+    case kComQuit:
+    case kComSendLongData:
+      break;
+    case kComClose:
+      if (const auto found =
+              statements_.find(static_cast<uint32_t>(MysqlReader(payload).Number(4)));
+          found != statements_.end()) {
+        statements_size_ -= found->second.text.size();
+        statements_.erase(found);
+      }
+      break;
+    case kComQuery:
+      piece = Query((capabilities_ & kQueryAttributes) != 0 ? WithoutAttributes(payload) : payload,
+                    cut);
+      break;
+    case kComInitDb: {
+      // The text is what people would have written.
+      room = Ask(Answer::kOne, Effect::kDatabase);
+      if (!room) break;
+      auto words = std::make_unique<Words>();
+      words->text = std::string(payload.substr(0, 256));
+      made_ = absl::StrCat("USE ", words->text);
+      asked_.back().words = std::move(words);
+      piece.request.text = made_;
+      piece = Requested(piece);
+      break;
+    }
+    case kComPrepare:
+      piece = Prepare(payload, cut);
+      break;
+    case kComExecute:
+    case kComBulkExecute:
+      piece = Execute(payload);
+      break;
+    case kComChangeUser:
+      piece = ChangeUser(payload);
+      break;
+    case kComFieldList:
+      room = Ask(Answer::kColumns);
+      break;
+    case kComProcessInfo:
+      room = Ask(Answer::kResults);
+      break;
+    case kComFetch:
+      room = Ask(Answer::kRows);
+      break;
+    case kComResetConnection:
+      room = Ask(Answer::kOne, Effect::kForgetsStatements);
+      break;
+    case kComCreateDb:
+    case kComDropDb:
+    case kComRefresh:
+    case kComShutdown:
+    case kComStatistics:
+    case kComProcessKill:
+    case kComDebug:
+    case kComPing:
+    case kComRegisterReplica:
+    case kComReset:
+    case kComSetOption:
+      room = Ask(Answer::kOne);
+      break;
+    default:
+      return Lose("a command whose answer is not known, such as replication's", bytes.size());
+  }
+  if (!room) return Lose("too many commands under way", bytes.size());
+  if (!lost_.empty()) return {Step::kPass, bytes.size()};
+  piece.length = there;
+  return piece;
+}
+
+Piece MysqlCodec::Requested(Piece piece) {
+  piece.step = Step::kRequest;
+  piece.request.user = user_;
+  piece.request.database = database_;
+  can_fail_ = true;
+  executes_ = false;
+  return piece;
+}
+
+Piece MysqlCodec::Query(absl::string_view text, bool cut) {
+  if (!Ask(Answer::kResults)) return Lose("too many commands under way", 1);
+  Piece piece;
+  piece.request.text = text.substr(0, kMaxText);
+  piece.request.cut = cut || text.size() > kMaxText;
+  if (const absl::string_view database = UsedDatabase(piece.request.text); !database.empty()) {
+    asked_.back().effect = Effect::kDatabase;
+    asked_.back().words = std::make_unique<Words>();
+    asked_.back().words->text = std::string(database.substr(0, 256));
+  }
+  return Requested(piece);
+}
+
+Piece MysqlCodec::Prepare(absl::string_view text, bool cut) {
+  if (!Ask(Answer::kPrepared, Effect::kPrepared)) return Lose("too many commands under way", 1);
+  auto words = std::make_unique<Words>();
+  words->text = std::string(text.substr(0, kMaxText));
+  words->cut = cut || text.size() > kMaxText;
+  asked_.back().words = std::move(words);
+  return {};
+}
+
+Piece MysqlCodec::Execute(absl::string_view payload) {
+  executed_ = static_cast<uint32_t>(MysqlReader(payload).Number(4));
+  Piece piece;
+  bool known = true;
+  // MariaDB's clients mean the one prepared just before by -1, often before that was answered.
+  const bool newest = executed_ == UINT32_MAX;
+  const Asked* last = first_asked_ < asked_.size() ? &asked_.back() : nullptr;
+  if (newest && last != nullptr && last->effect == Effect::kPrepared) {
+    made_ = last->words->text;
+    piece.request.text = made_;
+    piece.request.cut = last->words->cut;
+  } else if (const auto found = statements_.find(newest ? last_statement_ : executed_);
+             found != statements_.end()) {
+    piece.request.text = found->second.text;
+    piece.request.cut = found->second.cut;
+    piece.request.statement = uint64_t{generation_} << 32 | found->second.number;
+  } else {
+    known = false;
+  }
+  if (!Ask(Answer::kResults)) return Lose("too many commands under way", 1);
+  // Nobody prepared it: the server will say so.
+  if (!known) return {};
+  piece = Requested(piece);
+  executes_ = !newest;
+  return piece;
+}
+
+Piece MysqlCodec::ChangeUser(absl::string_view payload) {
+  if (!Ask(Answer::kLogin, Effect::kLogin)) return Lose("too many commands under way", 1);
+  MysqlReader reader(payload);
+  auto words = std::make_unique<Words>();
+  words->user = std::string(reader.UntilNul());
+  if ((capabilities_ & kSecureConnection) != 0) {
+    reader.Bytes(reader.Number(1));
+  } else {
+    reader.UntilNul();
+  }
+  words->text = std::string(reader.rest().substr(0, reader.rest().find('\0')));
+  asked_.back().words = std::move(words);
+  Piece piece = Requested({});
+  piece.request.connect = true;
+  piece.request.user = asked_.back().words->user;
+  piece.request.database = asked_.back().words->text;
+  return piece;
+}
+
+// What fails before it is executed leaves a harmless command in its place, whose answer becomes the
+// error: so answers stay in order, whatever is under way.
+std::optional<Substitute> MysqlCodec::Fail(const v1::QueryFailure& failure) {
+  if (!can_fail_ || encrypted_ || !lost_.empty()) return std::nullopt;
+  const bool cut = failure.how_case() == v1::QueryFailure::kCutAfter;
+  const bool executes = cut || failure.moment() == v1::FAILURE_MOMENT_AFTER;
+  std::optional<MysqlError> error;
+  if (!cut) {
+    error = ReadMysqlError(failure);
+    if (!error.has_value()) return std::nullopt;
+  }
+  can_fail_ = false;
+  const bool breaks = error.has_value() && error->effect == MysqlErrorEffect::kBreaks;
+  if (breaks && !executes) return Substitute{{}, {}, true};
+  Asked& asked = asked_.back();
+  asked.failing = std::make_unique<Failing>();
+  asked.failing->cut = cut || breaks;
+  asked.failing->cut_after = cut ? failure.cut_after() : 0;
+  if (executes) {
+    if (error.has_value()) asked.failing->payload = std::move(error->payload);
+    return Substitute{last_request_};
+  }
+  // The greeting is out, so this is the first place where a client can be turned away. Nobody is
+  // let in, so nothing that follows means anything.
+  if (asked.answer == Answer::kLogin && first_asked_ + 1 == asked_.size() &&
+      client_sequence_ != 0) {
+    refused_ = true;
+    asked_.clear();
+    first_asked_ = 0;
+    made_ = MysqlPacket(static_cast<uint8_t>(client_sequence_ + 1), error->payload);
+    return Substitute{{}, made_};
+  }
+  asked.answer = Answer::kOne;
+  asked.effect = Effect::kNone;
+  asked.words.reset();
+  asked.failing->payload = std::move(error->payload);
+  drop_rest_ = true;
+  if (error->effect == MysqlErrorEffect::kRollsBack) {
+    made_ = MysqlPacket(0, "\x03ROLLBACK AND NO CHAIN NO RELEASE");
+  } else if (executes_) {
+    // Long data that was sent for this execution must not be left for the next one.
+    const char reset[] = {kComReset, static_cast<char>(executed_),
+                          static_cast<char>(executed_ >> 8), static_cast<char>(executed_ >> 16),
+                          static_cast<char>(executed_ >> 24)};
+    made_ = MysqlPacket(0, absl::string_view(reset, sizeof reset));
+  } else {
+    made_ = MysqlPacket(0, "\x0e");
+  }
+  return Substitute{made_};
+}
+
+std::unique_ptr<Codec> MakeMysqlCodec() { return std::make_unique<MysqlCodec>(); }
+
+}  // namespace firedrill::wire

@@ -1,0 +1,164 @@
+// The MySQL codec by itself, over conversations that no server of this machine has.
+#include <gtest/gtest.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "injector/wire/codecs/mysql_packets.h"
+#include "tests/injector/wire/splits.h"
+
+namespace firedrill::wire {
+namespace {
+
+using std::string_literals::operator""s;
+
+std::string Packet(int sequence, const std::string& payload) {
+  return MysqlPacket(static_cast<uint8_t>(sequence), payload);
+}
+
+std::string Little(uint64_t value, int bytes) {
+  std::string text;
+  for (int i = 0; i < bytes; ++i) text += static_cast<char>(value >> (8 * i));
+  return text;
+}
+
+std::string Greeting(uint64_t capabilities) {
+  return Packet(0, "\x0a"s + "8.0.36\0"s + Little(7, 4) + "saltsalt\0"s +
+                       Little(capabilities & 0xffff, 2) + "\x2d" + Little(2, 2) +
+                       Little(capabilities >> 16 & 0xffff, 2) + "\x15" + std::string(10, '\0') +
+                       "saltsaltsalt\0caching_sha2_password\0"s);
+}
+
+std::string Login(uint64_t capabilities) {
+  return Packet(1, Little(capabilities, 4) + Little(1 << 24, 4) + "\x2d" + std::string(23, '\0') +
+                       "ann\0\x04"s + "hash" + "shop\0caching_sha2_password\0"s);
+}
+
+const std::string kOkPacket = "\x00\x00\x00\x02\x00\x00\x00"s;
+constexpr uint64_t kUsual =
+    kProtocol41 | kSecureConnection | kConnectWithDb | kClientMysql | kDeprecateEof;
+
+std::vector<Line> LoggedIn(uint64_t capabilities) {
+  return {{false, Greeting(capabilities)},
+          {true, Login(capabilities)},
+          // The password is wanted in full, under the server's key.
+          {false, Packet(2, "\x01\x04")},
+          {true, Packet(3, "\x02")},
+          {false, Packet(4, "\x01-----BEGIN PUBLIC KEY-----")},
+          {true, Packet(5, std::string(256, '\x11'))},
+          {false, Packet(6, kOkPacket)}};
+}
+
+std::unique_ptr<CodecFeed> Tell(const std::vector<Line>& lines,
+                                const CodecFeed::Decide& decide = nullptr) {
+  return TellInEveryWay(v1::PROTOCOL_MYSQL, lines, decide);
+}
+
+TEST(MysqlCodec, LetsCachingSha2InAndKnowsWhoItIs) {
+  const auto lines = LoggedIn(kUsual);
+  const auto feed = Tell(lines);
+  EXPECT_EQ(feed->to_server, Both(lines, true));
+  EXPECT_EQ(feed->to_client, Both(lines, false));
+  ASSERT_EQ(feed->requests.size(), 1u);
+  EXPECT_TRUE(feed->requests[0].connect);
+  EXPECT_EQ(feed->requests[0].user, "ann");
+  EXPECT_EQ(feed->requests[0].database, "shop");
+  EXPECT_TRUE(feed->codec().Quiet());
+}
+
+TEST(MysqlCodec, TakesQueryAttributesOffTheText) {
+  auto lines = LoggedIn(kUsual | kQueryAttributes);
+  lines.push_back({true, Packet(0, "\x03\x00\x01"s + "SELECT 1")});
+  lines.push_back({false, Packet(1, kOkPacket)});
+  // Two attributes: a NULL, and the text "id".
+  lines.push_back({true, Packet(0, "\x03\x02\x01\x01\x01"s + "\xfe\x00\x01"s + "a" +
+                                       "\xfe\x00\x01"s + "b" + "\x02id" + "SELECT 2")});
+  lines.push_back({false, Packet(1, kOkPacket)});
+  const auto feed = Tell(lines);
+  ASSERT_EQ(feed->requests.size(), 3u);
+  EXPECT_EQ(feed->requests[1].text, "SELECT 1");
+  EXPECT_EQ(feed->requests[2].text, "SELECT 2");
+  EXPECT_EQ(feed->codec().lost(), "");
+}
+
+TEST(MysqlCodec, CommandsSentAtOnceFailInTheirTurn) {
+  auto lines = LoggedIn(kUsual);
+  const std::string ping = Packet(0, "\x0e");
+  lines.push_back({true, ping + Packet(0, "\x03INSERT 1") + ping});
+  lines.push_back({false, Packet(1, kOkPacket) + Packet(1, kOkPacket) + Packet(1, kOkPacket)});
+  v1::QueryFailure failure;
+  failure.set_error("1205");
+  const auto feed = Tell(lines, [&](const Request& request) {
+    return absl::StartsWith(request.text, "INSERT") ? &failure : nullptr;
+  });
+  EXPECT_TRUE(absl::EndsWith(feed->to_server, ping + ping + ping));
+  EXPECT_TRUE(absl::EndsWith(
+      feed->to_client,
+      Packet(1, kOkPacket) +
+          Packet(1, "\xff\xb5\x04#HY000Lock wait timeout exceeded; try restarting transaction") +
+          Packet(1, kOkPacket)));
+}
+
+TEST(MysqlCodec, RefusesAConnectionInAnswerToItsLogin) {
+  v1::QueryFailure failure;
+  failure.set_error("1040");
+  const auto feed = Tell({{false, Greeting(kUsual)}, {true, Login(kUsual)}, {true, "late bytes"}},
+                         [&](const Request&) { return &failure; });
+  EXPECT_EQ(feed->to_server, "");
+  EXPECT_EQ(feed->to_client,
+            Greeting(kUsual) + Packet(2, "\xff\x10\x04#08004Too many connections"));
+}
+
+TEST(MysqlCodec, NumbersOfABrokenConnectionBreakIt) {
+  v1::QueryFailure failure;
+  failure.set_error("2006");
+  auto lines = LoggedIn(kUsual);
+  lines.push_back({true, Packet(0, "\x03SELECT 1")});
+  const auto feed =
+      Tell(lines, [&](const Request& request) { return request.connect ? nullptr : &failure; });
+  EXPECT_TRUE(feed->cut);
+  EXPECT_FALSE(absl::StrContains(feed->to_server, "SELECT"));
+}
+
+TEST(MysqlCodec, PassesEverythingOnceItIsEncryptedOrCompressed) {
+  const std::string tls = Packet(1, Little(kUsual | kSsl, 4) + std::string(28, '\0'));
+  const auto encrypted = Tell(
+      {{false, Greeting(kUsual | kSsl)}, {true, tls}, {true, "\x16\x03\x01"}, {false, "\x16\x03"}});
+  EXPECT_TRUE(encrypted->codec().encrypted());
+  EXPECT_TRUE(encrypted->requests.empty());
+  auto lines = LoggedIn(kUsual | kCompress);
+  lines.push_back({true, "\x01\x02"});
+  const auto compressed = Tell(lines);
+  EXPECT_NE(compressed->codec().lost(), "");
+  EXPECT_EQ(compressed->to_server, Both(lines, true));
+}
+
+TEST(MysqlCodec, LosesTrackAloudAndPasses) {
+  const std::vector<std::vector<Line>> wrong = {{{true, "GET / HTTP/1.1\r\n\r\n"}},
+                                                {{false, "HTTP/1.1 400 Bad Request\r\n\r\n"}},
+                                                {{false, Packet(0, "\x09old")}}};
+  for (const auto& lines : wrong) {
+    const auto feed = Tell(lines);
+    EXPECT_NE(feed->codec().lost(), "");
+    EXPECT_EQ(feed->to_client, Both(lines, false));
+    EXPECT_EQ(feed->to_server, Both(lines, true));
+  }
+  for (const std::string& command : {"\x12"s, "\x1e"s, "\xfe"s}) {
+    auto lines = LoggedIn(kUsual);
+    lines.push_back({true, Packet(0, command)});
+    lines.push_back({false, "\x01\x02\x03"});
+    const auto feed = Tell(lines);
+    EXPECT_NE(feed->codec().lost(), "");
+    EXPECT_EQ(feed->to_client, Both(lines, false));
+  }
+}
+
+TEST(MysqlCodec, ReadsTheDatabaseOfUse) {
+  EXPECT_EQ(UsedDatabase("use shop"), "shop");
+  EXPECT_EQ(UsedDatabase(" USE `a-b` ; "), "a-b");
+  EXPECT_EQ(UsedDatabase("use a; drop table b"), "");
+  EXPECT_EQ(UsedDatabase("user"), "");
+  EXPECT_EQ(UsedDatabase("select 1"), "");
+}
+
+}  // namespace
+}  // namespace firedrill::wire
