@@ -35,8 +35,10 @@ struct Decision {
 // Immutable but for counters; shared by all threads of a worker.
 class Rules {
  public:
-  // At most 64 rules. INVALID_ARGUMENT says which rule, which key and what to write instead.
-  // The same seed and the same requests in the same order give the same decisions.
+  // At most 64 rules. INVALID_ARGUMENT says which rule, which key and what to write instead. Verbs
+  // and tables are compared without case. Those of PostgreSQL are what its parser says, those of
+  // MySQL what its words look like: `extract(day from t)` names a table there. The same seed and
+  // the same requests in the same order give the same decisions.
   static absl::StatusOr<std::unique_ptr<Rules>> Compile(v1::Protocol protocol,
                                                         const std::vector<Rule>& rules,
                                                         uint64_t seed);
@@ -50,6 +52,11 @@ class Rules {
     uint64_t hit = 0;
   };
   virtual Count CountOf(size_t rule) const = 0;
+
+  // Texts that PostgreSQL's own parser could not read, such as the beginning of a long one: their
+  // verbs and tables were found by words alone, and they have no fingerprint. Counted once for each
+  // time that it had to be found out, not for each request.
+  virtual uint64_t unparsed() const = 0;
 };
 
 }  // namespace firedrill::wire

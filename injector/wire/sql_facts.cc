@@ -1,0 +1,201 @@
+// Asks PostgreSQL's parser, and looks at the words where it has no answer.
+#include "injector/wire/sql_facts.h"
+
+#include <pg_query.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace firedrill::wire {
+namespace {
+
+bool AnyOf(absl::string_view word, std::initializer_list<absl::string_view> words) {
+  return std::any_of(words.begin(), words.end(),
+                     [&](absl::string_view known) { return absl::EqualsIgnoreCase(word, known); });
+}
+
+void AddOnce(std::vector<std::string>* all, std::string one) {
+  if (std::find(all->begin(), all->end(), one) == all->end()) all->push_back(std::move(one));
+}
+
+// Without quotes, in small letters.
+std::string Plain(const Token& token) {
+  std::string name(token.text);
+  if (token.kind == Token::kName) {
+    name = name.substr(1, name.size() - (name.size() > 1 && name.back() == name.front() ? 2 : 1));
+  }
+  return absl::AsciiStrToLower(name);
+}
+
+void AddVerbs(Dialect dialect, absl::string_view text, SqlFacts* facts) {
+  SqlWords words(dialect, text);
+  bool begins = true;
+  // Within the statement, and behind its WITH.
+  int depth = 0;
+  bool with = false;
+  for (Token token = words.Next(); token.kind != Token::kEnd; token = words.Next()) {
+    if (token.kind == Token::kSign) {
+      if (token.text == ";") begins = true, with = false, depth = 0;
+      if (token.text == "(" && !begins) ++depth;
+      if (token.text == ")") --depth;
+    } else if (token.kind == Token::kWord && begins) {
+      AddOnce(&facts->verbs, Plain(token));
+      begins = false;
+      with = absl::EqualsIgnoreCase(token.text, "with");
+    } else if (token.kind == Token::kWord && with && depth <= 0 &&
+               AnyOf(token.text, {"select", "insert", "update", "delete", "merge"})) {
+      AddOnce(&facts->verbs, Plain(token));
+      with = false;
+    }
+  }
+}
+
+bool IsName(const Token& token) { return token.kind == Token::kWord || token.kind == Token::kName; }
+
+// A name behind one of the words that tables stand behind.
+class TableWords {
+ public:
+  TableWords(Dialect dialect, absl::string_view text) : words_(dialect, text) { Advance(); }
+
+  void AddTo(std::vector<std::string>* tables) {
+    std::string before;
+    while (token_.kind != Token::kEnd) {
+      const std::string word = token_.kind == Token::kWord ? Plain(token_) : "";
+      Advance();
+      const bool update = word == "update" && before != "for" && before != "key" && before != "do";
+      if (update || AnyOf(word, {"from", "join", "into", "table", "truncate", "copy", "using"})) {
+        AddList(word, tables);
+      }
+      before = word;
+    }
+  }
+
+ private:
+  void Advance() { token_ = words_.Next(); }
+  bool Sign(char c) const { return token_.kind == Token::kSign && token_.text[0] == c; }
+
+  void AddList(const std::string& word, std::vector<std::string>* tables) {
+    for (;;) {
+      while (token_.kind == Token::kWord &&
+             AnyOf(token_.text, {"only", "lateral", "if", "not", "exists", "table", "ignore",
+                                 "low_priority", "delayed", "quick", "high_priority"})) {
+        Advance();
+      }
+      if (!IsName(token_) || AnyOf(token_.text, {"select", "values", "set"})) return;
+      std::string name = Plain(token_);
+      Advance();
+      while (Sign('.')) {
+        Advance();
+        if (!IsName(token_)) break;
+        absl::StrAppend(&name, ".", Plain(token_));
+        Advance();
+      }
+      // A function that is selected from.
+      if (!Sign('(') || word == "into") AddOnce(tables, std::move(name));
+      if (token_.kind == Token::kWord && absl::EqualsIgnoreCase(token_.text, "as")) Advance();
+      if (IsName(token_) && !AnyOf(token_.text, {"join", "from", "into", "using", "update"})) {
+        // Perhaps another name for it; a keyword is not followed by a comma.
+        const SqlWords kept = words_;
+        const Token name_or_keyword = token_;
+        Advance();
+        if (!Sign(',')) {
+          words_ = kept;
+          token_ = name_or_keyword;
+          return;
+        }
+      }
+      if (!Sign(',') || word == "join" || word == "into") return;
+      Advance();
+    }
+  }
+
+  SqlWords words_;
+  Token token_;
+};
+
+// A string of JSON from after its opening quote; `*at` goes behind its closing one.
+std::string JsonString(absl::string_view json, size_t* at) {
+  std::string made;
+  while (*at < json.size() && json[*at] != '"') {
+    if (json[*at] == '\\') ++*at;
+    if (*at < json.size()) made += json[(*at)++];
+  }
+  ++*at;
+  return made;
+}
+
+// The parse tree is JSON without blanks, in which a table is
+// {..."schemaname":"s","relname":"t",...}. Inside of a string, quotes are escaped, so that these
+// keys are never found there.
+void AddTables(absl::string_view json, std::vector<std::string>* tables) {
+  constexpr absl::string_view kSchema = "\"schemaname\":\"";
+  constexpr absl::string_view kTable = "\"relname\":\"";
+  std::string schema;
+  size_t schema_end = 0;
+  for (size_t at = 0; (at = json.find('"', at)) != json.npos;) {
+    const absl::string_view rest = json.substr(at);
+    if (absl::StartsWith(rest, kSchema)) {
+      at += kSchema.size();
+      schema = JsonString(json, &at);
+      schema_end = at;
+    } else if (absl::StartsWith(rest, kTable)) {
+      const bool qualified = schema_end != 0 && schema_end + 1 == at;
+      at += kTable.size();
+      const std::string name = JsonString(json, &at);
+      AddOnce(tables, absl::AsciiStrToLower(qualified ? absl::StrCat(schema, ".", name) : name));
+    } else {
+      ++at;
+      JsonString(json, &at);
+    }
+  }
+}
+
+// What a statement that begins with WITH does.
+void AddParsedVerbs(absl::string_view json, std::vector<std::string>* verbs) {
+  struct Node {
+    absl::string_view name;
+    absl::string_view verb;
+  };
+  for (const Node& node :
+       {Node{"SelectStmt", "select"}, Node{"InsertStmt", "insert"}, Node{"UpdateStmt", "update"},
+        Node{"DeleteStmt", "delete"}, Node{"MergeStmt", "merge"}}) {
+    if (absl::StrContains(json, absl::StrCat("{\"stmt\":{\"", node.name, "\":"))) {
+      AddOnce(verbs, std::string(node.verb));
+    }
+  }
+}
+
+bool Parse(absl::string_view text, SqlFacts* facts) {
+  const std::string terminated(text);
+  PgQueryParseResult tree = pg_query_parse(terminated.c_str());
+  const bool parsed = tree.error == nullptr && tree.parse_tree != nullptr;
+  if (parsed) {
+    AddTables(tree.parse_tree, &facts->tables);
+    AddParsedVerbs(tree.parse_tree, &facts->verbs);
+  }
+  pg_query_free_parse_result(tree);
+  if (!parsed) return false;
+  PgQueryFingerprintResult fingerprint = pg_query_fingerprint(terminated.c_str());
+  if (fingerprint.error == nullptr) facts->fingerprint = fingerprint.fingerprint;
+  pg_query_free_fingerprint_result(fingerprint);
+  return true;
+}
+
+}  // namespace
+
+SqlFacts FactsOf(Dialect dialect, absl::string_view text, bool parse) {
+  SqlFacts facts;
+  AddVerbs(dialect, text, &facts);
+  if (parse && dialect == Dialect::kPostgresql) facts.by_words = !Parse(text, &facts);
+  const bool drops = std::find(facts.verbs.begin(), facts.verbs.end(), "drop") != facts.verbs.end();
+  // What is dropped is no table to the parser but a list of words.
+  if (facts.by_words || drops) TableWords(dialect, text).AddTo(&facts.tables);
+  return facts;
+}
+
+}  // namespace firedrill::wire

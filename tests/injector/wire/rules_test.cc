@@ -1,0 +1,342 @@
+// Which requests rules hit.
+#include "injector/wire/rules.h"
+
+#include <gmock/gmock.h>
+#include <rapidcheck.h>
+
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "google/protobuf/text_format.h"
+#include "injector/wire/sql_facts.h"
+
+namespace firedrill::wire {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
+
+Rule Meaning(const std::string& match) {
+  Rule rule;
+  rule.name = "slow";
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(match, &rule.match)) << match;
+  rule.delay.emplace();
+  rule.delay->mutable_delay()->set_nanos(200'000'000);
+  return rule;
+}
+
+std::unique_ptr<Rules> Compiled(const std::vector<Rule>& rules, uint64_t seed = 1,
+                                v1::Protocol protocol = v1::PROTOCOL_POSTGRESQL) {
+  auto compiled = Rules::Compile(protocol, rules, seed);
+  EXPECT_TRUE(compiled.ok()) << compiled.status();
+  return std::move(*compiled);
+}
+
+Request Sql(absl::string_view text) {
+  Request request;
+  request.text = text;
+  request.user = "ann";
+  request.database = "shop";
+  return request;
+}
+
+bool Hits(const std::string& match, absl::string_view text,
+          v1::Protocol protocol = v1::PROTOCOL_POSTGRESQL) {
+  const auto rules = Compiled({Meaning(match)}, 1, protocol);
+  const bool first = rules->Decide(Sql(text)).hit == 1;
+  // The second time it is remembered.
+  EXPECT_EQ(rules->Decide(Sql(text)).hit == 1, first) << text;
+  return first;
+}
+
+TEST(Rules, WithoutAnyKeyAllRequestsAreMeantButConnect) {
+  EXPECT_TRUE(Hits("", "select 1"));
+  EXPECT_TRUE(Hits("", "anything (("));
+  Request connect = Sql("");
+  connect.connect = true;
+  EXPECT_EQ(Compiled({Meaning("")})->Decide(connect).hit, 0u);
+  EXPECT_EQ(Compiled({Meaning("verbs: 'connect'")})->Decide(connect).hit, 1u);
+  EXPECT_EQ(Compiled({Meaning("verbs: 'connect' user: 'bob'")})->Decide(connect).hit, 0u);
+}
+
+TEST(Rules, TheVerbIsTheFirstWordWhateverStandsBeforeIt) {
+  for (const std::string text :
+       {"select 1", "SELECT 1", "  -- x\n /* y /* z */ */ SeLeCt 1", "((select 1) union select 2)",
+        "with a as (select 1) select * from a", "begin; select 1"}) {
+    EXPECT_TRUE(Hits("verbs: 'select'", text)) << text;
+    EXPECT_TRUE(Hits("verbs: 'Select' verbs: 'x'", text)) << text;
+    EXPECT_FALSE(Hits("verbs: 'update'", text)) << text;
+  }
+  EXPECT_TRUE(Hits("verbs: 'update'", "with a as (select 1) update t set b = 1"));
+  EXPECT_TRUE(Hits("verbs: 'with'", "with a as (select 1) update t set b = 1"));
+  EXPECT_FALSE(Hits("verbs: 'select'", "with a as (select 1) update t set b = 1"));
+  EXPECT_FALSE(Hits("verbs: 'select'", "insert into t select 1"));
+}
+
+TEST(Rules, ATableIsFoundWithAndWithoutItsSchema) {
+  for (const std::string text :
+       {"select * from orders", "select 1 from public.orders o join x on true",
+        "insert into Orders values (1)", "update only orders set a = 1", "delete from orders",
+        "with a as (delete from orders returning *) select * from a", "truncate a, orders",
+        "copy orders from stdin", "drop table a, orders", "lock table orders",
+        "select 1 where exists (select 1 from a, \"orders\")"}) {
+    EXPECT_TRUE(Hits("tables: 'orders'", text)) << text;
+    EXPECT_FALSE(Hits("tables: 'order'", text)) << text;
+  }
+  EXPECT_TRUE(Hits("tables: 'public.orders'", "select 1 from public.orders"));
+  EXPECT_TRUE(Hits("tables: 'public.orders'", "select 1 from orders"));
+  EXPECT_FALSE(Hits("tables: 'public.orders'", "select 1 from old.orders"));
+  EXPECT_FALSE(Hits("tables: 'orders'", "select orders from t"));
+  EXPECT_FALSE(Hits("tables: 'orders'", "select 'x from orders' from t"));
+  EXPECT_FALSE(Hits("tables: 'orders'", "select '\",\"relname\":\"orders\"' from t"));
+}
+
+TEST(Rules, MysqlsTablesAreFoundByWords) {
+  for (const std::string text :
+       {"select * from `orders` where a = \"x\"", "select * from shop.orders o, b",
+        "select * from b as x, orders", "insert ignore into orders (a) values (1)",
+        "replace into orders values (1)", "update low_priority orders set a = 'it''s \\' from t'",
+        "delete from orders", "select 1 # x\n from orders", "select /*! 1 */ a from x join orders",
+        "with a as (select 1 from orders) select 1"}) {
+    EXPECT_TRUE(Hits("tables: 'orders'", text, v1::PROTOCOL_MYSQL)) << text;
+    EXPECT_FALSE(Hits("tables: 'order'", text, v1::PROTOCOL_MYSQL)) << text;
+  }
+  EXPECT_FALSE(Hits("tables: 'orders'", "select 'a \\' from orders' from t", v1::PROTOCOL_MYSQL));
+  EXPECT_FALSE(Hits("tables: 'c'", "insert into t values (1) on duplicate key update c = 1",
+                    v1::PROTOCOL_MYSQL));
+}
+
+TEST(Rules, WhatTheParserCannotReadIsMatchedByWordsAndCounted) {
+  const auto rules = Compiled({Meaning("tables: 'orders'")});
+  EXPECT_EQ(rules->Decide(Sql("select * from orders where a in (1, 2, 'cut he")).hit, 1u);
+  EXPECT_EQ(rules->unparsed(), 1u);
+  EXPECT_EQ(rules->Decide(Sql("select * from orders where a in (1, 2)")).hit, 1u);
+  EXPECT_EQ(rules->unparsed(), 1u);
+}
+
+TEST(Rules, AFingerprintIsPgQuerys) {
+  const uint64_t print =
+      FactsOf(Dialect::kPostgresql, "select a from t where b = 1", true).fingerprint;
+  const std::string match = absl::StrCat("fingerprint: '", absl::Hex(print, absl::kZeroPad16), "'");
+  EXPECT_NE(print, 0u);
+  EXPECT_TRUE(Hits(match, "SELECT a FROM t WHERE b = 'other'"));
+  EXPECT_FALSE(Hits(match, "SELECT a FROM t WHERE c = 1"));
+}
+
+TEST(Rules, EveryRegexIsAskedAboutTheWholeText) {
+  const auto rules = Compiled({Meaning("regex: 'a+b$'"), Meaning("regex: '(?i)FROM t'"),
+                               Meaning("regex: '^x' verbs: 'select'")});
+  EXPECT_EQ(rules->Decide(Sql("select 1 from t aab")).hit, 0b011u);
+  EXPECT_EQ(rules->Decide(Sql("select 1 from t aac")).hit, 0b010u);
+  EXPECT_EQ(rules->Decide(Sql("x")).hit, 0u);
+}
+
+TEST(Rules, UserAndDatabaseAreTheSessions) {
+  EXPECT_TRUE(Hits("user: 'ann'", "x"));
+  EXPECT_FALSE(Hits("user: 'an'", "x"));
+  EXPECT_TRUE(Hits("database: 'shop' user: 'ann'", "x"));
+  EXPECT_FALSE(Hits("database: 'shop' user: 'bob'", "x"));
+}
+
+TEST(Rules, RedisMatchesKeysAndHttpPaths) {
+  const auto redis = v1::PROTOCOL_REDIS;
+  EXPECT_TRUE(Hits("verbs: 'set' tables: 'cart:*'", "SET cart:7 value", redis));
+  EXPECT_FALSE(Hits("tables: 'cart:*'", "SET other cart:7", redis));
+  EXPECT_TRUE(Hits("tables: 'c'", "MGET a b c", redis));
+  EXPECT_TRUE(Hits("tables: 'c'", "MSET a b c d", redis));
+  EXPECT_FALSE(Hits("tables: 'd'", "MSET a b c d", redis));
+  const auto http = v1::PROTOCOL_HTTP;
+  EXPECT_TRUE(Hits("verbs: 'GET' tables: '/cart'", "GET /cart?x=1 HTTP/1.1", http));
+  EXPECT_TRUE(Hits("tables: '/cart/*'", "POST /cart/7 HTTP/1.1", http));
+  EXPECT_FALSE(Hits("tables: '/cart'", "GET /cart/7 HTTP/1.1", http));
+}
+
+TEST(Rules, TheLongestDelayAndTheFirstFailureOfThoseThatHit) {
+  Rule longer = Meaning("");
+  longer.delay->mutable_delay()->set_nanos(900'000'000);
+  Rule failing = Meaning("");
+  failing.delay.reset();
+  failing.failure.emplace().set_error("57014");
+  Rule other = failing;
+  other.failure->set_error("40P01");
+  const auto rules = Compiled({Meaning(""), longer, failing, other});
+  const Decision decision = rules->Decide(Sql("x"));
+  EXPECT_EQ(decision.delay, absl::Milliseconds(900));
+  ASSERT_NE(decision.failure, nullptr);
+  EXPECT_EQ(decision.failure->error(), "57014");
+  EXPECT_EQ(decision.hit, 0b1111u);
+}
+
+TEST(Rules, AfterAndFirstAreExactWithFourThreads) {
+  const auto rules = Compiled({Meaning("after: 1000 first: 777")});
+  std::atomic<uint64_t> hits{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int n = 0; n < 5000; ++n) hits += rules->Decide(Sql("select 1")).hit;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(hits, 777u);
+  EXPECT_EQ(rules->CountOf(0).matched, 20000u);
+  EXPECT_EQ(rules->CountOf(0).hit, 777u);
+}
+
+TEST(Rules, AfterLetsTheFirstOnesPass) {
+  const auto rules = Compiled({Meaning("after: 2 first: 2")});
+  std::vector<uint64_t> hits;
+  for (int i = 0; i < 6; ++i) hits.push_back(rules->Decide(Sql("x")).hit);
+  EXPECT_THAT(hits, ::testing::ElementsAre(0, 0, 1, 1, 0, 0));
+}
+
+std::vector<int64_t> Course(uint64_t seed) {
+  Rule rule = Meaning("share: 0.3");
+  rule.delay->mutable_uniform()->mutable_max()->set_seconds(1);
+  const auto rules = Compiled({rule}, seed);
+  std::vector<int64_t> course;
+  for (int i = 0; i < 10000; ++i) {
+    const Decision decision = rules->Decide(Sql("select 1"));
+    course.push_back(decision.hit == 0 ? -1 : absl::ToInt64Microseconds(decision.delay));
+  }
+  return course;
+}
+
+TEST(Rules, AShareIsThatShareAndTheSeedRepeatsIt) {
+  for (uint64_t seed = 1; seed < 20; ++seed) {
+    const std::vector<int64_t> course = Course(seed);
+    const auto hit = std::count_if(course.begin(), course.end(), [](int64_t d) { return d >= 0; });
+    // Five deviations of 10 000 draws.
+    EXPECT_NEAR(hit, 3000, 230) << seed;
+  }
+  EXPECT_EQ(Course(7), Course(7));
+  EXPECT_NE(Course(7), Course(8));
+}
+
+TEST(Rules, AStatementsNumberIsEnough) {
+  const auto rules = Compiled({Meaning("tables: 'orders'")});
+  Request request = Sql("select * from orders");
+  request.statement = 4711;
+  EXPECT_EQ(rules->Decide(request).hit, 1u);
+  request.text = "";
+  EXPECT_EQ(rules->Decide(request).hit, 1u);
+  // Other rules know nothing of it.
+  EXPECT_EQ(Compiled({Meaning("tables: 'orders'")})->Decide(request).hit, 0u);
+}
+
+TEST(Rules, WrongOnesAreRefusedByNameAndKey) {
+  const auto words = [](Rule rule, v1::Protocol protocol = v1::PROTOCOL_POSTGRESQL) {
+    return std::string(Rules::Compile(protocol, {std::move(rule)}, 1).status().message());
+  };
+  EXPECT_THAT(words(Meaning("regex: '('")), HasSubstr("`slow`: `regex` ("));
+  EXPECT_THAT(words(Meaning("fingerprint: 'xyz'")), HasSubstr("16 hexadecimal digits"));
+  EXPECT_THAT(words(Meaning("fingerprint: '0123456789abcdef'"), v1::PROTOCOL_MYSQL),
+              HasSubstr("PostgreSQL"));
+  EXPECT_THAT(words(Meaning("user: 'x'"), v1::PROTOCOL_HTTP), HasSubstr("`user`"));
+  EXPECT_THAT(words(Meaning(""), v1::PROTOCOL_TCP), HasSubstr("nobody looks into"));
+  EXPECT_THAT(words(Meaning("share: 1.5")), HasSubstr("`share`"));
+  Rule failing = Meaning("");
+  failing.failure.emplace().set_error("1205");
+  EXPECT_THAT(words(failing), HasSubstr("SQLSTATE"));
+  EXPECT_EQ(words(failing, v1::PROTOCOL_MYSQL), "");
+  EXPECT_THAT(words(failing, v1::PROTOCOL_REDIS), HasSubstr("first word"));
+  EXPECT_THAT(words(failing, v1::PROTOCOL_HTTP), HasSubstr("HTTP status"));
+  failing.failure->set_error("00000");
+  EXPECT_THAT(words(failing), HasSubstr("SQLSTATE"));
+  EXPECT_FALSE(Rules::Compile(v1::PROTOCOL_POSTGRESQL, std::vector<Rule>(65, failing), 1).ok());
+}
+
+// A statement of parts, some of which are literals.
+rc::Gen<std::vector<std::string>> Parts() {
+  return rc::gen::container<std::vector<std::string>>(rc::gen::element<std::string>(
+      "a", "b = ?", "c > ?", "d in (?, ?)", "e like ?", "(f + ?) * g < ?", "h is null"));
+}
+
+rc::Gen<std::string> Literal() {
+  return rc::gen::oneOf(
+      rc::gen::map(rc::gen::inRange(0, 1000000), [](int n) { return std::to_string(n); }),
+      rc::gen::map(rc::gen::inRange(0, 1000), [](int n) { return absl::StrCat(n, ".5e+", n % 9); }),
+      rc::gen::map(rc::gen::string<std::string>(),
+                   [](const std::string& text) {
+                     std::string quoted = "'";
+                     for (char c : text) {
+                       if (c == '\0') continue;
+                       quoted += c == '\'' ? "''" : std::string(1, c);
+                     }
+                     return quoted + "'";
+                   }),
+      rc::gen::element<std::string>("E'it\\'s'", "$$x ' y$$", "$t$ $$ $t$", "''"));
+}
+
+std::string Written(const std::vector<std::string>& parts, const std::string& blank) {
+  std::string text = "select x from t where true";
+  for (const std::string& part : parts) {
+    absl::StrAppend(&text, blank, "and", blank);
+    for (char c : part) {
+      if (c == '?') {
+        text += *Literal();
+      } else if (c == ' ') {
+        text += blank;
+      } else {
+        text += c;
+      }
+    }
+  }
+  return text;
+}
+
+TEST(ShapeLaws, LiteralsCaseAndBlanksAreNoPartOfAShape) {
+  EXPECT_TRUE(rc::check([] {
+    const std::vector<std::string> parts = *Parts();
+    const std::string one = Written(parts, " ");
+    const std::string two = "SELECT X" + Written(parts, " /* x */\n ").substr(8);
+    for (const Dialect dialect : {Dialect::kPostgresql}) {
+      RC_ASSERT(ShapeOf(dialect, one) == ShapeOf(dialect, two));
+    }
+  }));
+}
+
+TEST(ShapeLaws, OneShapeHasOneFingerprint) {
+  EXPECT_TRUE(rc::check([] {
+    const std::vector<std::string> parts = *Parts();
+    const SqlFacts one = FactsOf(Dialect::kPostgresql, Written(parts, " "), true);
+    const SqlFacts two = FactsOf(Dialect::kPostgresql, Written(parts, "\n"), true);
+    // Texts that are no UTF-8 are none that the parser reads.
+    if (!one.by_words && !two.by_words) RC_ASSERT(one.fingerprint == two.fingerprint);
+  }));
+}
+
+TEST(ShapeLaws, OtherWordsAreAnotherShape) {
+  std::vector<std::string> texts = {"select a from t",
+                                    "select a from tt",
+                                    "select b from t",
+                                    "select a from \"T\"",
+                                    "select a from t where b = $1",
+                                    "select a from t where b = $2",
+                                    "select ab from t",
+                                    "select a b from t",
+                                    "select a, b from t",
+                                    "select é from t",
+                                    "select É from t",
+                                    "set a = 'x'",
+                                    "set a = 'y'",
+                                    "select 1; set a = 'x'",
+                                    "select 1; set a = 'y'",
+                                    ""};
+  std::vector<uint64_t> shapes;
+  for (const std::string& text : texts) shapes.push_back(ShapeOf(Dialect::kPostgresql, text));
+  std::sort(shapes.begin(), shapes.end());
+  EXPECT_EQ(std::unique(shapes.begin(), shapes.end()), shapes.end());
+}
+
+TEST(ShapeLaws, AnyBytesHaveAShapeAndFacts) {
+  EXPECT_TRUE(rc::check([](const std::string& text) {
+    for (const Dialect dialect : {Dialect::kPostgresql, Dialect::kMysql}) {
+      const std::string odd = absl::StrCat("select /* ", text, "'\"$", text, "`--");
+      RC_ASSERT(ShapeOf(dialect, odd) == ShapeOf(dialect, odd));
+      FactsOf(dialect, odd, true);
+    }
+  }));
+}
+
+}  // namespace
+}  // namespace firedrill::wire
