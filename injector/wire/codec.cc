@@ -13,6 +13,8 @@ std::unique_ptr<Codec> MakeCodec(v1::Protocol protocol) {
       return MakeMysqlCodec();
     case v1::PROTOCOL_REDIS:
       return MakeRedisCodec();
+    case v1::PROTOCOL_HTTP:
+      return MakeHttpCodec();
     default:
       return nullptr;
   }
