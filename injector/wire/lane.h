@@ -12,6 +12,7 @@
 #include "injector/wire/delay.h"
 #include "injector/wire/flow.h"
 #include "injector/wire/loop.h"
+#include "injector/wire/pipes.h"
 #include "injector/wire/proxy.h"
 
 namespace firedrill::wire {
@@ -37,7 +38,7 @@ struct Orders {
 struct Counters {
   using Count = std::atomic<uint64_t>;
   Count accepted = 0, open = 0, refused = 0, encrypted = 0, lost = 0, leaked = 0, stalled = 0;
-  Count reset = 0, requests = 0, failed = 0;
+  Count reset = 0, requests = 0, failed = 0, unmatched = 0;
   Count bytes[2] = {0, 0};  // By direction.
 
   static void Add(Count& count, uint64_t more) {
@@ -91,6 +92,7 @@ class Lane final : private Watcher {
   void PauseAccepting();
 
   Counters counters;
+  Pipes pipes;
   HoldLog holds;
   // Of the latest codec that lost track. Any thread.
   std::string lost_why() const FD_EXCLUDES(mutex_);

@@ -2,6 +2,7 @@
 #include "injector/wire/loop.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -108,6 +109,11 @@ int Loop::Wait(epoll_event* events, int count) {
 void Loop::Run() {
   // Timers of this thread are as exact as the hardware's.
   prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+  // A splice to a socket that is gone would end the process.
+  sigset_t broken;
+  sigemptyset(&broken);
+  sigaddset(&broken, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &broken, nullptr);
   epoll_event events[kBatch];
   while (!stopping_) {
     const int count = Wait(events, kBatch);

@@ -159,6 +159,7 @@ class LaneProxy final : public Proxy {
       add(sum.bytes_to_client, counters.bytes[kToClient]);
       add(sum.requests, counters.requests);
       add(sum.failed, counters.failed);
+      add(sum.unmatched, counters.unmatched);
       sum.delayed += lane->holds.count();
       lane->holds.Read(&asked, &held);
       if (sum.lost_why.empty()) sum.lost_why = lane->lost_why();

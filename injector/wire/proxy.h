@@ -74,6 +74,7 @@ struct ProxyCounters {
   absl::Duration held_p50;
   absl::Duration held_p99;
   uint64_t failed = 0;
+  uint64_t unmatched = 0;  // Requests that passed because their text is not known any more.
 };
 
 class Proxy {

@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -22,6 +23,8 @@ constexpr uint32_t kEvents = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
 constexpr Nanos kRetry = 50'000'000;
 // A reset throws away what the peer's machine has not yet taken: it is given this long.
 constexpr Nanos kPatience = 100'000'000;
+// A client that was closed in good order has this long to close too.
+constexpr Nanos kLinger = 2'000'000'000;
 constexpr Nanos kLook = 1'000'000;
 
 constexpr uint64_t kStallPurpose = 1;
@@ -135,8 +138,9 @@ void Relay::OnEvents(int slot, uint32_t events) {
     case Stage::kConnecting:
       if (slot == kServer) {
         if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) Connected();
-      } else if (socket.broken) {
-        Close(false, false);
+      } else if (socket.broken && !leak_) {
+        // The server may have seen the connection already.
+        Close(false, true);
       }
       break;
     case Stage::kOpen:
@@ -166,19 +170,19 @@ void Relay::Go() {
 
 // Passes on what has ended, once everything in front of it has gone.
 void Relay::Settle() {
-  if (cut_) return FinishCut();
+  if (cut_ != Cut::kNo) return FinishCut();
   for (const Direction direction : {kToServer, kToClient}) {
     Way& way = ways_[direction];
     if (way.last == Last::kNothing || way.done) continue;
     Drain(direction);
     const bool stuck = !destination(direction).writable;
-    if (way.last == Last::kReset && (way.flow.empty() || stuck)) {
+    if (way.last == Last::kReset && (way.empty() || stuck)) {
       if (direction == kToServer && leak_) {
         Leak();
       } else {
         return PassOnReset(direction);
       }
-    } else if (way.last == Last::kFin && way.flow.empty()) {
+    } else if (way.last == Last::kFin && way.empty()) {
       PassOnFin(direction);
     }
   }
@@ -209,18 +213,37 @@ void Relay::PassOnReset(Direction direction) {
 void Relay::Leak() {
   SetLeaking(true);
   sockets_[kClient] = Socket{};
-  ways_[kToClient].dropped = true;
-  ways_[kToClient].flow.Drop();
+  ways_[kToClient].Drop();
 }
 
 void Relay::FinishCut() {
   for (const Direction direction : {kToServer, kToClient}) {
     Drain(direction);
-    if (!ways_[direction].flow.empty() && destination(direction).writable) return SetAlarm();
+    if (!ways_[direction].empty() && destination(direction).writable) return SetAlarm();
   }
+  if (cut_ == Cut::kClose) return FinishClose();
   if (sockets_[kClient].fd.valid() && WaitForUnsent(sockets_[kClient].fd.get())) return;
   Counters::Add(lane_.counters.reset, 1);
   Close(true, true);
+}
+
+// A close with bytes unread would be a reset: what the client still says is taken and thrown away.
+void Relay::FinishClose() {
+  Socket& client = sockets_[kClient];
+  const Nanos now = NowNanos();
+  if (patience_ == 0) {
+    patience_ = now + kLinger;
+    sockets_[kServer] = Socket{};
+    if (client.fd.valid()) shutdown(client.fd.get(), SHUT_WR);
+  }
+  while (client.readable) {
+    const ssize_t count = read(client.fd.get(), lane_.scratch(), Lane::kScratch);
+    if (count > 0) continue;
+    if (count < 0 && errno == EAGAIN) client.readable = false;
+    if (count == 0 || (errno != EAGAIN && errno != EINTR)) return Close(false, false);
+  }
+  if (!client.fd.valid() || now >= patience_) return Close(false, false);
+  lane_.loop().WakeAt(this, patience_);
 }
 
 // True: come again, there is still something to be taken.

@@ -2,6 +2,8 @@
 // through a codec where there is one, under the lane's orders.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,6 +14,7 @@
 #include "injector/wire/flow.h"
 #include "injector/wire/lane.h"
 #include "injector/wire/loop.h"
+#include "injector/wire/pipes.h"
 
 namespace firedrill::wire {
 
@@ -37,6 +40,8 @@ class Relay final : public Watcher {
  private:
   enum End { kClient = 0, kServer = 1 };
   enum class Stage : uint8_t { kWaiting, kConnecting, kOpen, kOver };
+  // By the codec's or a rule's word: nothing is read any more, what is held goes out, and then ...
+  enum class Cut : uint8_t { kNo, kReset, kClose };
   enum class Last : uint8_t { kNothing, kFin, kReset };
 
   // One socket. `readable` and `writable` are what the last event and the last call said.
@@ -49,13 +54,22 @@ class Relay final : public Watcher {
   };
   // One direction.
   struct Way {
+    // What went into it goes out before the flow. Null: nothing is in one.
+    std::unique_ptr<Pipe> pipe;
     Flow flow;
     // The beginning of a message that the codec needs more of.
     std::string kept;
     uint64_t chance = 0;
+    int full_reads = 0;          // In a row: bulk.
     Last last = Last::kNothing;  // How the source has ended.
     bool done = false;           // The end has been passed on.
     bool dropped = false;        // The destination is gone: what comes is thrown away.
+    bool empty() const { return pipe == nullptr && flow.empty(); }
+    void Drop() {
+      dropped = true;
+      pipe = nullptr;
+      flow.Drop();
+    }
   };
 
   void Connect();
@@ -67,6 +81,7 @@ class Relay final : public Watcher {
   void PassOnReset(Direction direction);
   void Leak();
   void FinishCut();
+  void FinishClose();
   bool WaitForUnsent(int fd);
   void SetAlarm();
   void SetStalled(bool stalled);
@@ -78,6 +93,13 @@ class Relay final : public Watcher {
   size_t Room(Direction direction) const;
   // False when there was nothing to read.
   bool ReadSome(Direction direction, size_t room);
+  // Without a copy; likewise.
+  bool SpliceSome(Direction direction);
+  bool MaySplice(Direction direction) const;
+  // What a read of `count` says about the source; true for bytes.
+  bool Came(Direction direction, ssize_t count);
+  // The destination is gone.
+  void Broke(Direction direction);
   void Look(Direction direction, absl::string_view bytes, Hold hold);
   Hold DrawHold(Direction direction);
   // False: the request cannot fail this way, and goes on.
@@ -89,6 +111,7 @@ class Relay final : public Watcher {
   // Bytes that the socket took; fewer than given: it takes no more.
   size_t Write(Direction direction, absl::string_view bytes);
   void Drain(Direction direction);
+  void DrainPipe(Direction direction);
   void NoteCodec();
   Nanos Now();
   Nanos Arrived();
@@ -106,11 +129,12 @@ class Relay final : public Watcher {
   Nanos now_ = 0;                 // Of this turn; 0 when nobody has asked yet.
   Nanos arrived_ = 0;             // Of what was read last; 0 likewise.
   Nanos patience_ = 0;            // Until when a reset waits for what was sent before it.
+  uint64_t unmatched_ = 0;        // Of the codec, so far.
   Stage stage_ = Stage::kWaiting;
   bool stalled_ = false;
   bool leak_ = false;     // By orders.
   bool leaking_ = false;  // The client has gone, and the server was not told.
-  bool cut_ = false;
+  Cut cut_ = Cut::kNo;
   bool again_ = false;   // There is more to do after the others' turn.
   bool misled_ = false;  // By a codec that broke its promises.
   bool noted_encrypted_ = false;

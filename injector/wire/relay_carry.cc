@@ -1,10 +1,12 @@
 // How a relay carries bytes one way: read, let the codec look, hold or write.
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "injector/wire/goodbye.h"
 #include "injector/wire/relay.h"
@@ -14,6 +16,9 @@ namespace {
 
 // One way of one connection reads so often before others have their turn.
 constexpr int kReads = 8;
+// After so many full reads in a row it is bulk, and worth a pipe.
+constexpr int kBulk = 4;
+constexpr size_t kSpliced = 1 << 20;
 // A slow flow is fed by this much of its future, so that the sender feels the rate.
 constexpr double kFedSeconds = 0.02;
 constexpr size_t kFedLeast = 16 * 1024;
@@ -47,14 +52,14 @@ void Relay::Carry(Direction direction) {
       again_ = true;
       return;
     }
-    if (!ReadSome(direction, room)) return;
+    if (!(MaySplice(direction) ? SpliceSome(direction) : ReadSome(direction, room))) return;
   }
 }
 
 // How many bytes may be read now.
 size_t Relay::Room(Direction direction) const {
   const Way& way = ways_[direction];
-  if (!source(direction).readable || way.last != Last::kNothing || cut_) return 0;
+  if (!source(direction).readable || way.last != Last::kNothing || cut_ != Cut::kNo) return 0;
   if (way.dropped) return Lane::kScratch;
   if (!destination(direction).writable) return 0;
   size_t limit = lane_.settings().max_held;
@@ -71,20 +76,17 @@ bool Relay::ReadSome(Direction direction, size_t room) {
   const size_t kept = way.kept.size();
   room = std::min(room, Lane::kScratch - kept);
   const ssize_t count = read(from.fd.get(), scratch + kept, room);
-  if (count <= 0) {
-    if (count < 0 && errno == EINTR) return true;
-    from.readable = false;
-    if (count < 0 && errno == EAGAIN) return false;
-    way.last = count < 0 || from.broken ? Last::kReset : Last::kFin;
-    arrived_ = 0;
+  arrived_ = 0;
+  if (!Came(direction, count)) {
+    if (way.last == Last::kNothing) return from.readable;
     Emit(direction, way.kept, DrawHold(direction));
     way.kept.clear();
     return false;
   }
+  way.full_reads = static_cast<size_t>(count) == Lane::kScratch ? way.full_reads + 1 : 0;
   // A short read has emptied the socket: what comes later is a new event. Only of an end that lies
   // behind it there would be none.
   if (static_cast<size_t>(count) < room && !from.closing) from.readable = false;
-  arrived_ = 0;
   if (kept > 0) {
     memcpy(scratch, way.kept.data(), kept);
     way.kept.clear();
@@ -102,6 +104,66 @@ bool Relay::ReadSome(Direction direction, size_t room) {
   return true;
 }
 
+bool Relay::Came(Direction direction, ssize_t count) {
+  if (count > 0) return true;
+  if (count < 0 && errno == EINTR) return false;
+  Socket& from = source(direction);
+  from.readable = false;
+  if (count < 0 && errno == EAGAIN) return false;
+  ways_[direction].last = count < 0 || from.broken ? Last::kReset : Last::kFin;
+  return false;
+}
+
+bool Relay::MaySplice(Direction direction) const {
+  const Way& way = ways_[direction];
+  return way.full_reads >= kBulk && codec_ == nullptr && way.empty() && way.kept.empty() &&
+         way.flow.rate() == 0 && lane_.orders().delay[direction].none() && !way.dropped && !leak_;
+}
+
+bool Relay::SpliceSome(Direction direction) {
+  Way& way = ways_[direction];
+  way.pipe = lane_.pipes.Borrow();
+  if (way.pipe == nullptr) {
+    way.full_reads = 0;
+    return true;
+  }
+  const ssize_t count = splice(source(direction).fd.get(), nullptr, way.pipe->in.get(), nullptr,
+                               kSpliced, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+  const bool came = Came(direction, count);
+  if (came) way.pipe->held = static_cast<size_t>(count);
+  // Single messages go faster by read and write.
+  if (count < static_cast<ssize_t>(Lane::kScratch) / 8) way.full_reads = 0;
+  DrainPipe(direction);
+  return came || source(direction).readable;
+}
+
+void Relay::DrainPipe(Direction direction) {
+  Way& way = ways_[direction];
+  while (way.pipe != nullptr && way.pipe->held > 0) {
+    Socket& to = destination(direction);
+    if (!to.writable) return;
+    const ssize_t count = splice(way.pipe->out.get(), nullptr, to.fd.get(), nullptr, way.pipe->held,
+                                 SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (count > 0) {
+      way.pipe->held -= static_cast<size_t>(count);
+      Counters::Add(lane_.counters.bytes[direction], static_cast<uint64_t>(count));
+    } else if (count < 0 && errno == EAGAIN) {
+      to.writable = false;
+    } else if (count == 0 || errno != EINTR) {
+      Broke(direction);
+    }
+  }
+  if (way.pipe != nullptr) lane_.pipes.GiveBack(std::move(way.pipe));
+}
+
+// What the destination had still sent us is carried on; the end of that ends the relay.
+void Relay::Broke(Direction direction) {
+  Socket& to = destination(direction);
+  to.broken = to.readable = to.closing = true;
+  ways_[direction].Drop();
+  again_ = true;
+}
+
 Hold Relay::DrawHold(Direction direction) {
   const Delay& delay = lane_.orders().delay[direction];
   return {delay.none() ? 0 : delay.Draw(&ways_[direction].chance), 0};
@@ -110,11 +172,12 @@ Hold Relay::DrawHold(Direction direction) {
 void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
   size_t from = 0;  // What lies in front has been emitted, or dropped.
   size_t at = 0;    // What lies in front has been looked at.
-  while (at < bytes.size() && !cut_) {
+  while (at < bytes.size() && cut_ == Cut::kNo) {
     const absl::string_view rest = bytes.substr(at);
     const Piece piece =
         direction == kToServer ? codec_->FromClient(rest) : codec_->FromServer(rest);
-    const bool progress = piece.length > 0 || !piece.instead.empty() || piece.step == Step::kCut;
+    const bool ends = piece.step == Step::kCut || piece.step == Step::kClose;
+    const bool progress = piece.length > 0 || !piece.instead.empty() || ends;
     const bool sound = piece.step == Step::kMore ? rest.size() < kMaxText
                                                  : progress && piece.length <= rest.size();
     if (!sound) {
@@ -151,9 +214,9 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
     Gather(direction, bytes.substr(from, begin - from), hold);
     Gather(direction, piece.instead, hold);
     from = at;
-    cut_ = piece.step == Step::kCut;
+    if (ends) cut_ = piece.step == Step::kCut ? Cut::kReset : Cut::kClose;
   }
-  if (!cut_) Emit(direction, bytes.substr(from), hold);
+  if (cut_ == Cut::kNo) Emit(direction, bytes.substr(from), hold);
 }
 
 bool Relay::Fail(const v1::QueryFailure& failure, Hold hold) {
@@ -162,14 +225,15 @@ bool Relay::Fail(const v1::QueryFailure& failure, Hold hold) {
   Counters::Add(lane_.counters.failed, 1);
   Emit(kToServer, substitute->to_server, hold);
   Emit(kToClient, substitute->to_client, {DrawHold(kToClient).network, hold.request});
-  cut_ = substitute->cut;
+  if (substitute->cut) cut_ = Cut::kReset;
+  if (substitute->close) cut_ = Cut::kClose;
   return true;
 }
 
 void Relay::Emit(Direction direction, absl::string_view bytes, Hold hold) {
   Way& way = ways_[direction];
   if (bytes.empty() || way.dropped) return;
-  if (way.flow.empty() && hold.none() && way.flow.rate() == 0 && destination(direction).writable) {
+  if (way.empty() && hold.none() && way.flow.rate() == 0 && destination(direction).writable) {
     bytes.remove_prefix(Write(direction, bytes));
     if (bytes.empty()) return;
   }
@@ -188,11 +252,7 @@ size_t Relay::Write(Direction direction, absl::string_view bytes) {
     count = send(to.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
   } while (count < 0 && errno == EINTR);
   if (count < 0 && errno != EAGAIN) {
-    // What it had still sent us is carried on; the end of that ends the relay.
-    to.broken = to.readable = to.closing = true;
-    ways_[direction].dropped = true;
-    ways_[direction].flow.Drop();
-    again_ = true;
+    Broke(direction);
     return bytes.size();
   }
   const size_t written = count < 0 ? 0 : static_cast<size_t>(count);
@@ -203,6 +263,7 @@ size_t Relay::Write(Direction direction, absl::string_view bytes) {
 
 void Relay::Drain(Direction direction) {
   Way& way = ways_[direction];
+  if (way.pipe != nullptr) DrainPipe(direction);
   while (!way.flow.empty() && destination(direction).writable) {
     const absl::string_view bytes = way.flow.Ready(Now());
     if (bytes.empty()) return;
@@ -220,6 +281,10 @@ void Relay::NoteCodec() {
   if (!noted_lost_ && (misled_ || !codec_->lost().empty())) {
     noted_lost_ = true;
     lane_.NoteLost(misled_ ? "the codec contradicts itself" : codec_->lost());
+  }
+  if (const uint64_t unmatched = codec_->unmatched(); unmatched != unmatched_) {
+    Counters::Add(lane_.counters.unmatched, unmatched - unmatched_);
+    unmatched_ = unmatched;
   }
   const bool blind = noted_encrypted_ || noted_lost_;
   if (blind && ways_[kToServer].kept.empty() && ways_[kToClient].kept.empty()) codec_.reset();

@@ -75,6 +75,7 @@ int main(int argc, char** argv) {
   const int epoll = epoll_create1(EPOLL_CLOEXEC);
   Add(epoll, listener);
   std::vector<int> peer(65536, -1);
+  std::vector<bool> ended(65536, false);
   static char buffer[kBuffer];
   epoll_event events[64];
   while (true) {
@@ -102,8 +103,16 @@ int main(int argc, char** argv) {
       if (other < 0) continue;
       const ssize_t n = read(fd, buffer, sizeof buffer);
       if (n > 0 && WriteAll(other, buffer, n)) continue;
+      if (n == 0 && !ended[static_cast<size_t>(other)]) {
+        // Half-closed: the other direction goes on.
+        ended[static_cast<size_t>(fd)] = true;
+        shutdown(other, SHUT_WR);
+        epoll_ctl(epoll, EPOLL_CTL_DEL, fd, nullptr);
+        continue;
+      }
       close(fd);
       close(other);
+      ended[static_cast<size_t>(fd)] = ended[static_cast<size_t>(other)] = false;
       peer[static_cast<size_t>(other)] = -1;
       other = -1;
     }

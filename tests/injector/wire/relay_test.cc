@@ -19,7 +19,8 @@ constexpr auto Ms = [](double ms) { return absl::Milliseconds(ms); };
 
 // Every line is a message. "?..." is a request; "=..." is replaced by its length; "-..." is
 // dropped;
-// "!..." cuts; "#..." encrypts; "~..." loses track; "%..." breaks the codec's own promises.
+// "!..." cuts; "." closes; "#..." encrypts; "~..." loses track; "%..." breaks the codec's own
+// promises.
 class LineCodec final : public Codec {
  public:
   Piece FromClient(absl::string_view bytes) override { return Next(bytes); }
@@ -31,6 +32,7 @@ class LineCodec final : public Codec {
     if (failure.error() == "INSTEAD") substitute.to_server = "nothing\n";
     substitute.to_client = to_client_;
     substitute.cut = failure.error() == "CUT";
+    substitute.close = failure.error() == "CLOSE";
     return substitute;
   }
   bool Quiet() const override { return true; }
@@ -59,6 +61,10 @@ class LineCodec final : public Codec {
       case '!':
         piece.step = Step::kCut;
         piece.instead = "goodbye\n";
+        break;
+      case '.':
+        piece.step = Step::kClose;
+        piece.instead = "see you\n";
         break;
       case '#':
         encrypted_ = true;
@@ -93,6 +99,7 @@ class WordRules final : public Rules {
     return decision;
   }
   Count CountOf(size_t) const override { return {}; }
+  uint64_t unparsed() const { return 0; }
   mutable std::atomic<int> asked = 0;
 
  private:
@@ -242,6 +249,29 @@ TEST_F(RelayTest, AFailureThatCutsIsHeardAndThenResets) {
   EXPECT_EQ(Client(absl::Seconds(5)), Heard::kReset);
   EXPECT_EQ(Server(absl::Seconds(5)), Heard::kReset);
   EXPECT_EQ(stage_.proxy->Read().reset, 1u);
+}
+
+TEST_F(RelayTest, AFailureThatClosesEndsWithoutAReset) {
+  Obey({});
+  Say("?fail CLOSE\nafter\n");
+  ClientHears("error CLOSE\n");
+  EXPECT_EQ(Client(absl::Seconds(5)), Heard::kFin);
+  EXPECT_NE(Server(absl::Seconds(5)), Heard::kSilence);
+  // What the client says meanwhile does not make a reset of it.
+  Say(std::string(100000, 'x'));
+  EXPECT_EQ(Client(Ms(50)), Heard::kFin);
+  pair_.first.Reset();
+  EXPECT_TRUE(Eventually([&] { return stage_.proxy->Read().open == 0; }));
+  EXPECT_EQ(stage_.proxy->Read().reset, 0u);
+}
+
+TEST_F(RelayTest, ACloseInTheStreamComesAfterAllThatWasHeld) {
+  Disturbance slow = {.delay_to_client = FixedDelay(Ms(40))};
+  ASSERT_TRUE(stage_.proxy->Set(slow).ok());
+  Reply("row\n.\nrow\n");
+  EXPECT_EQ(Client(Ms(20)), Heard::kSilence);
+  ClientHears("row\nsee you\n");
+  EXPECT_EQ(Client(absl::Seconds(5)), Heard::kFin);
 }
 
 TEST_F(RelayTest, ReplacedMessagesKeepTheirPlace) {
