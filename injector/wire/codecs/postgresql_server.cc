@@ -23,8 +23,9 @@ Piece PostgresqlCodec::FromServer(absl::string_view bytes) {
     char type = 0;
     size_t total = 0;
     if (!Frame(rest, &type, &total)) return at > 0 ? Pass(at) : More();
-    if (total < 5 || total > kMaxMessage)
+    if (total < 5 || total > kMaxMessage || (type == 'Z' && total != 6)) {
       return Lose("a server's message of impossible length", bytes);
+    }
     if ((answers_.front() & (kMute | kPlanned)) != 0) {
       return at > 0 ? Pass(at) : Flagged(rest, type, total);
     }

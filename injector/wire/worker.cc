@@ -1,0 +1,553 @@
+// Carries intercepted traffic, as its injector says.
+#include "injector/wire/worker.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/clock.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "injector/os/socket_destroy.h"
+#include "injector/wire/control.h"
+
+namespace firedrill::wire {
+namespace {
+
+constexpr absl::Duration kAnswerWithin = absl::Seconds(1);
+// Of the lease: then it heals by itself; at its end the kernel kills what could not.
+constexpr double kHealAt = 0.8;
+constexpr absl::Duration kAskServerEvery = absl::Milliseconds(100);
+constexpr absl::Duration kServerAnswersWithin = absl::Milliseconds(300);
+// Whoever has been led to the listener but was not taken in yet.
+constexpr absl::Duration kBacklogWithin = absl::Milliseconds(50);
+constexpr absl::Duration kLookWhetherEmpty = absl::Milliseconds(50);
+constexpr absl::Duration kForEver = absl::Hours(24);
+
+absl::Duration Boot() { return RealClock().Boot(); }
+
+absl::StatusOr<sockaddr_storage> ReadAddress(const std::string& bytes) {
+  sockaddr_storage address{};
+  if (bytes.size() > sizeof(address) || bytes.size() < sizeof(sa_family_t)) {
+    return absl::InvalidArgumentError("an address of the wrong length");
+  }
+  std::memcpy(&address, bytes.data(), bytes.size());
+  return address;
+}
+
+socklen_t LengthOf(const sockaddr_storage& address) {
+  return address.ss_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+}
+
+uint16_t PortOf(const sockaddr_storage& address) {
+  return ntohs(address.ss_family == AF_INET
+                   ? reinterpret_cast<const sockaddr_in&>(address).sin_port
+                   : reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
+}
+
+// How many connections wait to be taken in.
+int Waiting(int listener) {
+  tcp_info info{};
+  socklen_t length = sizeof(info);
+  if (getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return 0;
+  return static_cast<int>(info.tcpi_unacked);
+}
+
+void AddCounters(const ProxyCounters& from, ProxyCounters* to) {
+  to->accepted += from.accepted;
+  to->open += from.open;
+  to->refused += from.refused;
+  to->encrypted += from.encrypted;
+  to->lost += from.lost;
+  if (!from.lost_why.empty()) to->lost_why = from.lost_why;
+  to->leaked += from.leaked;
+  to->stalled += from.stalled;
+  to->reset += from.reset;
+  to->bytes_to_server += from.bytes_to_server;
+  to->bytes_to_client += from.bytes_to_client;
+  to->requests += from.requests;
+  to->delayed += from.delayed;
+  to->failed += from.failed;
+  // Of the latest that has held anything.
+  if (from.delayed > 0) {
+    to->asked_p50 = from.asked_p50;
+    to->held_p50 = from.held_p50;
+    to->held_p99 = from.held_p99;
+  }
+}
+
+double Least(double one, double other) {
+  if (one <= 0 || other <= 0) return std::max(one, other);
+  return std::min(one, other);
+}
+
+bool HasRule(const v1::WireWish& wish) { return wish.has_delay() || wish.has_failure(); }
+
+Rule RuleOf(const v1::WireWish& wish) {
+  Rule rule;
+  rule.name = wish.stamp();
+  rule.match = wish.match();
+  if (wish.has_delay()) rule.delay = wish.delay();
+  if (wish.has_failure()) rule.failure = wish.failure();
+  return rule;
+}
+
+}  // namespace
+
+KillTimer::KillTimer() {
+  sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGKILL;
+  if (timer_create(CLOCK_BOOTTIME, &event, &timer_) != 0) {
+    made_ = absl::UnavailableError(
+        absl::StrCat("arming the lease in the kernel: ", std::strerror(errno)));
+  }
+}
+
+KillTimer::~KillTimer() {
+  if (made_.ok()) timer_delete(timer_);
+}
+
+void KillTimer::Arm(absl::Duration at) {
+  itimerspec when{};
+  when.it_value = absl::ToTimespec(at);
+  if (made_.ok()) timer_settime(timer_, TIMER_ABSTIME, &when, nullptr);
+}
+
+void KillTimer::Disarm() {
+  const itimerspec never{};
+  if (made_.ok()) timer_settime(timer_, 0, &never, nullptr);
+}
+
+Worker::Worker(UniqueFd line, ProxyMaker make)
+    : line_(std::move(line)),
+      woken_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      make_(std::move(make)),
+      heard_(Boot()) {}
+
+Worker::~Worker() { proxies_.clear(); }
+
+int Worker::Run() {
+  while (true) {
+    const absl::Duration now = Boot();
+    pollfd waits[] = {{line_.get(), POLLIN, 0}, {woken_.get(), POLLIN, 0}};
+    const int64_t sleep = absl::ToInt64Milliseconds(NextDue(now) - now) + 1;
+    poll(waits, 2, static_cast<int>(std::clamp<int64_t>(sleep, 0, 86'400'000)));
+    if (waits[1].revents != 0) {
+      uint64_t count = 0;
+      (void)!read(woken_.get(), &count, sizeof(count));
+    }
+    if (line_.valid() && waits[0].revents != 0) HandleLine();
+    DropEnded(Boot());
+    if (!wishes_.empty() && Boot() - heard_ >= lease_ * kHealAt) {
+      Heal(absl::StrCat("nothing was heard of the injector for ",
+                        firedrill::FormatDuration(Boot() - heard_)));
+    }
+    LookAfterServer();
+    ForgetDrained();
+    if (!line_.valid() && proxies_.empty()) return 0;
+  }
+}
+
+absl::Duration Worker::NextDue(absl::Duration now) const {
+  absl::Duration due = now + kForEver;
+  if (!wishes_.empty()) due = std::min(due, heard_ + lease_ * kHealAt);
+  for (const auto& [stamp, wish] : wishes_) {
+    due = std::min(due, absl::Nanoseconds(wish.ends_at_nanos()));
+  }
+  if (server_refuses_) due = std::min(due, server_asked_ + kAskServerEvery);
+  if (!line_.valid() || proxies_.size() > 1) due = std::min(due, now + kLookWhetherEmpty);
+  return due;
+}
+
+void Worker::HandleLine() {
+  v1::WireRequest request;
+  absl::Status status = ReceiveMessage(line_.get(), &request, kAnswerWithin);
+  if (status.ok()) {
+    heard_ = Boot();
+    v1::WireReply reply;
+    const absl::Status obeyed = Obey(request, &reply);
+    reply.set_code(static_cast<int>(obeyed.code()));
+    reply.set_message(std::string(obeyed.message()));
+    Renew(heard_);
+    Report(reply.mutable_status());
+    status = SendMessage(line_.get(), reply, kAnswerWithin);
+  }
+  if (status.ok()) return;
+  // Nobody can order anything any more.
+  line_.Reset();
+  Heal("the injector is gone");
+  CloseListener();
+}
+
+absl::Status Worker::Obey(const v1::WireRequest& request, v1::WireReply* reply) {
+  switch (request.what_case()) {
+    case v1::WireRequest::kSetup:
+      return SetUp(request.setup());
+    case v1::WireRequest::kWishes:
+      return SetWishes(request.wishes());
+    case v1::WireRequest::kReset: {
+      uint64_t touched = 0;
+      for (const auto& proxy : proxies_) {
+        touched += proxy->Reset(request.reset().share(), request.reset().seed());
+      }
+      reply->set_touched(touched);
+      return absl::OkStatus();
+    }
+    case v1::WireRequest::kReconnect: {
+      SocketSelection selection;
+      selection.destinations = servers_;
+      if (setup_.has_uid()) selection.uid = setup_.uid();
+      selection.cgroup = setup_.cgroup();
+      selection.spared = OwnSockets();
+      ASSIGN_OR_RETURN(const DestroyedSockets done, DestroySockets(selection));
+      reply->set_touched(static_cast<uint64_t>(done.destroyed));
+      return absl::OkStatus();
+    }
+    case v1::WireRequest::kBeat:
+    case v1::WireRequest::WHAT_NOT_SET:
+      return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Worker::SetUp(const v1::WireSetup& setup) {
+  if (!servers_.empty()) return absl::FailedPreconditionError("it is set up already");
+  RETURN_IF_ERROR(kill_.made());
+  std::vector<sockaddr_storage> servers;
+  for (const std::string& bytes : setup.servers()) {
+    ASSIGN_OR_RETURN(const sockaddr_storage address, ReadAddress(bytes));
+    servers.push_back(address);
+  }
+  if (servers.empty()) return absl::InvalidArgumentError("no server was named");
+  setup_ = setup;
+  servers_ = std::move(servers);
+  lease_ = absl::Nanoseconds(setup.lease_nanos());
+  server_ = servers_.front();
+  if (servers_.size() > 1) {
+    const auto answers = std::find_if(servers_.begin(), servers_.end(),
+                                      [this](const auto& one) { return ServerAnswers(one); });
+    if (answers != servers_.end()) server_ = *answers;
+  }
+  // Clients that were told to come to it find it until the injector is gone.
+  return setup_.listen().empty() ? absl::OkStatus() : Open();
+}
+
+absl::Status Worker::Open() {
+  if (accepting_) return absl::OkStatus();
+  sockaddr_storage address{};
+  if (setup_.listen().empty()) {
+    auto& four = reinterpret_cast<sockaddr_in&>(address);
+    four.sin_family = AF_INET;
+    four.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  } else {
+    ASSIGN_OR_RETURN(address, ReadAddress(setup_.listen()));
+  }
+  UniqueFd listener(socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const int one = 1;
+  setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), LengthOf(address)) != 0 ||
+      listen(listener.get(), 4096) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("listening for the clients at port ", PortOf(address), ": ",
+                     std::strerror(errno), "; choose another `listen`, or end who has it"));
+  }
+  socklen_t length = sizeof(address);
+  getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
+
+  std::shared_ptr<ConnectRedirect> redirect;
+  if (setup_.listen().empty()) {
+    RedirectOptions options;
+    options.destinations = servers_;
+    options.listener = reinterpret_cast<const sockaddr_in&>(address);
+    if (setup_.has_uid()) options.uid = setup_.uid();
+    options.cgroup = setup_.cgroup();
+    options.name = setup_.name();
+    ASSIGN_OR_RETURN(redirect, ConnectRedirect::Attach(options));
+  }
+  UniqueFd watched(fcntl(listener.get(), F_DUPFD_CLOEXEC, 0));
+  ProxyOptions options;
+  options.listener = std::move(listener);
+  options.server = server_;
+  options.protocol = setup_.protocol();
+  if (redirect != nullptr) {
+    options.prepare_socket = [redirect](int fd) { return redirect->Exempt(fd); };
+    options.on_refused = [this] {
+      if (refused_.exchange(true)) return;
+      const uint64_t wake = 1;
+      (void)!write(woken_.get(), &wake, sizeof(wake));
+    };
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Proxy> proxy, make_(std::move(options)));
+  proxies_.push_back(std::move(proxy));
+  redirect_ = std::move(redirect);
+  listener_ = std::move(watched);
+  port_ = PortOf(address);
+  accepting_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status Worker::SetWishes(const v1::WireWishes& wishes) {
+  if (servers_.empty()) return absl::FailedPreconditionError("it is not set up");
+  if (wishes.only_check()) return CheckWishes(wishes);
+  const auto before = wishes_;
+  wishes_.clear();
+  for (const v1::WireWish& wish : wishes.wishes()) wishes_[wish.stamp()] = wish;
+  seed_ = wishes.seed();
+  healed_.clear();
+  if (wishes_.empty()) {
+    Heal("");
+    return absl::OkStatus();
+  }
+  const absl::Status applied = Apply();
+  if (applied.ok()) return applied;
+  wishes_ = before;
+  if (wishes_.empty() || !Apply().ok()) Heal(std::string(applied.message()));
+  return applied;
+}
+
+absl::Status Worker::CheckWishes(const v1::WireWishes& wishes) const {
+  std::vector<Rule> rules;
+  for (const v1::WireWish& wish : wishes.wishes()) {
+    if (HasRule(wish)) rules.push_back(RuleOf(wish));
+  }
+  if (rules.empty()) return absl::OkStatus();
+  return Rules::Compile(setup_.protocol(), rules, wishes.seed()).status();
+}
+
+// Everything is disturbed before anybody is led to it.
+absl::Status Worker::Apply() {
+  ASSIGN_OR_RETURN(const Disturbance disturbance, Compose());
+  kill_.Arm(Boot() + lease_);
+  RETURN_IF_ERROR(Open());
+  for (const auto& proxy : proxies_) RETURN_IF_ERROR(proxy->Set(disturbance));
+  if (redirect_ != nullptr && !server_refuses_) redirecting_ = true;
+  Renew(Boot());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Disturbance> Worker::Compose() {
+  RETURN_IF_ERROR(CompileRules());
+  Disturbance all;
+  all.rules = rules_;
+  all.seed = seed_;
+  for (const auto& [stamp, wish] : wishes_) {
+    if (wish.has_delay_to_server()) {
+      if (all.delay_to_server.has_value()) {
+        return absl::FailedPreconditionError(
+            "another fault delays the bytes to this server already; begin one after the other");
+      }
+      all.delay_to_server = wish.delay_to_server();
+    }
+    if (wish.has_delay_to_client()) {
+      if (all.delay_to_client.has_value()) {
+        return absl::FailedPreconditionError(
+            "another fault delays the bytes of this server already; begin one after the other");
+      }
+      all.delay_to_client = wish.delay_to_client();
+    }
+    all.rate_to_server = Least(all.rate_to_server, wish.rate_to_server());
+    all.rate_to_client = Least(all.rate_to_client, wish.rate_to_client());
+    all.stall = std::max(all.stall, wish.stall());
+    all.leak = std::max(all.leak, wish.leak());
+  }
+  return all;
+}
+
+// Rules go on counting while other faults come and go.
+absl::Status Worker::CompileRules() {
+  std::string made_from;
+  for (const auto& [stamp, wish] : wishes_) {
+    if (HasRule(wish)) wish.AppendToString(&made_from);
+  }
+  if (made_from == rules_made_from_) return absl::OkStatus();
+  FoldRuleCounts();
+  for (auto it = counted_.begin(); it != counted_.end();) {
+    it = wishes_.count(it->first) == 0 ? counted_.erase(it) : std::next(it);
+  }
+  std::vector<Rule> rules;
+  std::vector<std::string> stamps;
+  for (const auto& [stamp, wish] : wishes_) {
+    if (!HasRule(wish)) continue;
+    const Rules::Count& before = counted_[stamp];
+    Rule rule = RuleOf(wish);
+    rule.match.set_after(wish.match().after() - std::min(wish.match().after(), before.matched));
+    if (wish.match().first() > 0) {
+      if (before.hit >= wish.match().first()) continue;
+      rule.match.set_first(wish.match().first() - before.hit);
+    }
+    rules.push_back(std::move(rule));
+    stamps.push_back(stamp);
+  }
+  std::shared_ptr<const Rules> compiled;
+  if (!rules.empty()) {
+    ASSIGN_OR_RETURN(compiled, Rules::Compile(setup_.protocol(), rules, seed_));
+  }
+  rules_ = std::move(compiled);
+  rule_stamps_ = std::move(stamps);
+  rules_made_from_ = std::move(made_from);
+  return absl::OkStatus();
+}
+
+void Worker::FoldRuleCounts() {
+  for (size_t i = 0; rules_ != nullptr && i < rule_stamps_.size(); ++i) {
+    const Rules::Count count = rules_->CountOf(i);
+    counted_[rule_stamps_[i]].matched += count.matched;
+    counted_[rule_stamps_[i]].hit += count.hit;
+  }
+  rules_ = nullptr;
+  rule_stamps_.clear();
+  rules_made_from_.clear();
+}
+
+// Nobody is led here any more before anything else is done.
+void Worker::Heal(const std::string& why) {
+  if (redirect_ != nullptr) {
+    redirect_->SetUntil(absl::ZeroDuration()).IgnoreError();
+    redirect_->Detach();
+  }
+  redirecting_ = false;
+  server_refuses_ = false;
+  refused_ = false;
+  wishes_.clear();
+  for (const auto& proxy : proxies_) proxy->Set({}).IgnoreError();
+  FoldRuleCounts();
+  healed_ = why;
+  if (setup_.listen().empty()) CloseListener();
+  kill_.Disarm();
+}
+
+void Worker::CloseListener() {
+  if (!accepting_) return;
+  const absl::Duration end = Boot() + kBacklogWithin;
+  while (Waiting(listener_.get()) > 0 && Boot() < end) absl::SleepFor(absl::Milliseconds(1));
+  listener_.Reset();
+  proxies_.back()->StopAccepting();
+  accepting_ = false;
+  port_ = 0;
+  redirect_ = nullptr;
+}
+
+void Worker::ForgetDrained() {
+  for (auto it = proxies_.begin(); it != proxies_.end();) {
+    const bool takes_in = accepting_ && *it == proxies_.back();
+    const ProxyCounters counters = (*it)->Read();
+    if (takes_in || counters.open > 0 || counters.leaked > 0) {
+      ++it;
+      continue;
+    }
+    AddCounters(counters, &past_);
+    it = proxies_.erase(it);
+  }
+}
+
+void Worker::DropEnded(absl::Duration now) {
+  bool dropped = false;
+  for (auto it = wishes_.begin(); it != wishes_.end();) {
+    const bool over = absl::Nanoseconds(it->second.ends_at_nanos()) <= now;
+    dropped = dropped || over;
+    it = over ? wishes_.erase(it) : std::next(it);
+  }
+  if (!dropped) return;
+  if (wishes_.empty() || !Apply().ok()) Heal("its time was over");
+}
+
+// The lease in the kernel: of the redirect, and of this process.
+void Worker::Renew(absl::Duration now) {
+  if (wishes_.empty()) return;
+  absl::Duration last = now;
+  for (const auto& [stamp, wish] : wishes_) {
+    last = std::max(last, absl::Nanoseconds(wish.ends_at_nanos()));
+  }
+  kill_.Arm(now + lease_);
+  if (redirect_ == nullptr) return;
+  redirect_->SetUntil(redirecting_ ? std::min(now + lease_, last) : absl::ZeroDuration())
+      .IgnoreError();
+}
+
+// Clients are to see for themselves that the server refuses them.
+void Worker::LookAfterServer() {
+  if (redirect_ == nullptr || wishes_.empty()) return;
+  if (refused_.exchange(false) && !server_refuses_) {
+    server_refuses_ = true;
+    redirecting_ = false;
+    redirect_->SetUntil(absl::ZeroDuration()).IgnoreError();
+    server_asked_ = Boot();
+    return;
+  }
+  if (!server_refuses_ || Boot() - server_asked_ < kAskServerEvery) return;
+  server_asked_ = Boot();
+  if (!ServerAnswers(server_)) return;
+  server_refuses_ = false;
+  redirecting_ = true;
+  Renew(heard_);
+}
+
+bool Worker::ServerAnswers(const sockaddr_storage& server) const {
+  const UniqueFd fd(socket(server.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return false;
+  if (redirect_ != nullptr) redirect_->Exempt(fd.get()).IgnoreError();
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&server), LengthOf(server)) == 0) {
+    return true;
+  }
+  if (errno != EINPROGRESS) return false;
+  pollfd wait{fd.get(), POLLOUT, 0};
+  if (poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(kServerAnswersWithin))) <= 0) {
+    return false;
+  }
+  int error = 0;
+  socklen_t length = sizeof(error);
+  return getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0;
+}
+
+void Worker::Report(v1::WireStatus* status) const {
+  ProxyCounters all = past_;
+  for (const auto& proxy : proxies_) AddCounters(proxy->Read(), &all);
+  status->set_port(port_);
+  status->set_redirecting(redirecting_);
+  status->set_server_refuses(server_refuses_);
+  status->set_healed(healed_);
+  for (const auto& [stamp, wish] : wishes_) {
+    v1::WireCount& count = *status->add_wishes();
+    count.set_stamp(stamp);
+    const auto before = counted_.find(stamp);
+    if (before != counted_.end()) {
+      count.set_matched(before->second.matched);
+      count.set_hit(before->second.hit);
+    }
+    const auto at = std::find(rule_stamps_.begin(), rule_stamps_.end(), stamp);
+    if (at == rule_stamps_.end() || rules_ == nullptr) continue;
+    const Rules::Count now = rules_->CountOf(static_cast<size_t>(at - rule_stamps_.begin()));
+    count.set_matched(count.matched() + now.matched);
+    count.set_hit(count.hit() + now.hit);
+  }
+  status->set_accepted(all.accepted);
+  status->set_open(all.open);
+  status->set_refused(all.refused);
+  status->set_encrypted(all.encrypted);
+  status->set_lost(all.lost);
+  status->set_lost_why(all.lost_why);
+  status->set_leaked(all.leaked);
+  status->set_stalled(all.stalled);
+  status->set_reset(all.reset);
+  status->set_bytes_to_server(all.bytes_to_server);
+  status->set_bytes_to_client(all.bytes_to_client);
+  status->set_requests(all.requests);
+  status->set_delayed(all.delayed);
+  status->set_asked_p50_nanos(absl::ToInt64Nanoseconds(all.asked_p50));
+  status->set_held_p50_nanos(absl::ToInt64Nanoseconds(all.held_p50));
+  status->set_held_p99_nanos(absl::ToInt64Nanoseconds(all.held_p99));
+  status->set_failed(all.failed);
+}
+
+}  // namespace firedrill::wire
