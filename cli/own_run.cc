@@ -166,8 +166,11 @@ OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const Own
         if (!stream->Write(*next)) return;
       }
     });
-    v1::OwnRunResponse response;
-    while (stream->Read(&response)) inbox.Add(std::move(response));
+    while (true) {
+      v1::OwnRunResponse response;
+      if (!stream->Read(&response)) break;
+      inbox.Add(std::move(response));
+    }
     outbox.End();
     writing.join();
     owned.status = FromGrpc(stream->Finish());
