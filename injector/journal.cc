@@ -62,11 +62,13 @@ std::string BeginText(const Journal::Begun& begun) {
 }
 
 std::string UndoText(const Journal::Entry& entry) {
-  return absl::StrCat("undo ", entry.number, " run=", Quoted(entry.run),
-                      " fault=", Quoted(entry.fault), " kind=", Quoted(entry.undo.kind),
-                      " resource=", Quoted(entry.undo.resource),
-                      " before=", Quoted(entry.undo.before), " after=", Quoted(entry.undo.after),
-                      kByHand, absl::StrReplaceAll(entry.undo.by_hand, {{"\n", " "}}));
+  return absl::StrCat(
+      "undo ", entry.number, " run=", Quoted(entry.run), " fault=", Quoted(entry.fault),
+      " kind=", Quoted(entry.undo.kind), " resource=", Quoted(entry.undo.resource),
+      " before=", Quoted(entry.undo.before), " after=", Quoted(entry.undo.after),
+      entry.undo.access.empty() ? std::string()
+                                : absl::StrCat(" access=", Quoted(entry.undo.access)),
+      kByHand, absl::StrReplaceAll(entry.undo.by_hand, {{"\n", " "}}));
 }
 
 const char* ResultWord(UndoResult result) {
@@ -163,11 +165,11 @@ bool Journal::ReadLine(absl::string_view line) {
     return true;
   }
   if (word != "undo") return false;
-  open_[number] = {
-      number,
-      fields["run"],
-      fields["fault"],
-      {fields["kind"], fields["resource"], fields["before"], fields["after"], by_hand}};
+  open_[number] = {number,
+                   fields["run"],
+                   fields["fault"],
+                   {fields["kind"], fields["resource"], fields["before"], fields["after"], by_hand,
+                    fields["access"]}};
   return true;
 }
 
@@ -210,6 +212,18 @@ absl::StatusOr<uint64_t> Journal::Begin(const std::string& run, const std::strin
 
 absl::StatusOr<uint64_t> Journal::Record(const std::string& run, const std::string& fault,
                                          const firedrill::Undo& undo) {
+  ASSIGN_OR_RETURN(const uint64_t number, Keep(run, fault, undo));
+  const absl::Status guarded = guard_ == nullptr ? absl::OkStatus() : guard_(undo);
+  if (guarded.ok()) return number;
+  // Nothing was changed, so there is nothing to be undone.
+  ForgetReadiness(undo);
+  MutexLock lock(mutex_);
+  Close(number, "withdrawn");
+  return guarded;
+}
+
+absl::StatusOr<uint64_t> Journal::Keep(const std::string& run, const std::string& fault,
+                                       const firedrill::Undo& undo) {
   MutexLock lock(mutex_);
   if (open_.size() >= kMostOpen) {
     return absl::ResourceExhaustedError(

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -56,10 +57,16 @@ class Journal {
   // read.
   static absl::StatusOr<std::unique_ptr<Journal>> Open(Disk& disk, std::string node);
 
+  // Asked after an undo is on disk, and before the change is made: whether everybody who may have
+  // to undo it could. Blocks; any thread. Set before anything is recorded.
+  using Guard = std::function<absl::Status(const firedrill::Undo& undo)>;
+  void SetGuard(Guard guard) { guard_ = std::move(guard); }
+
   // Durable when OK; when not, nothing is recorded. Any thread.
   absl::StatusOr<uint64_t> Begin(const std::string& run, const std::string& fault,
                                  const std::string& planned) FD_EXCLUDES(mutex_);
-  // ALREADY_EXISTS where another fault has changed the same resource, and is not undone.
+  // ALREADY_EXISTS where another fault has changed the same resource, and is not undone. An error
+  // of the guard is returned, and the record closed. Blocks as long as the guard does.
   absl::StatusOr<uint64_t> Record(const std::string& run, const std::string& fault,
                                   const Undo& undo) FD_EXCLUDES(mutex_);
   // The fault was seen to be gone. Closes what `Begin` recorded.
@@ -83,6 +90,8 @@ class Journal {
   void Read(const std::string& text) FD_REQUIRES(mutex_);
   // False where the line is no record.
   bool ReadLine(absl::string_view line) FD_REQUIRES(mutex_);
+  absl::StatusOr<uint64_t> Keep(const std::string& run, const std::string& fault,
+                                const firedrill::Undo& undo) FD_EXCLUDES(mutex_);
   absl::Status Append(const std::string& record) FD_REQUIRES(mutex_);
   void Close(uint64_t number, const char* result) FD_REQUIRES(mutex_);
   // Rewrites the file with what is open. Best effort: what is closed is harmless, only long.
@@ -92,6 +101,7 @@ class Journal {
 
   Disk& disk_;
   const std::string node_;
+  Guard guard_;
   mutable Mutex mutex_;
   uint64_t next_ FD_GUARDED_BY(mutex_) = 1;
   std::map<uint64_t, Entry> open_ FD_GUARDED_BY(mutex_);

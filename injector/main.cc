@@ -166,6 +166,10 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
                             .lease = [&injector] { return injector->warden().SmallestLease(); },
                             .lost = [&](const std::string& why) { injector->Close(why, finish); }});
       RETURN_IF_ERROR(watchdog->Start());
+      injector->journal().SetGuard([&watchdog](const Undo& undo) -> absl::Status {
+        RETURN_IF_ERROR(MakeReady(undo, {}));
+        return watchdog->AskReady(undo);
+      });
       injector->Start(finish);
       return absl::OkStatus();
     }();

@@ -14,12 +14,12 @@
 
 namespace {
 
-constexpr int kBeatsFd = 3;
+constexpr int kLineFd = 3;
 constexpr int kPidFd = 4;
 
 int Usage() {
   std::fprintf(stderr,
-               "firedrill-reaper is started by firedrill-injector, with a pipe and a pidfd.\n"
+               "firedrill-reaper is started by firedrill-injector, with a line and a pidfd.\n"
                "To undo what an injector has left, run: firedrill leftovers\n");
   return 2;
 }
@@ -37,14 +37,14 @@ int main(int argc, char** argv) {
       options.lease = absl::Milliseconds(milliseconds);
     }
   }
-  if (options.state_dir.empty() || options.node.empty() || fcntl(kBeatsFd, F_GETFD) < 0 ||
+  if (options.state_dir.empty() || options.node.empty() || fcntl(kLineFd, F_GETFD) < 0 ||
       fcntl(kPidFd, F_GETFD) < 0) {
     return Usage();
   }
   // What it starts for an undo must not carry these.
-  fcntl(kBeatsFd, F_SETFD, FD_CLOEXEC);
+  fcntl(kLineFd, F_SETFD, FD_CLOEXEC);
   fcntl(kPidFd, F_SETFD, FD_CLOEXEC);
-  options.beats = kBeatsFd;
+  options.line = kLineFd;
   options.pidfd = kPidFd;
   // It ends when its injector has, and not before.
   for (const int ignored : {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGXFSZ}) signal(ignored, SIG_IGN);

@@ -9,25 +9,47 @@
 namespace firedrill {
 namespace {
 
-std::map<std::string, UndoFunction>& Functions() {
-  static auto* const functions = new std::map<std::string, UndoFunction>;
-  return *functions;
+struct Kind {
+  UndoFunction function;
+  UndoReadiness readiness;
+};
+
+std::map<std::string, Kind>& Kinds() {
+  static auto* const kinds = new std::map<std::string, Kind>;
+  return *kinds;
 }
 
 }  // namespace
 
-UndoRegistration::UndoRegistration(std::string kind, UndoFunction function) {
-  Functions().emplace(std::move(kind), std::move(function));
+UndoRegistration::UndoRegistration(std::string kind, UndoFunction function,
+                                   UndoReadiness readiness) {
+  Kinds().emplace(std::move(kind), Kind{std::move(function), std::move(readiness)});
+}
+
+bool NeedsReadiness(const Undo& undo) {
+  const auto found = Kinds().find(undo.kind);
+  return found != Kinds().end() && found->second.readiness.make != nullptr;
+}
+
+absl::Status MakeReady(const Undo& undo, std::stop_token stop) {
+  if (!NeedsReadiness(undo)) return absl::OkStatus();
+  return Kinds().at(undo.kind).readiness.make(undo, std::move(stop));
+}
+
+void ForgetReadiness(const Undo& undo) {
+  if (NeedsReadiness(undo)) Kinds().at(undo.kind).readiness.forget(undo);
 }
 
 UndoResult RunUndo(const Undo& undo, std::string* why) {
-  const auto found = Functions().find(undo.kind);
-  if (found == Functions().end()) {
+  const auto found = Kinds().find(undo.kind);
+  if (found == Kinds().end()) {
     *why = absl::StrCat("this version of firedrill cannot undo changes of kind \"", undo.kind,
                         "\": use the one that made it, or undo it by hand");
     return UndoResult::kFailed;
   }
-  return found->second(undo, why);
+  const UndoResult result = found->second.function(undo, why);
+  if (result != UndoResult::kFailed) ForgetReadiness(undo);
+  return result;
 }
 
 }  // namespace firedrill

@@ -1,10 +1,12 @@
-// The injector's end of the pipe to its reaper.
+// The injector's end of the line to its reaper.
 #include "injector/watchdog.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +17,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "injector/reaper.h"
@@ -30,8 +35,10 @@ constexpr absl::Duration kLongestPause = absl::Milliseconds(500);
 // The kill belongs to the lease: a server takes so long to see that the sessions' other end is
 // gone.
 constexpr absl::Duration kForTheKill = absl::Milliseconds(100);
+// The reaper's answer. Longer than it tries to connect.
+constexpr absl::Duration kAnswerIn = absl::Seconds(4);
 // Where the reaper finds its descriptors.
-constexpr int kBeatsFd = 3;
+constexpr int kLineFd = 3;
 constexpr int kPidFd = 4;
 
 // Out of the way of the numbers above, so that one dup2 does not overwrite the source of the next.
@@ -55,21 +62,21 @@ absl::Status Watchdog::Start() {
 
 absl::Status Watchdog::Spawn() {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) {
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("making a pipe to the reaper: ", std::strerror(errno)));
+        absl::StrCat("making a line to the reaper: ", std::strerror(errno)));
   }
-  UniqueFd write_end(ends[1]);
-  const UniqueFd read_end = MovedUp(UniqueFd(ends[0]));
+  UniqueFd ours(ends[1]);
+  const UniqueFd theirs = MovedUp(UniqueFd(ends[0]));
   const UniqueFd self = MovedUp(UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0))));
-  if (!read_end.valid() || !self.valid()) {
+  if (!theirs.valid() || !self.valid()) {
     return absl::UnavailableError(
         absl::StrCat("making a pidfd for the reaper: ", std::strerror(errno)));
   }
 
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, read_end.get(), kBeatsFd);
+  posix_spawn_file_actions_adddup2(&actions, theirs.get(), kLineFd);
   posix_spawn_file_actions_adddup2(&actions, self.get(), kPidFd);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
@@ -103,9 +110,18 @@ absl::Status Watchdog::Spawn() {
         absl::StrCat("starting the reaper ", options_.program, ": ", std::strerror(error),
                      "; without it nothing is broken here, install it beside firedrill-injector"));
   }
-  beats_ = std::move(write_end);
+  {
+    MutexLock lock(line_mutex_);
+    line_ = std::move(ours);
+  }
   ++starts_;
   return absl::OkStatus();
+}
+
+bool Watchdog::Write(uint32_t word) {
+  MutexLock lock(line_mutex_);
+  return line_.valid() &&
+         send(line_.get(), &word, sizeof(word), MSG_NOSIGNAL) == static_cast<ssize_t>(sizeof(word));
 }
 
 bool Watchdog::ReaperIsDead() {
@@ -142,10 +158,8 @@ void Watchdog::Beat() {
   const absl::Duration lease = options_.lease();
   const uint32_t milliseconds =
       static_cast<uint32_t>(std::max<int64_t>(1, absl::ToInt64Milliseconds(lease - kForTheKill)));
-  // A full pipe means a reaper that does not read; it has beats enough.
-  if (write(beats_.get(), &milliseconds, sizeof(milliseconds)) < 0 && errno == EPIPE) {
-    spdlog::debug("the reaper is gone");
-  }
+  // A full line means a reaper that does not read; it has beats enough.
+  if (!Write(std::min(milliseconds, kAsk - 1))) spdlog::debug("the reaper does not read beats");
   timer_ = executor_.After(std::min(lease / 5, kLongestPause), [this, alive = alive_] {
     if (*alive) Beat();
   });
@@ -154,9 +168,44 @@ void Watchdog::Beat() {
 void Watchdog::Goodbye() {
   said_goodbye_ = true;
   executor_.Cancel(timer_);
-  const uint32_t word = kGoodbye;
-  if (beats_.valid() && write(beats_.get(), &word, sizeof(word)) < 0) {
-    spdlog::debug("the reaper was not told of the end: {}", std::strerror(errno));
+  if (!Write(kGoodbye)) spdlog::debug("the reaper was not told of the end");
+}
+
+absl::Status Watchdog::AskReady(const Undo& undo) {
+  if (!NeedsReadiness(undo)) return absl::OkStatus();
+  MutexLock one_at_a_time(asking_);
+  const uint32_t word = kAsk | (++questions_ & (kAsk - 1));
+  UniqueFd line;
+  {
+    MutexLock lock(line_mutex_);
+    line = UniqueFd(fcntl(line_.get(), F_DUPFD_CLOEXEC, 0));
+  }
+  const auto unready = [](absl::string_view why) {
+    return absl::UnavailableError(absl::StrCat(
+        "the reaper, which would undo it if this process died, is not ready to: ", why));
+  };
+  if (!line.valid() || !Write(word)) return unready("it does not listen; try again");
+  // "<word> <what it lacks>\n", behind late answers to questions that were given up.
+  const std::string mine = absl::StrCat(word, " ");
+  const absl::Duration end = RealClock().Boot() + kAnswerIn;
+  std::string text;
+  while (true) {
+    const absl::Duration left = end - RealClock().Boot();
+    if (left <= absl::ZeroDuration()) return unready("it does not answer");
+    pollfd wait{line.get(), POLLIN, 0};
+    if (poll(&wait, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1) <= 0) continue;
+    char bytes[1024];
+    const ssize_t got = read(line.get(), bytes, sizeof(bytes));
+    if (got == 0) return unready("it has died");
+    if (got < 0 && errno != EAGAIN && errno != EINTR) return unready(std::strerror(errno));
+    if (got > 0) text.append(bytes, static_cast<size_t>(got));
+    for (size_t newline; (newline = text.find('\n')) != std::string::npos;) {
+      absl::string_view answer = absl::string_view(text).substr(0, newline);
+      if (absl::ConsumePrefix(&answer, mine)) {
+        return answer.empty() ? absl::OkStatus() : unready(answer);
+      }
+      text.erase(0, newline + 1);
+    }
   }
 }
 

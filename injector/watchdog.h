@@ -1,4 +1,4 @@
-// The injector's end of the pipe to its reaper: starts it, beats, and starts another when it has
+// The injector's end of the line to its reaper: starts it, beats, and starts another when it has
 // died.
 #pragma once
 
@@ -11,11 +11,13 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "base/executor.h"
+#include "base/mutex.h"
 #include "base/unique_fd.h"
+#include "injector/undo.h"
 
 namespace firedrill {
 
-// On the executor only: a beat says that the executor itself still runs.
+// On the executor only, but for AskReady(): a beat says that the executor itself still runs.
 class Watchdog {
  public:
   struct Options {
@@ -42,16 +44,28 @@ class Watchdog {
   // a word.
   void Goodbye();
 
+  // For Journal::SetGuard(): `undo` is on disk. OK once the reaper has what it needs to undo it in
+  // our place; at once where it needs nothing. An error says what it lacks. Any thread; blocks for
+  // seconds at most.
+  absl::Status AskReady(const Undo& undo) FD_EXCLUDES(asking_, line_mutex_);
+
   pid_t reaper() const { return pid_; }
 
  private:
-  absl::Status Spawn();
+  absl::Status Spawn() FD_EXCLUDES(line_mutex_);
+  // False where the reaper does not take it.
+  bool Write(uint32_t word) FD_EXCLUDES(line_mutex_);
   void Beat();
   bool ReaperIsDead();
 
   Executor& executor_;
   const Options options_;
-  UniqueFd beats_;
+  // One question at a time.
+  Mutex asking_;
+  uint32_t questions_ FD_GUARDED_BY(asking_) = 0;
+  // Replaced with the reaper.
+  Mutex line_mutex_;
+  UniqueFd line_ FD_GUARDED_BY(line_mutex_);
   pid_t pid_ = 0;
   int starts_ = 0;
   bool said_goodbye_ = false;
