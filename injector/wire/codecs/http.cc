@@ -96,8 +96,6 @@ class HttpCodec final : public Codec {
   bool in_answer_ = false;
   // The client was told to close; what it still says is for nobody.
   bool closing_ = false;
-  // The rest of what the server says was replaced.
-  bool silenced_ = false;
 };
 
 Piece HttpCodec::Lose(absl::string_view why, size_t length) {
@@ -218,12 +216,11 @@ std::optional<Substitute> HttpCodec::Fail(const v1::QueryFailure& failure) {
   if (first_asked_ + 1 < asked_.size() || in_answer_) return Substitute{};
   made_ = MakeHttpAnswer(asked.failing->shape);
   Pop();
-  return Substitute{{}, made_};
+  return Substitute{{}, made_, false, closing_};
 }
 
 Piece HttpCodec::FromServer(absl::string_view bytes) {
   can_fail_ = false;
-  if (silenced_) return {Step::kReplace, bytes.size()};
   if (encrypted_ || !lost_.empty()) return {Step::kPass, bytes.size()};
   server_waits_ = false;
   size_t at = 0;
@@ -286,12 +283,14 @@ Piece HttpCodec::Finish(absl::string_view last) {
   Pop();
   if (Head() == nullptr || !Head()->local) return {Step::kPass, last.size()};
   std::string all(last);
+  bool close = false;
   while (Head() != nullptr && Head()->local) {
     all += MakeHttpAnswer(Head()->failing->shape);
+    close = Head()->failing->shape.close;
     Pop();
   }
   made_ = std::move(all);
-  return {Step::kReplace, last.size(), {}, made_};
+  return {close ? Step::kClose : Step::kReplace, last.size(), {}, made_};
 }
 
 // The answer of a request that was failed: dropped as it comes, or let through up to a point.
@@ -314,16 +313,16 @@ Piece HttpCodec::Failed(absl::string_view bytes, Failing* failing) {
   }
   if (reached == Reached::kEnd) {
     const HttpAnswerShape shape = failing->shape;
-    const Piece piece = Finish({});
-    made_ = piece.step == Step::kReplace ? MakeHttpAnswer(shape) + made_ : MakeHttpAnswer(shape);
-    return {Step::kReplace, at, {}, made_};
+    const Piece next = Finish({});
+    made_ = next.step == Step::kPass ? MakeHttpAnswer(shape) : MakeHttpAnswer(shape) + made_;
+    const bool close = shape.close || next.step == Step::kClose;
+    return {close ? Step::kClose : Step::kReplace, at, {}, made_};
   }
   // Its end is the connection's, which nobody tells us: the answer goes out with the head.
   if (in_answer_ && answer_body_.until_close()) {
-    silenced_ = true;
     failing->shape.close = true;
     made_ = MakeHttpAnswer(failing->shape);
-    return {Step::kReplace, bytes.size(), {}, made_};
+    return {Step::kClose, bytes.size(), {}, made_};
   }
   return at > 0 ? Piece{Step::kReplace, at} : Piece{Step::kMore};
 }

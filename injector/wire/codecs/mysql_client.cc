@@ -1,5 +1,6 @@
 // What a client of MySQL says: its login, and commands after it.
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -39,6 +40,12 @@ enum Com : uint8_t {
   kComResetConnection = 0x1f,
   kComBulkExecute = 0xfa,
 };
+
+// In all connections of this process, and apart from those of other protocols.
+uint64_t NewStatementNumber() {
+  static std::atomic<uint64_t> latest{uint64_t{1} << 62};
+  return latest.fetch_add(1, std::memory_order_relaxed);
+}
 
 uint32_t SizeOf(absl::string_view header) {
   return static_cast<uint8_t>(header[0]) | uint32_t{static_cast<uint8_t>(header[1])} << 8 |
@@ -274,7 +281,11 @@ Piece MysqlCodec::Execute(absl::string_view payload) {
              found != statements_.end()) {
     piece.request.text = found->second.text;
     piece.request.cut = found->second.cut;
-    piece.request.statement = uint64_t{generation_} << 32 | found->second.number;
+    if (found->second.generation != generation_) {
+      found->second.generation = generation_;
+      found->second.number = NewStatementNumber();
+    }
+    piece.request.statement = found->second.number;
   } else {
     known = false;
   }
@@ -323,6 +334,7 @@ std::optional<Substitute> MysqlCodec::Fail(const v1::QueryFailure& failure) {
   asked.failing = std::make_unique<Failing>();
   asked.failing->cut = cut || breaks;
   asked.failing->cut_after = cut ? failure.cut_after() : 0;
+  asked.failing->ends = error.has_value() && error->effect == MysqlErrorEffect::kEnds;
   if (executes) {
     if (error.has_value()) asked.failing->payload = std::move(error->payload);
     return Substitute{last_request_};
@@ -335,7 +347,7 @@ std::optional<Substitute> MysqlCodec::Fail(const v1::QueryFailure& failure) {
     asked_.clear();
     first_asked_ = 0;
     made_ = MysqlPacket(static_cast<uint8_t>(client_sequence_ + 1), error->payload);
-    return Substitute{{}, made_};
+    return Substitute{{}, made_, false, true};
   }
   asked.answer = Answer::kOne;
   asked.effect = Effect::kNone;

@@ -39,6 +39,7 @@ class MysqlCodec final : public Codec {
 
   struct Failing {
     bool cut = false;
+    bool ends = false;
     uint32_t cut_after = 0;
     std::string payload;
   };
@@ -56,7 +57,9 @@ class MysqlCodec final : public Codec {
   };
   struct Statement {
     std::string text;
-    uint32_t number = 0;
+    // Under this generation's user and database.
+    uint64_t number = 0;
+    uint32_t generation = 0;
     bool cut = false;
   };
 
@@ -109,7 +112,6 @@ class MysqlCodec final : public Codec {
   uint64_t capabilities_ = 0;
   // Changes with user and database.
   uint32_t generation_ = 1;
-  uint32_t statement_numbers_ = 0;
   uint32_t last_statement_ = 0;
   uint32_t executed_ = 0;
 

@@ -41,7 +41,7 @@ constexpr Error kErrors[] = {
      "execute this statement"},
     {1317, "70100", "Query execution was interrupted"},
     {1836, "HY000", "Running in read-only mode"},
-    {1927, "70100", "Connection was killed"},
+    {1927, "70100", "Connection was killed", MysqlErrorEffect::kEnds},
     {1969, "70100", "Query execution was interrupted (max_statement_time exceeded)"},
     {3024, "HY000", "Query execution was interrupted, maximum statement execution time exceeded"},
     // No server sends these: it is how a client names a connection that broke.

@@ -77,7 +77,12 @@ absl::string_view UsedDatabase(absl::string_view sql);
 std::string MysqlPacket(uint8_t sequence, absl::string_view payload);
 
 // What a server's error does beyond being told.
-enum class MysqlErrorEffect { kNone, kRollsBack, kBreaks };
+enum class MysqlErrorEffect {
+  kNone,
+  kRollsBack,
+  kEnds,    // The server closes behind it.
+  kBreaks,  // The connection breaks, and nothing is told.
+};
 
 struct MysqlError {
   uint16_t number = 0;

@@ -217,7 +217,7 @@ void MysqlCodec::AddStatement(Words* words) {
     return;
   }
   last_statement_ = prepared_;
-  statements_[prepared_] = {std::move(words->text), ++statement_numbers_, words->cut};
+  statements_[prepared_] = {std::move(words->text), 0, 0, words->cut};
 }
 
 // An answer has ended.
@@ -286,8 +286,9 @@ Piece MysqlCodec::Failed(absl::string_view bytes, Asked* head) {
     if (reached == Reached::kMore) break;
     if (reached == Reached::kPacket) continue;
     made_ = MysqlPacket(keep_sequence_ ? server_sequence_ : 1, head->failing->payload);
+    const Step step = head->failing->ends ? Step::kClose : Step::kReplace;
     Answered();
-    return {Step::kReplace, at, {}, made_};
+    return {step, at, {}, made_};
   }
   return at > 0 ? Piece{Step::kReplace, at} : Piece{Step::kMore};
 }

@@ -116,6 +116,7 @@ TEST(HttpCodec, ConnectionIsClosedWhereItMustBe) {
                             Fails("/bad", Failure("503")));
   EXPECT_EQ(expects->to_client, k503Close);
   EXPECT_EQ(expects->to_server, "");
+  EXPECT_TRUE(expects->closed);
   const auto head = Tell({{true, "HEAD /bad HTTP/1.1\r\n\r\n"}}, Fails("/bad", Failure("503")));
   EXPECT_TRUE(absl::EndsWith(head->to_client, "Content-Length: 20\r\n\r\n"));
 }

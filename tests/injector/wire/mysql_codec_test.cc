@@ -106,6 +106,38 @@ TEST(MysqlCodec, RefusesAConnectionInAnswerToItsLogin) {
   EXPECT_EQ(feed->to_server, "");
   EXPECT_EQ(feed->to_client,
             Greeting(kUsual) + Packet(2, "\xff\x10\x04#08004Too many connections"));
+  EXPECT_TRUE(feed->closed);
+}
+
+TEST(MysqlCodec, AKilledConnectionEndsBehindItsError) {
+  v1::QueryFailure failure;
+  failure.set_error("1927");
+  auto lines = LoggedIn(kUsual);
+  lines.push_back({true, Packet(0, "\x03SELECT 1")});
+  lines.push_back({false, Packet(1, kOkPacket)});
+  const auto feed =
+      Tell(lines, [&](const Request& request) { return request.connect ? nullptr : &failure; });
+  EXPECT_TRUE(feed->closed);
+  EXPECT_TRUE(absl::EndsWith(feed->to_client, "#70100Connection was killed"));
+}
+
+TEST(MysqlCodec, NumbersOfStatementsHoldForTheProcessAndOneDatabase) {
+  auto lines = LoggedIn(kUsual);
+  const std::string execute = Packet(0, "\x17\x01\0\0\0\0\x01\0\0\0"s);
+  lines.push_back({true, Packet(0, "\x16INSERT 1")});
+  lines.push_back({false, Packet(1, "\0\x01\0\0\0\0\0\0\0\0\0\0"s)});
+  for (const std::string& bytes : {execute, execute, Packet(0, "\x02other"), execute}) {
+    lines.push_back({true, bytes});
+    lines.push_back({false, Packet(1, kOkPacket)});
+  }
+  const auto one = Tell(lines);
+  const auto two = Tell(lines);
+  ASSERT_EQ(one->requests.size(), 5u);
+  EXPECT_EQ(one->requests[1].text, "INSERT 1");
+  EXPECT_EQ(one->requests[1].statement, one->requests[2].statement);
+  EXPECT_EQ(one->requests[4].database, "other");
+  EXPECT_NE(one->requests[2].statement, one->requests[4].statement);
+  EXPECT_NE(one->requests[1].statement, two->requests[1].statement);
 }
 
 TEST(MysqlCodec, NumbersOfABrokenConnectionBreakIt) {
