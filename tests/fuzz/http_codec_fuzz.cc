@@ -1,0 +1,8 @@
+// Both directions of an HTTP connection, in any order and any pieces: nothing may crash, hang or be
+// asked for without end, and what is not failed comes out as it went in.
+#include "tests/fuzz/codec_fuzz.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  firedrill::wire::FuzzCodec(firedrill::wire::MakeHttpCodec(), {"503", "304"}, data, size);
+  return 0;
+}
