@@ -210,6 +210,8 @@ absl::Status Worker::Obey(const v1::WireRequest& request, v1::WireReply* reply) 
       if (setup_.has_uid()) selection.uid = setup_.uid();
       selection.cgroup = setup_.cgroup();
       selection.spared = OwnSockets();
+      selection.share = request.reconnect().share();
+      selection.seed = request.reconnect().seed();
       ASSIGN_OR_RETURN(const DestroyedSockets done, DestroySockets(selection));
       reply->set_touched(static_cast<uint64_t>(done.destroyed));
       return absl::OkStatus();

@@ -1,0 +1,377 @@
+// What all faults on live traffic have in common.
+#include "injector/faults/wire/interception.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "base/resolve.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "base/time_proto.h"
+#include "experiment/address.h"
+#include "injector/os/connect_redirect.h"
+
+namespace firedrill {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+std::string Text(const Message& message, const char* name) {
+  const FieldDescriptor* field = message.GetDescriptor()->FindFieldByName(name);
+  return field == nullptr ? "" : message.GetReflection()->GetString(message, field);
+}
+
+absl::StatusOr<sockaddr_storage> AddressOf(const std::string& host, uint32_t port) {
+  sockaddr_storage storage{};
+  auto& four = reinterpret_cast<sockaddr_in&>(storage);
+  auto& six = reinterpret_cast<sockaddr_in6&>(storage);
+  if (inet_pton(AF_INET, host.c_str(), &four.sin_addr) == 1) {
+    four.sin_family = AF_INET;
+    four.sin_port = htons(static_cast<uint16_t>(port));
+    return storage;
+  }
+  if (inet_pton(AF_INET6, host.c_str(), &six.sin6_addr) == 1) {
+    six.sin6_family = AF_INET6;
+    six.sin6_port = htons(static_cast<uint16_t>(port));
+    return storage;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(host, " is no address; write 127.0.0.1:6432"));
+}
+
+std::string Bytes(const sockaddr_storage& address) {
+  const size_t length = address.ss_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+  return std::string(reinterpret_cast<const char*>(&address), length);
+}
+
+absl::StatusOr<uint32_t> UserId(const std::string& name) {
+  passwd entry{};
+  passwd* found = nullptr;
+  char buffer[16384];
+  getpwnam_r(name.c_str(), &entry, buffer, sizeof(buffer), &found);
+  if (found == nullptr) {
+    return absl::NotFoundError(absl::StrCat("clientUser: this machine has no user ", name));
+  }
+  return found->pw_uid;
+}
+
+std::string ProtocolWord(v1::Protocol protocol) {
+  switch (protocol) {
+    case v1::PROTOCOL_POSTGRESQL:
+      return "postgresql";
+    case v1::PROTOCOL_MYSQL:
+      return "mysql";
+    case v1::PROTOCOL_REDIS:
+      return "redis";
+    case v1::PROTOCOL_HTTP:
+      return "http";
+    default:
+      return "tcp";
+  }
+}
+
+uint64_t Hash(const std::string& text) {
+  uint64_t hash = 14695981039346656037ull;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 1099511628211ull;
+  return hash;
+}
+
+std::string RedirectName(const std::string& key) {
+  return absl::StrFormat("fdw_%011x", Hash(key) & 0xfffffffffffull);
+}
+
+absl::StatusOr<sockaddr_storage> ListenAddress(const std::string& text) {
+  const absl::StatusOr<Address> address = ParseListenAddress(text);
+  RETURN_IF_ERROR(Annotate(address.status(), absl::StrCat("listen: ", text)));
+  return AddressOf(address->host.empty() ? "127.0.0.1" : address->host,
+                   static_cast<uint32_t>(address->port));
+}
+
+const v1::WireCount* CountOf(const v1::WireStatus& status, const std::string& stamp) {
+  for (const v1::WireCount& count : status.wishes()) {
+    if (count.stamp() == stamp) return &count;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+Interception InterceptionOf(const Message& fault) {
+  Interception interception;
+  interception.profile = Text(fault, "profile");
+  interception.listen = Text(fault, "listen");
+  interception.client_user = Text(fault, "client_user");
+  interception.cgroup = Text(fault, "cgroup");
+  const FieldDescriptor* reconnect = fault.GetDescriptor()->FindFieldByName("reconnect");
+  interception.reconnect = reconnect != nullptr && fault.GetReflection()->GetBool(fault, reconnect);
+  return interception;
+}
+
+absl::StatusOr<WireServer> WireServerOf(const Node& node, const std::string& name) {
+  ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(name));
+  WireServer server;
+  switch (profile.server_case()) {
+    case v1::Profile::kPostgresql: {
+      const v1::PostgresqlServer& its = profile.postgresql();
+      server = {v1::PROTOCOL_POSTGRESQL, its.host(), its.port() == 0 ? 5432 : its.port()};
+      server.always_encrypted =
+          its.ssl_mode() == "require" || absl::StartsWith(its.ssl_mode(), "verify");
+      break;
+    }
+    case v1::Profile::kMysql:
+      server = {v1::PROTOCOL_MYSQL, profile.mysql().host(),
+                profile.mysql().port() == 0 ? 3306 : profile.mysql().port()};
+      break;
+    case v1::Profile::kRedis:
+      server = {v1::PROTOCOL_REDIS, profile.redis().host(),
+                profile.redis().port() == 0 ? 6379 : profile.redis().port()};
+      break;
+    case v1::Profile::kHttp:
+      server = {v1::PROTOCOL_HTTP, profile.http().host(),
+                profile.http().port() == 0 ? 80 : profile.http().port()};
+      break;
+    case v1::Profile::kTcp:
+      server = {v1::PROTOCOL_TCP, profile.tcp().host(), profile.tcp().port()};
+      break;
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("profile ", name, " is no server whose traffic could be intercepted"));
+  }
+  if (absl::StartsWith(server.host, "/")) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("profile ", name, " is the Unix socket folder ", server.host,
+                     ", whose traffic cannot be intercepted; name the server's TCP address, and "
+                     "have its clients use that"));
+  }
+  return server;
+}
+
+absl::Status CheckInterception(const Node& node, const Interception& interception) {
+  RETURN_IF_ERROR(WireServerOf(node, interception.profile).status());
+  if (!interception.client_user.empty()) {
+    RETURN_IF_ERROR(UserId(interception.client_user).status());
+  }
+  if (interception.listen.empty()) return ConnectRedirect::Check(interception.cgroup);
+  RETURN_IF_ERROR(ListenAddress(interception.listen).status());
+  if (interception.reconnect || !interception.client_user.empty() || !interception.cgroup.empty()) {
+    return absl::InvalidArgumentError(
+        "reconnect, clientUser and cgroup choose clients that are redirected; with `listen` those "
+        "are met that come to that address: leave them out, or `listen`");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<WireWay> FindWay(const Context& context, const Node& node,
+                                const Interception& interception) {
+  ASSIGN_OR_RETURN(const WireServer server, WireServerOf(node, interception.profile));
+  ASSIGN_OR_RETURN(const std::vector<std::string> addresses,
+                   ResolveHost(server.host, context.deadline - context.clock.Boot(), context.stop));
+  WireWay way;
+  way.setup.set_protocol(server.protocol);
+  std::string all;
+  for (const std::string& text : addresses) {
+    const absl::StatusOr<sockaddr_storage> address = AddressOf(text, server.port);
+    // A scope ("%eth0") is nothing that clients of a database name.
+    if (!address.ok()) continue;
+    way.servers.push_back(*address);
+    way.setup.add_servers(Bytes(*address));
+    absl::StrAppend(&all, text, ",");
+  }
+  if (way.servers.empty()) {
+    return absl::NotFoundError(absl::StrCat(server.host, " has no address to redirect from"));
+  }
+  if (!interception.listen.empty()) {
+    ASSIGN_OR_RETURN(const sockaddr_storage listen, ListenAddress(interception.listen));
+    way.setup.set_listen(Bytes(listen));
+  }
+  if (!interception.client_user.empty()) {
+    ASSIGN_OR_RETURN(const uint32_t uid, UserId(interception.client_user));
+    way.setup.set_uid(uid);
+  }
+  way.setup.set_cgroup(interception.cgroup);
+  way.key = absl::StrCat(node.spec().name(), " ", ProtocolWord(server.protocol), " ", all, " ",
+                         server.port, " ", interception.listen, " ", interception.client_user, " ",
+                         interception.cgroup);
+  way.setup.set_name(RedirectName(way.key));
+  way.subject =
+      absl::StrCat(ProtocolWord(server.protocol), "/", addresses.front(), "/", server.port);
+  return way;
+}
+
+WireFault::~WireFault() {
+  WireFault::Release();
+  worker_.reset();
+  WireWorker::Tidy();
+}
+
+absl::Status WireFault::Validate(const Node& node) const {
+  RETURN_IF_ERROR(CheckInterception(node, interception_));
+  RETURN_IF_ERROR(CheckWish());
+  if (!NeedsRequests()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const WireServer server, WireServerOf(node, interception_.profile));
+  if (server.protocol == v1::PROTOCOL_TCP) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("profile ", interception_.profile,
+                     " is a TCP server without a protocol that is looked into; name a profile of "
+                     "the server's own kind, or use delayBytes, stallConnections or the like"));
+  }
+  if (server.always_encrypted) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("profile ", interception_.profile,
+                     " demands TLS, so its requests cannot be seen on the wire and none would "
+                     "ever match; use delayBytes, which needs no look, or a server inside"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WireFault::Acquire(const Context& context, const Node& node) {
+  if (context.stop.stop_requested()) return absl::CancelledError("it was taken back");
+  if (worker_ != nullptr && worker_->Lives()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(way_, FindWay(context, node, interception_));
+  ASSIGN_OR_RETURN(worker_, WireWorker::Acquire(way_.key, way_.setup));
+  stamp_ = context.Stamp();
+  return absl::OkStatus();
+}
+
+absl::Status WireFault::Prepare(const Context& context, Node& node) {
+  RETURN_IF_ERROR(Acquire(context, node));
+  v1::WireWish wish;
+  wish.set_stamp(stamp_);
+  FillWish(&wish);
+  return worker_->Check(wish);
+}
+
+absl::Status WireFault::Apply(const Context& context, Node& node, Changes&) {
+  RETURN_IF_ERROR(Acquire(context, node));
+  v1::WireWish wish;
+  wish.set_stamp(stamp_);
+  wish.set_ends_at_nanos(absl::ToInt64Nanoseconds(context.ends_at));
+  FillWish(&wish);
+  ASSIGN_OR_RETURN(then_, worker_->Ask());
+  applied_ = true;
+  RETURN_IF_ERROR(worker_->Wish(wish));
+  if (!interception_.reconnect) return absl::OkStatus();
+  ASSIGN_OR_RETURN(reconnected_, worker_->Reconnect(1, 0));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Observation> WireFault::Observe(const Context&, const Node&) const {
+  if (!applied_ || worker_ == nullptr) {
+    return absl::FailedPreconditionError("intercepting traffic: not applied");
+  }
+  ASSIGN_OR_RETURN(const v1::WireStatus now, worker_->Ask());
+  const v1::WireCount* count = CountOf(now, stamp_);
+  if (count == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the worker that carries the traffic has healed",
+                     now.healed().empty() ? "" : absl::StrCat(": ", now.healed())));
+  }
+  v1::Observation observation;
+  observation.set_subject(way_.subject);
+  Judge(now, then_, *count, &observation);
+  const uint64_t accepted = now.accepted() - then_.accepted();
+  const uint64_t encrypted = now.encrypted() - then_.encrypted();
+  std::string detail = observation.detail();
+  absl::StrAppend(&detail, "; ", now.open(), " connections open");
+  if (reconnected_ > 0) {
+    absl::StrAppend(&detail, ", ", reconnected_, " were made to come back");
+  }
+  if (NeedsRequests() && encrypted > 0) {
+    absl::StrAppend(&detail, "; ", encrypted, " of ", accepted,
+                    " connections are encrypted: not looked into");
+    if (encrypted >= accepted) observation.set_reached(false);
+  }
+  if (now.lost() > then_.lost()) {
+    absl::StrAppend(&detail, "; ", now.lost() - then_.lost(),
+                    " connections pass unmatched: ", now.lost_why());
+  }
+  if (now.server_refuses()) {
+    absl::StrAppend(&detail, "; the server refuses connections, which clients see themselves");
+  }
+  observation.set_detail(detail);
+  auto& figures = *observation.mutable_figures();
+  figures["connections"] = static_cast<double>(accepted);
+  figures["open"] = static_cast<double>(now.open());
+  figures["encrypted"] = static_cast<double>(encrypted);
+  figures["reconnected"] = static_cast<double>(reconnected_);
+  if (!NeedsRequests()) return observation;
+  figures["requests"] = static_cast<double>(now.requests() - then_.requests());
+  figures["matched"] = static_cast<double>(count->matched());
+  figures["hit"] = static_cast<double>(count->hit());
+  return observation;
+}
+
+void WireFault::Release() {
+  if (worker_ != nullptr) worker_->Drop(stamp_);
+}
+
+// The worker's own word where one is there, and what the kernel says in any case.
+absl::Status WireFault::ReadBack(const Context& context, const Node& node) const {
+  WireWay way = way_;
+  if (way.key.empty()) {
+    ASSIGN_OR_RETURN(way, FindWay(context, node, interception_));
+  }
+  bool others = false;
+  const std::shared_ptr<WireWorker> worker = WireWorker::Find(way.key);
+  if (worker != nullptr) {
+    ASSIGN_OR_RETURN(const v1::WireStatus status, worker->Ask());
+    if (CountOf(status, context.Stamp()) != nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("process ", worker->pid(), " still disturbs the traffic to ", way.subject));
+    }
+    others = status.wishes_size() > 0;
+    if (!others && status.redirecting()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("connections to ", way.subject, " are still redirected"));
+    }
+  }
+  if (others || !interception_.listen.empty()) return absl::OkStatus();
+  const absl::StatusOr<int> redirects = CountRedirects(way.setup.name());
+  // Who may not look may not have redirected either.
+  if (absl::IsPermissionDenied(redirects.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(redirects.status());
+  if (*redirects == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      *redirects, " BPF links named ", way.setup.name(), " still redirect connections to ",
+      way.subject, "; look with: bpftool link list, and end the process firedrill-wire"));
+}
+
+absl::Status CheckShape(const v1::DelayShape& shape) {
+  if (shape.has_uniform() && FromProto(shape.uniform().min()) > FromProto(shape.uniform().max())) {
+    return absl::InvalidArgumentError("uniform: `min` is longer than `max`; exchange them");
+  }
+  if (shape.has_pareto() && FromProto(shape.pareto().min()) > FromProto(shape.pareto().max())) {
+    return absl::InvalidArgumentError("pareto: `min` is longer than `max`; exchange them");
+  }
+  return absl::OkStatus();
+}
+
+v1::QueryMatch MatchOf(const v1::QueryMatch& match) {
+  v1::QueryMatch whole = match;
+  if (whole.share() == 0) whole.set_share(1);
+  return whole;
+}
+
+void JudgeDelay(const v1::DelayShape& shape, const v1::WireStatus& now, bool hit,
+                v1::Observation* observation) {
+  const absl::Duration asked =
+      shape.has_delay() ? FromProto(shape.delay()) : absl::Nanoseconds(now.asked_p50_nanos());
+  const absl::Duration held = absl::Nanoseconds(hit ? now.held_p50_nanos() : 0);
+  observation->set_requested(absl::ToDoubleMilliseconds(asked));
+  observation->set_real(absl::ToDoubleMilliseconds(held));
+  observation->set_unit("ms");
+  observation->set_reached(hit && held > absl::ZeroDuration() && held >= asked);
+  observation->set_detail(
+      absl::StrCat("held for ", absl::FormatDuration(held), " (median; p99 ",
+                   absl::FormatDuration(absl::Nanoseconds(hit ? now.held_p99_nanos() : 0)), ")"));
+}
+
+}  // namespace firedrill
