@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,10 @@ namespace {
 
 // Few enough that a task does not wait long behind them.
 constexpr int kBatch = 64;
+
+// How long a sleep may end early, to be waited out awake.
+constexpr Nanos kMostEarly = 120'000;
+constexpr Nanos kLeastEarly = 1'000;
 
 timespec Timespec(Nanos nanos) {
   return {static_cast<time_t>(nanos / 1000000000), static_cast<long>(nanos % 1000000000)};
@@ -102,8 +107,21 @@ int Loop::Wait(epoll_event* events, int count) {
   const Nanos when = alarms_.front()->alarm_;
   const Nanos rest = when == 0 ? 0 : when - NowNanos();
   if (rest <= 0) return epoll_wait(epoll_.get(), events, count, 0);
-  const timespec timeout = Timespec(rest);
-  return epoll_pwait2(epoll_.get(), events, count, &timeout, nullptr);
+  // Where alarms lie close together each sleep is exact, and the lateness takes several at once.
+  const Nanos early = rest > 2 * kMostEarly ? early_ : 0;
+  const timespec timeout = Timespec(rest - early);
+  const int ready = epoll_pwait2(epoll_.get(), events, count, &timeout, nullptr);
+  if (ready == 0 && early > 0) AwaitAlarm(when, early);
+  return ready;
+}
+
+// Wakes up are late by much the same each time: the sleep ends that much early, and the little that
+// is left is waited for awake.
+void Loop::AwaitAlarm(Nanos when, Nanos early) {
+  Nanos now = NowNanos();
+  const Nanos late = std::min(now - (when - early), kMostEarly);
+  early_ = std::max(early_ + (late - early_) / 8, kLeastEarly);
+  while (now < when) now = NowNanos();
 }
 
 void Loop::Run() {

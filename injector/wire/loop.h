@@ -73,6 +73,7 @@ class Loop {
   void RunTasks() FD_EXCLUDES(mutex_);
   void RunAlarms();
   int Wait(epoll_event* events, int count);
+  void AwaitAlarm(Nanos when, Nanos early);
   void Place(Watcher* watcher, size_t place);
   void SiftUp(size_t place);
   void SiftDown(size_t place);
@@ -88,6 +89,7 @@ class Loop {
 
   // The loop's thread only.
   bool stopping_ = false;
+  Nanos early_ = 30'000;  // By which a sleep ends before its alarm: what sleeps are late by.
   std::vector<Watcher*> alarms_;  // A heap, the earliest first.
   std::vector<Watcher*> due_;
   std::vector<std::unique_ptr<Watcher>> retired_;
