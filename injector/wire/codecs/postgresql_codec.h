@@ -5,6 +5,13 @@
 // parsed goes to it in place of the request (or after it), and the error that comes back is worded
 // anew. So the transaction, the Sync it skips to and the order of answers are what they are when a
 // statement really fails.
+//
+// What fails after the server has executed it is followed by such a statement, and its own answer
+// is not passed on. Outside of a transaction its work stays. Within one, the server's transaction
+// has failed then, just as the client is told: its COMMIT is a ROLLBACK, and ROLLBACK TO a
+// savepoint before it works. A COMMIT that fails so has committed. Of a pipeline, what stands
+// before it up to the last Sync is committed with it, and what stands behind it up to the next one
+// is not executed.
 #pragma once
 
 #include <deque>

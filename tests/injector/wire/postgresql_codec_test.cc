@@ -1,5 +1,6 @@
 // What the PostgreSQL codec makes of bytes, however they are cut into pieces.
 #include <gmock/gmock.h>
+#include <malloc.h>
 
 #include "absl/strings/match.h"
 #include "injector/wire/codecs.h"

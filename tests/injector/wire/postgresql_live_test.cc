@@ -1,6 +1,8 @@
 // The PostgreSQL codec between real clients and a real server.
 #include <gmock/gmock.h>
 #include <libpq-fe.h>
+#include <pwd.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -8,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "tests/injector/wire/pump.h"
+#include "tests/testing/child.h"
 #include "tests/testing/postgres_server.h"
 
 namespace firedrill::wire {
@@ -295,6 +298,39 @@ TEST_F(PostgresqlLive, ANotificationComesWhileNothingIsAsked) {
   EXPECT_STREQ(notice->extra, "hello");
   PQfreemem(notice);
   EXPECT_EQ(Value(Exec(connection, "select 7")), "7");
+  ExpectSound(pump);
+}
+
+TEST_F(PostgresqlLive, AnEncryptedSessionPassesUntouched) {
+  const TempDir folder("fd-tls");
+  const std::string key = folder.path() + "/key";
+  const std::string certificate = folder.path() + "/certificate";
+  int code = -1;
+  const std::string said =
+      RunProgram({"/usr/bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                  "-subj", "/CN=localhost", "-keyout", key, "-out", certificate},
+                 "", &code);
+  ASSERT_EQ(code, 0) << said;
+  // The server reads the key as another user than a test that root runs.
+  if (const passwd* user = getuid() == 0 ? getpwnam("postgres") : nullptr; user != nullptr) {
+    for (const std::string& path : {folder.path(), key, certificate}) {
+      ASSERT_EQ(chown(path.c_str(), user->pw_uid, user->pw_gid), 0);
+    }
+  }
+  PostgresOptions options;
+  options.settings = {"ssl=on", "ssl_key_file=" + key, "ssl_cert_file=" + certificate};
+  const std::unique_ptr<PostgresServer> server = PostgresServer::Start(options);
+  ASSERT_NE(server, nullptr);
+  Pump pump(v1::PROTOCOL_POSTGRESQL, server->port());
+  {
+    const Connection connection = Connect(pump.port(), "sslmode=require");
+    ASSERT_EQ(PQstatus(connection.get()), CONNECTION_OK) << PQerrorMessage(connection.get());
+    EXPECT_EQ(PQsslInUse(connection.get()), 1);
+    EXPECT_EQ(PQgetlength(Exec(connection, "select repeat('y', 3000000)").get(), 0, 0), 3000000);
+  }
+  for (int i = 0; i < 500 && pump.encrypted() == 0; ++i) usleep(10'000);
+  EXPECT_EQ(pump.encrypted(), 1);
+  EXPECT_THAT(pump.requests(), IsEmpty());
   ExpectSound(pump);
 }
 
