@@ -276,6 +276,16 @@ class SiteCheck {
     return names;
   }
 
+  static std::vector<std::string> StatementsOf(const v1::NodeSpec& node,
+                                               const std::string& profile_name) {
+    std::vector<std::string> names;
+    for (const v1::Profile& profile : node.profiles()) {
+      if (profile.name() != profile_name) continue;
+      for (const v1::Statement& statement : profile.statements()) names.push_back(statement.name());
+    }
+    return names;
+  }
+
   void CheckFault(const v1::FaultStep& step, const std::string& path) {
     const v1::Fault& fault = step.fault();
     const FieldDescriptor* kind = fault.GetReflection()->GetOneofFieldDescriptor(
@@ -287,6 +297,12 @@ class SiteCheck {
     const std::string name = body.GetReflection()->GetString(body, profile);
     const std::string kind_path = absl::StrCat(path, ".", KeyName(kind));
     Need(step.target(), "profile", name, kind_path + ".profile", ProfilesOf);
+    const FieldDescriptor* statement = body.GetDescriptor()->FindFieldByName("statement");
+    if (statement != nullptr && !reporter_.HasProblem(kind_path + ".profile")) {
+      Need(step.target(), "statement", body.GetReflection()->GetString(body, statement),
+           kind_path + ".statement",
+           [&](const v1::NodeSpec& node) { return StatementsOf(node, name); });
+    }
     const FieldDescriptor* protocol = body.GetDescriptor()->FindFieldByName("protocol");
     if (protocol == nullptr) return;
     CheckProtocol(step.target(), name, body.GetReflection()->GetEnum(body, protocol)->number(),

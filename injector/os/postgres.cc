@@ -267,6 +267,8 @@ absl::Status PostgresSession::Send(const std::string& sql) {
     return ConnectionError();
   }
   busy_ = true;
+  // Or a large answer would be kept whole until its end.
+  PQsetSingleRowMode(connection_.get());
   // What does not fit now goes out with the next Drain().
   if (PQflush(connection_.get()) < 0) {
     broken_ = true;
@@ -404,6 +406,27 @@ absl::StatusOr<PostgresFacts> AskFacts(PostgresSession& session, const Patience&
     facts.identity = absl::StrCat("postgresql/", *identifier->at(0)[0], "/", *row[2]);
   }
   return facts;
+}
+
+absl::StatusOr<std::string> FindStatement(const v1::Profile& profile, absl::string_view name) {
+  std::vector<std::string> names;
+  for (const v1::Statement& known : profile.statements()) {
+    if (known.name() == name) return known.sql();
+    names.push_back(known.name());
+  }
+  return absl::NotFoundError(absl::StrCat("there is no statement ", name, " in profile ",
+                                          profile.name(), "; it has ",
+                                          names.empty() ? std::string("none") : JoinWords(names)));
+}
+
+absl::StatusOr<std::string> FindPlainStatement(const v1::Profile& profile, absl::string_view name) {
+  for (const v1::Statement& known : profile.statements()) {
+    if (known.name() != name || known.parameters_size() == 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("the statement ", name, " of profile ", profile.name(),
+                     " has parameters, for which there are no values here; name one without"));
+  }
+  return FindStatement(profile, name);
 }
 
 absl::StatusOr<std::unique_ptr<PostgresSession>> OpenControl(const PostgresAccount& account,

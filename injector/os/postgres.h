@@ -92,7 +92,7 @@ class PostgresSession {
   int fd() const { return PQsocket(connection_.get()); }
   short events() const { return events_; }
 
-  // Sends statements without waiting for the answer. Parameters are bound as text to $1, $2, ...
+  // Sends statements without waiting for the answer, whose rows are thrown away as they come.
   absl::Status Send(const std::string& sql);
   // Takes in what has arrived. An error where the session has ended or its statement failed.
   absl::Status Drain();
@@ -145,6 +145,11 @@ struct PostgresFacts {
 };
 
 absl::StatusOr<PostgresFacts> AskFacts(PostgresSession& session, const Patience& patience);
+
+// The text of a statement of the profile. NOT_FOUND names what there is.
+absl::StatusOr<std::string> FindStatement(const v1::Profile& profile, absl::string_view name);
+// The same, and refuses one with parameters: to be run as it is.
+absl::StatusOr<std::string> FindPlainStatement(const v1::Profile& profile, absl::string_view name);
 
 // "opening the control connection of profile leaker to 127.0.0.1:5432 as reports: ...; check ..."
 absl::StatusOr<std::unique_ptr<PostgresSession>> OpenControl(const PostgresAccount& account,

@@ -66,7 +66,12 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
     ASSERT_NE(server_, nullptr);
     server_->Run(
         "CREATE ROLE leaker LOGIN; CREATE ROLE shop LOGIN;"
-        "CREATE ROLE dba LOGIN IN ROLE pg_signal_backend, pg_read_all_stats");
+        "CREATE ROLE dba LOGIN IN ROLE pg_signal_backend, pg_read_all_stats;"
+        "CREATE ROLE admin LOGIN SUPERUSER;"
+        "CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL);"
+        "INSERT INTO users SELECT n, 'u' || n || '@example.com' FROM generate_series(1, 5000) n;"
+        "CREATE INDEX users_email_idx ON users (email);"
+        "GRANT ALL ON users TO leaker, shop; ANALYZE users");
     WireWorker::SetProgram(FIREDRILL_BINARY_DIR "/firedrill-wire");
   }
   static void TearDownTestSuite() {
@@ -75,9 +80,12 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
   }
   void SetUp() override {
     ASSERT_NE(server_, nullptr);
-    for (const char* name : {"leaker", "dba"}) {
+    for (const char* name : {"leaker", "dba", "admin"}) {
       node_.AddProfile(name, server_->folder(), server_->port(), name, "");
     }
+    v1::Statement& statement = *node_.mutable_spec.mutable_profiles(0)->add_statements();
+    statement.set_name("count-users");
+    statement.set_sql("SELECT count(*) FROM users");
     for (int i = 0; i < 3; ++i) {
       const std::string target = absl::StrCat("host=", server_->folder(), " port=", server_->port(),
                                               " user=shop dbname=postgres application_name=web");
@@ -100,6 +108,7 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
   }
   void TearDown() override {
     fault_.reset();
+    Undo();
     traffic_ = std::jthread();
   }
 
@@ -132,7 +141,14 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
 
   bool one_shot() const { return RuleOfKind(GetParam()).ending() == v1::ENDING_ONE_SHOT; }
 
-  // Every session and every setting, but for the look itself.
+  // What journal or reaper do after Release(); nothing for faults without lasting changes.
+  void Undo() {
+    for (const auto& [result, why] : journalled_.UndoAll()) {
+      EXPECT_NE(result, UndoResult::kFailed) << why;
+    }
+  }
+
+  // Every session, setting and index, but for the look itself.
   std::string Snapshot() const {
     std::vector<std::string> lines;
     for (const auto& row : server_->Run(
@@ -141,8 +157,11 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
              "'traffic') UNION "
              "ALL "
              "SELECT name, setting, source FROM pg_settings WHERE source NOT IN ('session', "
-             "'client', 'default', 'override') UNION ALL SELECT rolname, rolconfig::text, '' FROM "
-             "pg_roles ORDER BY 1, 2, 3")) {
+             "'client', 'default', 'override') AND name <> 'unix_socket_directories' UNION ALL "
+             "SELECT rolname, rolconfig::text, '' FROM "
+             "pg_roles UNION ALL SELECT indexrelid::regclass::text, indisvalid::text, (SELECT "
+             "string_agg(attstattarget::text, ',') FROM pg_attribute WHERE attrelid = indrelid) "
+             "FROM pg_index WHERE indexrelid >= 16384 ORDER BY 1, 2, 3")) {
       lines.push_back(absl::StrJoin(row, " "));
     }
     if (on_the_wire()) {
@@ -155,8 +174,12 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
 
   absl::Status Apply() {
     RETURN_IF_ERROR(fault_->Validate(node_));
-    NoChanges changes;
-    return fault_->Apply(StageContext("it", absl::Seconds(10)), node_, changes);
+    return fault_->Apply(StageContext("it", absl::Seconds(10)), node_, changes());
+  }
+  // Only a fault that says so may change anything lasting.
+  Changes& changes() {
+    if (RuleOfKind(GetParam()).ending() == v1::ENDING_JOURNALLED) return journalled_;
+    return none_;
   }
   bool Reached() {
     return Within(absl::Seconds(20), [this] {
@@ -168,6 +191,8 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
   static inline PostgresServer* server_ = nullptr;
   StageNode node_;
   std::vector<std::unique_ptr<PGconn, decltype(&PQfinish)>> shop_;
+  NoChanges none_;
+  StageChanges journalled_;
   v1::Fault message_;
   std::unique_ptr<Fault> fault_;
   std::string before_;
@@ -207,6 +232,7 @@ TEST_P(FaultContract, ReleaseIsLegalBeforeApplyAndTwice) {
   ASSERT_TRUE(Apply().ok());
   fault_->Release();
   fault_->Release();
+  Undo();
   EXPECT_TRUE(fault_->ReadBack(StageContext("it"), node_).ok());
   EXPECT_TRUE(fault_->ReadBack(StageContext("it"), node_).ok());
 }
@@ -236,6 +262,7 @@ TEST_P(FaultContract, IsGoneAfterRelease) {
   }
   const absl::Duration begin = RealClock().Boot();
   fault_->Release();
+  Undo();
   EXPECT_LT(RealClock().Boot() - begin, absl::Seconds(1));
   EXPECT_TRUE(fault_->ReadBack(StageContext("it"), node_).ok());
   EXPECT_LT(RealClock().Boot() - begin, absl::Seconds(2));
@@ -251,6 +278,7 @@ TEST_P(FaultContract, IsGoneWithTheObjectToo) {
   ASSERT_TRUE(Apply().ok());
   ASSERT_TRUE(Reached());
   fault_.reset();
+  Undo();
   EXPECT_TRUE(Within(absl::Seconds(2),
                      [this] { return Snapshot().find("firedrill") == std::string::npos; }));
 }
@@ -267,11 +295,11 @@ TEST_P(FaultContract, HonoursTheStop) {
   source.request_stop();
   Context context = StageContext("it");
   context.stop = source.get_token();
-  NoChanges changes;
   const absl::Duration begin = RealClock().Boot();
-  EXPECT_FALSE(fault_->Apply(context, node_, changes).ok());
+  EXPECT_FALSE(fault_->Apply(context, node_, changes()).ok());
   EXPECT_LT(RealClock().Boot() - begin, absl::Seconds(1));
   fault_->Release();
+  Undo();
   fault_.reset();
   EXPECT_TRUE(Within(absl::Seconds(2),
                      [this] { return Snapshot().find("firedrill") == std::string::npos; }));

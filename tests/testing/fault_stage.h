@@ -3,6 +3,8 @@
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -55,6 +57,27 @@ class NoChanges final : public Changes {
   absl::Status Make(const Undo&, absl::FunctionRef<absl::Status()>) override {
     return absl::InternalError("this fault must not change anything lasting");
   }
+};
+
+// For faults that do: keeps their undos, and runs them as the journal would.
+class StageChanges final : public Changes {
+ public:
+  absl::Status Make(const Undo& undo, absl::FunctionRef<absl::Status()> change) override {
+    undos.push_back(undo);
+    return change();
+  }
+  // Newest first; what each said.
+  std::vector<std::pair<UndoResult, std::string>> UndoAll() {
+    std::vector<std::pair<UndoResult, std::string>> results;
+    for (; !undos.empty(); undos.pop_back()) {
+      std::string why;
+      const UndoResult result = RunUndo(undos.back(), &why);
+      results.emplace_back(result, why);
+    }
+    return results;
+  }
+
+  std::vector<Undo> undos;
 };
 
 inline Context StageContext(const std::string& fault, absl::Duration patience = absl::Seconds(5),
