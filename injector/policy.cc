@@ -192,6 +192,10 @@ absl::Status PermitsFault(const v1::NodeSpec& node, const v1::PlannedFault& faul
         node, "superuser: true",
         "use a profile that is no superuser, or set policy.superuser in the node's own file");
   }
+  if (IsTrue(*kind.message, "writes") && !policy.writes()) {
+    return Denied(node, "writes: true",
+                  "leave it out, or set policy.writes in the node's own file");
+  }
   const absl::Status hours = WithinHours(policy, now);
   if (hours.ok()) return hours;
   return absl::Status(hours.code(), absl::StrCat(hours.message(), "; ", kOtherHours));

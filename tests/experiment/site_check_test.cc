@@ -153,6 +153,20 @@ TEST_F(SiteCheckTest, MissesAStatement) {
             "(there is none)");
 }
 
+TEST_F(SiteCheckTest, MissesTheStatementOfAFault) {
+  Rewrite("terminateSessions: {profile: dba, user: shop}",
+          "stormQueries: {profile: dba, statement: count, sessions: 4}");
+  const std::string missing = Check();
+  EXPECT_NE(missing.find("no node of target 'db-node' has the statement 'count'"),
+            std::string::npos)
+      << missing;
+  // Of another profile.
+  Node(0)->mutable_profiles(0)->add_statements()->set_name("count");
+  EXPECT_EQ(Check(), missing);
+  Node(0)->mutable_profiles(1)->add_statements()->set_name("count");
+  EXPECT_EQ(Check(), "");
+}
+
 TEST_F(SiteCheckTest, RefusesAFreeQueryWhereNoPolicyPermitsIt) {
   auto* sql = experiment_.experiment.mutable_spec()
                   ->mutable_expect()

@@ -105,6 +105,14 @@ const Row kRows[] = {
         "superuser: true"},
     Row{"SuperuserPermitted", "superuser: true",
         "name: 'x' fault { hold_connections { profile: 'leaker' count: 5 superuser: true } }", ""},
+    Row{"Writes", "",
+        "name: 'x' fault { storm_queries { profile: 'leaker' statement: 's' sessions: 5 writes: "
+        "true } }",
+        "writes: true"},
+    Row{"WritesPermitted", "writes: true",
+        "name: 'x' fault { storm_queries { profile: 'leaker' statement: 's' sessions: 5 writes: "
+        "true } }",
+        ""},
     Row{"OutOfHours", "hours { from: '08:00' to: '10:00' time_zone: 'Europe/Berlin' }", kHold,
         "only within 08:00-10:00 Europe/Berlin"},
     Row{"WithinHours", "hours { from: '11:00' to: '11:01' time_zone: 'Europe/Berlin' }", kHold, ""},

@@ -1,0 +1,193 @@
+// The thread that serves a storm of statements.
+#include "injector/os/postgres_storm.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/clock.h"
+
+namespace firedrill {
+namespace {
+
+constexpr absl::Duration kWindow = absl::Seconds(1);
+constexpr absl::Duration kPublishEvery = absl::Milliseconds(50);
+// A session that could not be opened, or was ended: not at once again.
+constexpr absl::Duration kRetry = absl::Milliseconds(100);
+// Being opened at once: the proof of a password takes 3 ms of our own time each.
+constexpr int kMostOpening = 16;
+// What the figures of the last second are made from.
+constexpr size_t kMostRecent = 200000;
+constexpr absl::Duration kLongestWait = absl::Milliseconds(50);
+
+template <typename Deque, typename TimeOf>
+void DropOld(Deque& deque, absl::Duration now, TimeOf time_of) {
+  while (!deque.empty() && (time_of(deque.front()) < now - kWindow || deque.size() > kMostRecent)) {
+    deque.pop_front();
+  }
+}
+
+}  // namespace
+
+PostgresStorm::PostgresStorm(Options options)
+    : options_(std::move(options)),
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      start_(RealClock().Boot()),
+      slots_(options_.sessions),
+      thread_([this](std::stop_token stop) { Loop(std::move(stop)); }) {}
+
+PostgresStorm::~PostgresStorm() { Stop(); }
+
+void PostgresStorm::Stop() {
+  if (!thread_.joinable()) return;
+  thread_.request_stop();
+  eventfd_write(wake_.get(), 1);
+  thread_.join();
+  slots_.clear();
+  Publish(RealClock().Boot());
+}
+
+PostgresStorm::Figures PostgresStorm::figures() const {
+  MutexLock lock(mutex_);
+  return published_;
+}
+
+uint64_t PostgresStorm::DueBy(absl::Duration now) const {
+  if (options_.rate <= 0) return 0;
+  const absl::Duration until = std::min(now, options_.end);
+  return static_cast<uint64_t>(
+      std::max(0.0, absl::ToDoubleSeconds(until - start_) * options_.rate));
+}
+
+void PostgresStorm::Loop(std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    const absl::Duration now = RealClock().Boot();
+    Connect(now);
+    Begin(now);
+    if (now >= next_publish_) {
+      Publish(now);
+      next_publish_ = now + kPublishEvery;
+    }
+    Await(now);
+  }
+}
+
+void PostgresStorm::Connect(absl::Duration now) {
+  int opening = 0;
+  for (const Slot& slot : slots_) opening += slot.session != nullptr && !slot.session->ready();
+  for (Slot& slot : slots_) {
+    if (opening >= kMostOpening) return;
+    if (slot.session != nullptr || now < slot.next_try || now >= options_.end) continue;
+    slot.session =
+        PostgresSession::Begin(options_.account, options_.application_name, options_.settings());
+    if (slot.session->fd() < 0) Fail(slot, slot.session->Connect(Patience(kRetry)), now);
+    ++opening;
+  }
+}
+
+void PostgresStorm::Begin(absl::Duration now) {
+  if (now >= options_.end) return;
+  const uint64_t due = DueBy(now);
+  for (Slot& slot : slots_) {
+    if (options_.rate > 0 && begun_ >= due) return;
+    if (slot.session == nullptr || !slot.session->usable() || !slot.session->Quiet()) continue;
+    slot.due = options_.rate > 0
+                   ? start_ + absl::Seconds(static_cast<double>(begun_ + 1) / options_.rate)
+                   : now;
+    if (const absl::Status sent = slot.session->Send(options_.statement); !sent.ok()) {
+      Fail(slot, sent, now);
+      continue;
+    }
+    ++begun_;
+    recently_begun_.push_back(now);
+  }
+}
+
+void PostgresStorm::Note(const absl::Status& status) {
+  const std::string state = SqlState(status);
+  ++now_.errors[state.empty() ? "connection" : state];
+  now_.trouble = std::string(status.message());
+  now_.trouble_code = status.code();
+}
+
+void PostgresStorm::Fail(Slot& slot, const absl::Status& status, absl::Duration now) {
+  Note(status);
+  if (slot.session == nullptr) return;
+  if (slot.session->ready()) ++now_.lost_sessions;
+  slot.session.reset();
+  slot.failed = false;
+  slot.next_try = now + kRetry;
+}
+
+void PostgresStorm::Serve(Slot& slot, absl::Duration now) {
+  PostgresSession& session = *slot.session;
+  if (!session.ready()) {
+    const absl::Status advanced = session.Advance();
+    if (!advanced.ok()) Fail(slot, advanced, now);
+    return;
+  }
+  const bool busy = !session.Quiet();
+  const absl::Status drained = session.Drain();
+  if (!drained.ok() && !session.usable()) return Fail(slot, drained, now);
+  if (!drained.ok()) {
+    // The statement failed; the session goes on.
+    Note(drained);
+    slot.failed = true;
+  }
+  if (!busy || !session.Quiet()) return;
+  ++(slot.failed ? now_.failed : now_.finished);
+  slot.failed = false;
+  recent_.push_back({now, now - slot.due});
+}
+
+void PostgresStorm::Await(absl::Duration now) {
+  std::vector<pollfd> waits = {{wake_.get(), POLLIN, 0}};
+  std::vector<Slot*> waiting = {nullptr};
+  for (Slot& slot : slots_) {
+    if (slot.session == nullptr) continue;
+    const short events = slot.session->ready() ? POLLIN : slot.session->events();
+    waits.push_back({slot.session->fd(), events, 0});
+    waiting.push_back(&slot);
+  }
+  absl::Duration length = kLongestWait;
+  if (options_.rate > 0 && begun_ >= DueBy(now)) {
+    const absl::Duration next =
+        start_ + absl::Seconds(static_cast<double>(begun_ + 1) / options_.rate);
+    length = std::clamp(next - now, absl::ZeroDuration(), kLongestWait);
+  }
+  const timespec wait = absl::ToTimespec(length);
+  if (ppoll(waits.data(), waits.size(), &wait, nullptr) <= 0) return;
+  const absl::Duration then = RealClock().Boot();
+  for (size_t i = 1; i < waits.size(); ++i) {
+    if (waits[i].revents != 0) Serve(*waiting[i], then);
+  }
+}
+
+void PostgresStorm::Publish(absl::Duration now) {
+  DropOld(recently_begun_, now, [](absl::Duration at) { return at; });
+  DropOld(recent_, now, [](const Answer& answer) { return answer.at; });
+  now_.connected = now_.busy = 0;
+  for (const Slot& slot : slots_) {
+    if (slot.session == nullptr || !slot.session->ready()) continue;
+    ++now_.connected;
+    if (!slot.session->Quiet()) ++now_.busy;
+  }
+  const absl::Duration window = std::clamp(now - start_, absl::Milliseconds(1), kWindow);
+  const double seconds = absl::ToDoubleSeconds(window);
+  const uint64_t due = DueBy(now);
+  now_.waiting = due > begun_ ? due - begun_ : 0;
+  now_.due_rate = static_cast<double>(due - DueBy(now - window)) / seconds;
+  now_.begun_rate = static_cast<double>(recently_begun_.size()) / seconds;
+  now_.answered_rate = static_cast<double>(recent_.size()) / seconds;
+  std::vector<absl::Duration> took;
+  for (const Answer& answer : recent_) took.push_back(answer.took);
+  std::sort(took.begin(), took.end());
+  now_.p50 = took.empty() ? absl::ZeroDuration() : took[took.size() / 2];
+  now_.p95 = took.empty() ? absl::ZeroDuration() : took[took.size() * 95 / 100];
+  MutexLock lock(mutex_);
+  published_ = now_;
+}
+
+}  // namespace firedrill
