@@ -278,6 +278,9 @@ std::optional<Substitute> RedisCodec::Fail(const v1::QueryFailure& failure) {
   return Substitute{kUnknownCommand};
 }
 
+// Thousands of connections rest at a time.
+static_assert(sizeof(RedisCodec) <= 320);
+
 std::unique_ptr<Codec> MakeRedisCodec() { return std::make_unique<RedisCodec>(); }
 
 }  // namespace firedrill::wire
