@@ -23,19 +23,19 @@ FaultNews Warden::NewsFor(const Key& key, uint64_t serial) {
   };
   return {
       .prepared =
-          [this, find](absl::Status status) {
+          [this, find](const absl::Status& status) {
             if (Entry* entry = find()) OnPrepared(*entry, status);
           },
       .applied =
-          [this, find](absl::Status status, absl::Time at) {
+          [this, find](const absl::Status& status, absl::Time at) {
             if (Entry* entry = find()) OnApplied(*entry, status, at);
           },
       .observed =
-          [this, find](absl::StatusOr<v1::Observation> seen, absl::Time at) {
+          [this, find](const absl::StatusOr<v1::Observation>& seen, absl::Time at) {
             if (Entry* entry = find()) OnObserved(*entry, seen, at);
           },
       .ended =
-          [this, find](FaultEnd end) {
+          [this, find](const FaultEnd& end) {
             if (Entry* entry = find()) OnEnded(*entry, end);
           },
   };
