@@ -54,7 +54,7 @@ absl::Status Warden::Handle(const v1::Command& command) {
     return absl::InvalidArgumentError(
         absl::StrCat("a command for the node ", id.node(), " came to ", node_.name()));
   }
-  const absl::Status admitted = epochs_.Admit(id.group(), id.epoch());
+  absl::Status admitted = epochs_.Admit(id.group(), id.epoch());
   if (absl::IsFailedPrecondition(admitted)) return admitted;
   if (AnswerAgain(id)) return absl::OkStatus();
   switch (command.action_case()) {
