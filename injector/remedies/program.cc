@@ -227,7 +227,7 @@ v1::RemedyReport RunProgramBlocking(const v1::Program& program, const std::stop_
   }
   report.set_exit_code(child->Reap());
   if (why.empty() && report.exit_code() == 0) report.set_state(v1::REMEDY_STATE_DONE);
-  std::string output = Printable(child->tail());
+  std::string output = PrintableAscii(child->tail());
   if (!why.empty()) absl::StrAppend(&output, output.empty() ? "" : "\n", why);
   report.set_output(output);
   return report;

@@ -64,11 +64,11 @@ v1::RemedyReport ReportOf(const absl::Status& why, absl::string_view done) {
   v1::RemedyReport report;
   report.set_state(why.ok() ? v1::REMEDY_STATE_DONE : v1::REMEDY_STATE_FAILED);
   report.set_exit_code(why.ok() ? 0 : -1);
-  report.set_output(Printable(why.ok() ? done : absl::string_view(why.message())));
+  report.set_output(PrintableAscii(why.ok() ? done : absl::string_view(why.message())));
   return report;
 }
 
-std::string Printable(absl::string_view bytes) {
+std::string PrintableAscii(absl::string_view bytes) {
   std::string text;
   for (const char c : bytes) {
     text.push_back(c == '\n' || c == '\t' || (c >= ' ' && c < 0x7f) ? c : '?');

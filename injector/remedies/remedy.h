@@ -60,7 +60,7 @@ v1::RemedyReport RunRemedyBlocking(const v1::PlannedRemedy& remedy, const Node& 
 v1::RemedyReport ReportOf(const absl::Status& why, absl::string_view done);
 
 // A report is protobuf text: bytes that are no printable ASCII become question marks.
-std::string Printable(absl::string_view bytes);
+std::string PrintableAscii(absl::string_view bytes);
 
 // The kind as it is written in a definition: "runProgram"; empty where none is set.
 std::string KindName(const v1::Remedy& remedy);
