@@ -9,7 +9,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
@@ -55,7 +58,33 @@ double Number(const std::string& text) {
   return number;
 }
 
+// Rules of every sort that look at each request and never match.
+std::shared_ptr<const Rules> Bystanders(v1::Protocol protocol, int count) {
+  std::vector<Rule> rules;
+  for (int i = 0; i < count; ++i) {
+    Rule rule;
+    rule.name = absl::StrCat("bystander-", i);
+    rule.delay = Shape("1s");
+    switch (i % 3) {
+      case 0:
+        rule.match.add_tables(absl::StrCat("nobodys_table_", i));
+        break;
+      case 1:
+        rule.match.set_regex(absl::StrCat("(?i)where\\s+nothing_", i, "\\s*="));
+        break;
+      default:
+        rule.match.add_verbs("truncate");
+        rule.match.set_user(absl::StrCat("nobody_", i));
+    }
+    rules.push_back(std::move(rule));
+  }
+  auto compiled = Rules::Compile(protocol, rules, 1);
+  if (!compiled.ok()) Die(compiled.status().ToString());
+  return *std::move(compiled);
+}
+
 int Main(int argc, char** argv) {
+  int bystanders = 0;
   ProxyOptions options;
   options.protocol = v1::PROTOCOL_TCP;
   Disturbance disturbance;
@@ -73,6 +102,8 @@ int Main(int argc, char** argv) {
       }
     } else if (key == "--threads") {
       options.threads = atoi(value.c_str());
+    } else if (key == "--rules") {
+      bystanders = atoi(value.c_str());
     } else if (key == "--delay-to-server") {
       disturbance.delay_to_server = Shape(value);
     } else if (key == "--delay-to-client") {
@@ -86,6 +117,7 @@ int Main(int argc, char** argv) {
     }
   }
   if (argc % 2 == 0 || options.server.ss_family == 0) Die("--server 127.0.0.1:PORT is needed");
+  if (bystanders > 0) disturbance.rules = Bystanders(options.protocol, bystanders);
 
   sigset_t signals;
   sigemptyset(&signals);

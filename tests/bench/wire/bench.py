@@ -1,0 +1,300 @@
+#!/usr/bin/python3
+"""Compares Firedrill's relay with other proxies and with no proxy at all, in one interleaved run.
+
+Every figure is a ratio to what ran beside it within the same seconds: the contestants take turns in short slices, and
+of each one's slices the best quarter counts, since whatever else the machine does only ever makes a slice worse.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import random
+import re
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "testing")]
+
+from bare_postgres import BarePostgres  # noqa: E402
+from contestants import PROXIES, Contestants  # noqa: E402
+
+PGBENCH = "/usr/lib/postgresql/15/bin/pgbench"
+GROUPS = ("pgbench", "echo", "bulk", "idle", "delay", "paced")
+IDLE_CONNECTIONS = 5000
+DELAYS_MS = (1, 5, 20, 100)
+
+
+def say(words):
+    print(words, file=sys.stderr, flush=True)
+
+
+def best_quarter(values, better=max):
+    """The mean of the better quarter."""
+    ordered = sorted(values, reverse=better is max)
+    kept = ordered[:max(1, len(ordered) // 4)]
+    return sum(kept) / len(kept)
+
+
+class Traffic:
+    """Both ends of the measured traffic: wire_traffic."""
+
+    def __init__(self, program):
+        self.program = str(program)
+        self.server = subprocess.Popen([self.program, "server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.server.stdout.readline())
+
+    def client(self, mode, port, *words):
+        done = subprocess.run([self.program, mode, "127.0.0.1", str(port)] + [str(word) for word in words],
+                              capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            raise RuntimeError(f"wire_traffic {mode} through port {port}: {done.stderr.strip()}")
+        return json.loads(done.stdout)
+
+    def stop(self):
+        self.server.stdin.close()
+        self.server.wait(10)
+        self.server.stdout.close()
+
+
+class Bench:
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.random = random.Random(arguments.seed)
+        self.results = {}
+        self.traffic = Traffic(arguments.programs / "wire_traffic")
+
+    def turns(self, names):
+        """Every contestant once a round, in another order each round."""
+        for _ in range(self.arguments.rounds):
+            order = list(names)
+            self.random.shuffle(order)
+            yield from order
+
+    # ---- pgbench ------------------------------------------------------------------------------------
+
+    def pgbench(self):
+        settings = ("max_connections=200", "shared_buffers=256MB", "autovacuum=off")
+        postgres = BarePostgres(*settings)
+        try:
+            self._run_pgbench(postgres.port, ["-i", "-q", "-s", "10"])
+            with Contestants(self.arguments.programs) as start:
+                ports, proxies = {"direct": postgres.port}, {}
+                for name in PROXIES:
+                    proxies[name] = start.start(name, postgres.port, "postgresql")
+                if self.arguments.rules:
+                    proxies["firedrill+rules"] = start.start("firedrill", postgres.port, "postgresql",
+                                                             ["--rules", str(self.arguments.rules)])
+                ports.update({name: proxy.ports[0] for name, proxy in proxies.items()})
+                one, every = {0}, os.sched_getaffinity(0)
+                self._compare_pgbench("pgbench -S -c 1, one CPU", postgres, ports, proxies, 1, one)
+                self._compare_pgbench("pgbench -S -c 1", postgres, ports, proxies, 1, every)
+                self._compare_pgbench("pgbench -S -c 16", postgres, ports, proxies, 16, every)
+        finally:
+            postgres.stop()
+
+    def _run_pgbench(self, port, words, cpus=None):
+        arguments = [PGBENCH, "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", *words, "postgres"]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120,
+                              preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None)
+        if done.returncode != 0:
+            raise RuntimeError(f"pgbench through port {port}: {done.stderr.strip()}")
+        return done.stdout
+
+    def _compare_pgbench(self, title, postgres, ports, proxies, clients, cpus):
+        say(title)
+        os.sched_setaffinity(postgres.process.pid, cpus)  # Sessions inherit it.
+        for proxy in proxies.values():
+            proxy.pin(cpus)
+        rates, costs = {name: [] for name in ports}, {name: [] for name in proxies}
+        for name in self.turns(ports):
+            before = proxies[name].cpu_ns() if name in proxies else 0
+            words = self._run_pgbench(ports[name], ["-n", "-S", "-c", str(clients), "-j", "1", "-T",
+                                                    str(self.arguments.slice)], cpus)
+            done = int(re.search(r"transactions actually processed: (\d+)", words).group(1))
+            rates[name].append(float(re.search(r"tps = ([0-9.]+)", words).group(1)))
+            if name in proxies:
+                costs[name].append((proxies[name].cpu_ns() - before) / done / 1e3)
+        direct = best_quarter(rates["direct"])
+        table = {}
+        for name in ports:
+            rate = best_quarter(rates[name])
+            table[name] = {"tps": round(rate), "of_direct": round(rate / direct, 3)}
+            if name in costs:
+                table[name]["cpu_us_per_query"] = round(best_quarter(costs[name], min), 2)
+        for name in ports:
+            table[name]["of_bare"] = round(table[name]["tps"] / table["bare"]["tps"], 3)
+            if name in costs:
+                table[name]["cpu_of_bare"] = round(
+                    table[name]["cpu_us_per_query"] / table["bare"]["cpu_us_per_query"], 3)
+        self.results[title] = table
+
+    # ---- requests and answers, bulk, idle connections -------------------------------------------------
+
+    def _tcp_contestants(self, start):
+        proxies = {name: start.start(name, self.traffic.port) for name in PROXIES if name != "pgbouncer"}
+        ports = {"direct": self.traffic.port}
+        ports.update({name: proxy.ports[0] for name, proxy in proxies.items()})
+        return ports, proxies
+
+    def echo(self):
+        say("echo of 64 bytes")
+        with Contestants(self.arguments.programs) as start:
+            ports, proxies = self._tcp_contestants(start)
+            trips, costs = {name: [] for name in ports}, {name: [] for name in proxies}
+            count = 5000
+            for name in self.turns(ports):
+                before = proxies[name].cpu_ns() if name in proxies else 0
+                trips[name].append(self.traffic.client("echo", ports[name], count)["p50_us"])
+                if name in proxies:
+                    costs[name].append((proxies[name].cpu_ns() - before) / count / 1e3)
+            direct = best_quarter(trips["direct"], min)
+            self.results["echo of 64 bytes"] = {
+                name: {"p50_us": round(best_quarter(trips[name], min), 1),
+                       "added_us": round(best_quarter(trips[name], min) - direct, 1),
+                       **({"cpu_us_per_echo": round(best_quarter(costs[name], min), 1)} if name in costs else {})}
+                for name in ports}
+
+    def bulk(self):
+        size = self.arguments.bulk_mib << 20
+        with Contestants(self.arguments.programs) as start:
+            ports, proxies = self._tcp_contestants(start)
+            for way in ("up", "down"):
+                say(f"bulk {way}")
+                speed, costs = {name: [] for name in ports}, {name: [] for name in proxies}
+                for name in self.turns(ports):
+                    before = proxies[name].cpu_ns() if name in proxies else 0
+                    speed[name].append(self.traffic.client("bulk", ports[name], way, size)["gbit_per_second"])
+                    if name in proxies:
+                        costs[name].append((proxies[name].cpu_ns() - before) / 1e6 / (size / 1e9))
+                table = {}
+                for name in ports:
+                    rate = best_quarter(speed[name])
+                    table[name] = {"gbit_per_second": round(rate, 2),
+                                   "of_haproxy": round(rate / best_quarter(speed["haproxy"]), 3)}
+                    if name in costs:
+                        cost = best_quarter(costs[name], min)
+                        table[name]["cpu_ms_per_gb"] = round(cost)
+                        table[name]["cpu_of_nginx"] = round(cost / best_quarter(costs["nginx"], min), 3)
+                self.results[f"bulk {way}"] = table
+
+    def idle(self):
+        """User memory of a proxied connection that has been used once, and what is left after its close."""
+        say(f"memory of {IDLE_CONNECTIONS} idle connections")
+        table = {}
+        with Contestants(self.arguments.programs) as start:
+            _, proxies = self._tcp_contestants(start)
+            for name, proxy in proxies.items():
+                before = proxy.memory_kib()
+                client = subprocess.Popen([self.traffic.program, "idle", "127.0.0.1", str(proxy.ports[0]),
+                                           str(IDLE_CONNECTIONS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                line = client.stdout.readline()
+                if json.loads(line or b"{}").get("open") != IDLE_CONNECTIONS:
+                    client.kill()
+                    client.wait()
+                    raise RuntimeError(f"{name} did not carry {IDLE_CONNECTIONS} connections: {line!r}")
+                time.sleep(0.5)
+                during = proxy.memory_kib()
+                client.stdin.close()
+                client.wait(30)
+                client.stdout.close()
+                time.sleep(2)
+                after = proxy.memory_kib()
+                table[name] = {"kib_per_connection": round((during - before) / IDLE_CONNECTIONS, 2),
+                               "kib_kept_after_close": round((after - before) / IDLE_CONNECTIONS, 2)}
+        self.results[f"memory of {IDLE_CONNECTIONS} idle connections"] = table
+
+    # ---- delays ---------------------------------------------------------------------------------------
+
+    def delay(self):
+        for connections in (1, 50):
+            table = {}
+            for asked in DELAYS_MS:
+                say(f"delay of {asked} ms, {connections} connections")
+                count = max(20, min(500, 2000 // asked)) if connections == 1 else max(10, 1000 // asked // 5)
+                rounds = {"firedrill": [], "no proxy": []}
+                with Contestants(self.arguments.programs) as start:
+                    proxy = start.start("firedrill", self.traffic.port, "tcp", ["--delay-to-client", f"{asked}ms"])
+                    for name in self.turns(rounds):
+                        port, wanted = ((proxy.ports[0], asked * 1000) if name == "firedrill" else
+                                        (self.traffic.port, 0))
+                        rounds[name].append(self.traffic.client("delay", port, connections, count, wanted))
+                best = min(rounds["firedrill"], key=lambda one: one["error_p50_us"])
+                table[f"{asked} ms"] = {
+                    "error_p50_us": best["error_p50_us"], "error_p99_us": best["error_p99_us"],
+                    "early": sum(one["early"] for one in rounds["firedrill"]),
+                    "trips": sum(one["trips"] for one in rounds["firedrill"]),
+                    "no_proxy_p50_us": min(one["error_p50_us"] for one in rounds["no proxy"])}
+            self.results[f"round trip beyond the delay asked, {connections} connection(s)"] = table
+
+    def paced(self):
+        say("50 000 messages a second under 100 ms")
+        with Contestants(self.arguments.programs) as start:
+            proxy = start.start("firedrill", self.traffic.port, "tcp", ["--delay-to-client", "100ms"])
+            rounds = [self.traffic.client("paced", proxy.ports[0], 50000, 3) for _ in range(3)]
+        best = min(rounds, key=lambda one: one["p99_us"])
+        self.results["50 000 messages a second under 100 ms"] = {
+            "firedrill": {"delivered": min(one["delivered"] for one in rounds), "p50_us": best["p50_us"],
+                          "p99_us": best["p99_us"]}}
+
+    # ---- all of it ------------------------------------------------------------------------------------
+
+    def run(self):
+        try:
+            for group in self.arguments.only or GROUPS:
+                getattr(self, group)()
+        finally:
+            self.traffic.stop()
+
+
+def cpu_model():
+    with open("/proc/cpuinfo") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def show(results):
+    """As Markdown tables, which read well in a terminal too."""
+    for title, table in results.items():
+        columns = list(dict.fromkeys(column for row in table.values() for column in row))
+        width = max([len(name) for name in table] + [1])
+        print(f"\n{title}\n")
+        print("| " + " | ".join([" " * width] + columns) + " |")
+        print("|" + "|".join(["-" * (width + 2)] + ["-" * (len(column) + 1) + ":" for column in columns]) + "|")
+        for name, row in table.items():
+            cells = ["–" if column not in row else f"{row[column]:g}" for column in columns]
+            print("| " + " | ".join([name.ljust(width)] +
+                                    [cell.rjust(len(column)) for cell, column in zip(cells, columns)]) + " |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--programs", type=pathlib.Path, required=True, help="where wire_proxy and its partners are")
+    parser.add_argument("--rounds", type=int, default=8, help="slices of each contestant (default 8)")
+    parser.add_argument("--slice", type=int, default=2, help="seconds of a pgbench slice (default 2)")
+    parser.add_argument("--bulk-mib", type=int, default=512, help="size of a bulk transfer (default 512)")
+    parser.add_argument("--rules", type=int, default=20, help="query rules of the second Firedrill (0: none)")
+    parser.add_argument("--only", action="append", choices=GROUPS, help="only this group; may be repeated")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of the order of turns")
+    parser.add_argument("--json", type=pathlib.Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    load_before = os.getloadavg()
+    bench = Bench(arguments)
+    bench.run()
+    machine = {"cpus": len(os.sched_getaffinity(0)), "model": cpu_model(), "kernel": platform.release(),
+               "load_before": load_before[0], "seed": arguments.seed, "rounds": arguments.rounds,
+               "date": time.strftime("%Y-%m-%d")}
+    show(bench.results)
+    print(f"\n{machine['cpus']} CPUs, {machine['model']}, Linux {machine['kernel']}; load before: "
+          f"{load_before[0]:.2f}; seed {arguments.seed}; the best quarter of {arguments.rounds} slices each")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine, "results": bench.results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
