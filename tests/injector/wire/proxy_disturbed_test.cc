@@ -147,7 +147,6 @@ TEST(Limited, ARateIsKeptAndItsEndFreesTheRest) {
   EXPECT_EQ(Receive(pair.first.get(), 300000).size(), 300000u);
   EXPECT_GE(absl::Now() - begin, Ms(280));
   EXPECT_LE(absl::Now() - begin, Ms(600));
-  // The sender feels it: the proxy does not take in what it may not pass on.
   EXPECT_LT(stage.proxy->Read().bytes_to_client, 800000u);
   ASSERT_TRUE(stage.proxy->Set({}).ok());
   const absl::Time freed = absl::Now();

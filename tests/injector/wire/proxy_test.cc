@@ -142,6 +142,17 @@ TEST(Proxy, WhatTheServerSaidBeforeItsResetIsHeard) {
   EXPECT_EQ(Listen(pair.first.get()), Heard::kReset);
 }
 
+TEST(Proxy, AResetComesAfterDelayedBytes) {
+  Stage stage;
+  ASSERT_TRUE(stage.proxy->Set(DelayToClient(absl::Milliseconds(50))).ok());
+  auto pair = stage.Pair();
+  Send(pair.second.get(), "last words");
+  absl::SleepFor(absl::Milliseconds(10));
+  ResetAndClose(std::move(pair.second));
+  EXPECT_EQ(Receive(pair.first.get(), 10), "last words");
+  EXPECT_EQ(Listen(pair.first.get()), Heard::kReset);
+}
+
 TEST(Proxy, ARefusedServerResetsTheClient) {
   std::atomic<int> told = 0;
   sockaddr_storage nobody;
@@ -252,12 +263,12 @@ TEST(Proxy, RefusesWhatMakesNoSense) {
   EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().stalled == 1; }));
 }
 
-TEST(Proxy, TakesNobodyInWithoutDescriptorsAndGoesOnLater) {
+// `left` descriptors are free when four clients come.
+void RunOutOfDescriptors(rlim_t left) {
   Stage stage;
   auto first = stage.Pair();
   rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  // The client below gets the last but two: one for the proxy's end, none for the server's.
   std::vector<UniqueFd> clients;
   for (int i = 0; i < 4; ++i) {
     clients.emplace_back(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -265,7 +276,7 @@ TEST(Proxy, TakesNobodyInWithoutDescriptorsAndGoesOnLater) {
   const int next = dup(0);
   close(next);
   rlimit low = before;
-  low.rlim_cur = static_cast<rlim_t>(next) + 1;
+  low.rlim_cur = static_cast<rlim_t>(next) + left;
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
   for (const UniqueFd& client : clients) {
     ASSERT_EQ(connect(client.get(), reinterpret_cast<sockaddr*>(&stage.address), 16), 0);
@@ -286,6 +297,12 @@ TEST(Proxy, TakesNobodyInWithoutDescriptorsAndGoesOnLater) {
     (void)client;
   }
   EXPECT_EQ(stage.proxy->Read().refused, 0u);
+}
+
+TEST(Proxy, TakesNobodyInWithoutDescriptorsAndGoesOnLater) {
+  RunOutOfDescriptors(0);
+  // One for the client's end, none for the server's.
+  RunOutOfDescriptors(1);
 }
 
 TEST(Proxy, IdleConnectionsAreSmallAndTheirMemoryComesBack) {
