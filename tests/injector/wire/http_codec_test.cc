@@ -49,7 +49,7 @@ TEST(HttpCodec, PassesEveryKindOfBodyUnchanged) {
                  "HEAD /d HTTP/1.1\r\n\r\n" + "GET /e HTTP/1.0\nConnection: keep-alive\n\n"},
       {false, Answer("hello") + "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n" +
                   "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\nA\r\n0123456789\r\n" +
-                  "0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" +
+                  "0\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" +
                   "HTTP/1.0 200 OK\r\n\r\nuntil close HTTP/1.1 200 OK\r\n\r\n"}};
   const auto feed = Tell(lines);
   EXPECT_EQ(feed->to_server, Both(lines, true));

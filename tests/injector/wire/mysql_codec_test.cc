@@ -164,6 +164,42 @@ TEST(MysqlCodec, PassesEverythingOnceItIsEncryptedOrCompressed) {
   EXPECT_EQ(compressed->to_server, Both(lines, true));
 }
 
+TEST(MysqlCodec, TheErrorBehindALocalFileHasItsPlaceInTheCount) {
+  v1::QueryFailure failure;
+  failure.set_error("1205");
+  failure.set_moment(v1::FAILURE_MOMENT_AFTER);
+  auto lines = LoggedIn(kUsual);
+  lines.push_back({true, Packet(0, "\x03LOAD")});
+  lines.push_back({false, Packet(1, "\xfb/file")});
+  lines.push_back({true, Packet(2, "data") + Packet(3, "")});
+  lines.push_back({false, Packet(4, kOkPacket)});
+  const auto feed =
+      Tell(lines, [&](const Request& request) { return request.connect ? nullptr : &failure; });
+  EXPECT_EQ(feed->to_server, Both(lines, true));
+  EXPECT_TRUE(absl::EndsWith(
+      feed->to_client,
+      Packet(1, "\xfb/file") +
+          Packet(4, "\xff\xb5\x04#HY000Lock wait timeout exceeded; try restarting transaction")));
+}
+
+TEST(MysqlCodec, TheRestOfALargeRowIsNoPacketOfItsOwn) {
+  CodecFeed feed(MakeCodec(v1::PROTOCOL_MYSQL));
+  for (const Line& line : LoggedIn(kUsual)) {
+    line.from_client ? feed.Client(line.bytes) : feed.Server(line.bytes);
+  }
+  feed.Client(Packet(0, "\x03SELECT"));
+  feed.Server(Packet(1, "\x01") +
+              Packet(2,
+                     "\x03"
+                     "def") +
+              Packet(3, std::string(kMysqlMaxPacket, 'x')) + Packet(4, "\xfe\0\0\x02\0\0\0"s));
+  // That looked like the end, and was not.
+  EXPECT_FALSE(feed.codec().Quiet());
+  feed.Server(Packet(5, "\xfe\0\0\x02\0\0\0"s));
+  EXPECT_TRUE(feed.codec().Quiet());
+  EXPECT_EQ(feed.codec().lost(), "");
+}
+
 TEST(MysqlCodec, LosesTrackAloudAndPasses) {
   const std::vector<std::vector<Line>> wrong = {{{true, "GET / HTTP/1.1\r\n\r\n"}},
                                                 {{false, "HTTP/1.1 400 Bad Request\r\n\r\n"}},
