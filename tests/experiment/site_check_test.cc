@@ -154,8 +154,13 @@ TEST_F(SiteCheckTest, MissesAStatement) {
 }
 
 TEST_F(SiteCheckTest, MissesTheStatementOfAFault) {
-  Rewrite("terminateSessions: {profile: dba, user: shop}",
-          "stormQueries: {profile: dba, statement: count, sessions: 4}");
+  auto& storm = *experiment_.experiment.mutable_spec()
+                     ->mutable_faults(1)
+                     ->mutable_fault()
+                     ->mutable_storm_queries();
+  storm.set_profile("dba");
+  storm.set_protocol(v1::PROTOCOL_POSTGRESQL);
+  storm.set_statement("count");
   const std::string missing = Check();
   EXPECT_NE(missing.find("no node of target 'db-node' has the statement 'count'"),
             std::string::npos)
