@@ -498,8 +498,7 @@ TEST(PlanTest, SaysThatARemedyLeavesTheSystemChanged) {
   const v1::Plan plan = MakePlan(input);
   EXPECT_THAT(Codes(plan), IsEmpty());
   EXPECT_EQ(plan.remedies(0).leaves(), v1::LEAVES_CHANGED);
-  EXPECT_THAT(PlanText(input.experiment, plan),
-              HasSubstr("leaves: changed}; leaves the system changed"));
+  EXPECT_THAT(PlanText(input.experiment, plan), HasSubstr("changed}; leaves the system changed"));
 }
 
 // ---- what and when
