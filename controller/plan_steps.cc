@@ -83,6 +83,7 @@ void PlanSteps(const PlanInput& input, v1::Plan& plan) {
 
 v1::Leaves LeavesOf(const v1::Registration& node, const Kind& remedy) {
   if (remedy.message == nullptr) return v1::LEAVES_UNSPECIFIED;
+  if (RuleOf(remedy).lasting()) return v1::LEAVES_CHANGED;
   const auto* said = remedy.message->GetDescriptor()->FindFieldByName("leaves");
   if (said != nullptr && said->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_ENUM) {
     return static_cast<v1::Leaves>(

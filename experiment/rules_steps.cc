@@ -68,6 +68,9 @@ class Steps {
       if (remedy.has_call_url()) {
         CheckCall(remedy.call_url(), ItemPath("remedies", i) + ".callUrl");
       }
+      if (remedy.has_promote_replica()) {
+        CheckPromotion(remedy.promote_replica(), ItemPath("remedies", i) + ".promoteReplica");
+      }
     }
   }
 
@@ -154,6 +157,22 @@ class Steps {
     reporter_.AtValue(path + ".status",
                       absl::StrCat("the range '", status, "' ends before it begins"),
                       absl::StrCat("write ", status.substr(4), "-", status.substr(0, 3)));
+  }
+
+  void CheckPromotion(const v1::PromoteReplica& promotion, const std::string& path) {
+    if (!promotion.replica().empty() && promotion.replica() == promotion.old_primary()) {
+      reporter_.AtValue(path + ".oldPrimary", "the old primary is the replica itself",
+                        "name the profile of the server that is to be given up");
+    }
+    if (promotion.has_refuse_sessions() && !promotion.refuse_sessions()) {
+      reporter_.AtValue(path + ".refuseSessions", "'refuseSessions: false' is no fence",
+                        "write true, or name a fenceProgram");
+    }
+    if (!promotion.has_refuse_sessions() && promotion.fence_program().empty() &&
+        !promotion.dead_is_fenced() && reporter_.IsGiven(path + ".deadIsFenced")) {
+      reporter_.AtValue(path + ".deadIsFenced", "nothing here fences the old primary",
+                        "add a fenceProgram, or refuseSessions: true");
+    }
   }
 
   void CheckTemplates(const v1::SendRequests& load, const std::string& path) {

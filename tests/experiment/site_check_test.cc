@@ -90,6 +90,16 @@ TEST_F(SiteCheckTest, MissesTheNamesOfAStatementOfARemedy) {
             "38:78: no node of target 'db-node' has the profile 'dbs' (did you mean 'dba'?)");
 }
 
+TEST_F(SiteCheckTest, MissesTheNamesOfAPromotion) {
+  Rewrite("target: app-node, at: 20s, runProgram: {program: restart-shop}",
+          "target: db-node, at: 20s, promoteReplica: {replica: leakr, oldPrimary: db, "
+          "fenceProgram: stop}");
+  EXPECT_EQ(Check(),
+            "38:80: no node of target 'db-node' has the profile 'leakr' (did you mean 'leaker'?)\n"
+            "38:99: no node of target 'db-node' has the profile 'db' (did you mean 'dba'?)\n"
+            "38:117: no node of target 'db-node' has the program 'stop' (there is none)");
+}
+
 TEST_F(SiteCheckTest, MissesAReceiver) {
   site_.clear_webhook();
   EXPECT_EQ(Check(), "48:34: the site has no webhook receiver 'oncall' (there is none)");

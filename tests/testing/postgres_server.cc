@@ -87,12 +87,7 @@ void PrintLog(const std::string& folder) {
 
 }  // namespace
 
-std::unique_ptr<PostgresServer> PostgresServer::Start(const PostgresOptions& options) {
-  const std::string bin = FindPrograms();
-  if (bin.empty()) {
-    std::fprintf(stderr, "no PostgreSQL in /usr/lib/postgresql; install postgresql-15\n");
-    return nullptr;
-  }
+std::unique_ptr<PostgresServer> PostgresServer::InNewFolder() {
   std::string folder = TestFolder() + "/pg-XXXXXX";
   if (mkdtemp(folder.data()) == nullptr) return nullptr;
   std::unique_ptr<PostgresServer> server(new PostgresServer);
@@ -100,6 +95,18 @@ std::unique_ptr<PostgresServer> PostgresServer::Start(const PostgresOptions& opt
   if (const passwd* user = Unprivileged(); user != nullptr) {
     if (chown(folder.c_str(), user->pw_uid, user->pw_gid) != 0) return nullptr;
   }
+  return server;
+}
+
+std::unique_ptr<PostgresServer> PostgresServer::Start(const PostgresOptions& options) {
+  const std::string bin = FindPrograms();
+  if (bin.empty()) {
+    std::fprintf(stderr, "no PostgreSQL in /usr/lib/postgresql; install postgresql-15\n");
+    return nullptr;
+  }
+  std::unique_ptr<PostgresServer> server = InNewFolder();
+  if (server == nullptr) return nullptr;
+  const std::string& folder = server->folder_;
   const std::string data = folder + "/data";
   std::ofstream(folder + "/password") << "postgres\n";
   chmod((folder + "/password").c_str(), 0644);
@@ -124,12 +131,39 @@ std::unique_ptr<PostgresServer> PostgresServer::Start(const PostgresOptions& opt
   for (const std::string& setting : options.settings) {
     server->arguments_.insert(server->arguments_.end(), {"-c", setting});
   }
+  return server->StartOnFreePort() ? std::move(server) : nullptr;
+}
+
+std::unique_ptr<PostgresServer> PostgresServer::StartReplica(const PostgresServer& primary) {
+  std::unique_ptr<PostgresServer> server = InNewFolder();
+  if (server == nullptr) return nullptr;
+  const std::string data = server->folder_ + "/data";
+  const pid_t backup = Spawn({FindPrograms() + "/pg_basebackup", "-h", primary.folder_, "-p",
+                              std::to_string(primary.port_), "-U", "postgres", "-D", data, "-R",
+                              "-N", "-X", "stream", "-c", "fast"},
+                             server->folder_ + "/log");
+  int status = 0;
+  waitpid(backup, &status, 0);
+  if (status != 0) {
+    PrintLog(server->folder_);
+    return nullptr;
+  }
+  // A standby must have at least the slots of its primary.
+  for (std::string argument : primary.arguments_) {
+    const size_t at = argument.find(primary.folder_);
+    if (at != std::string::npos) argument.replace(at, primary.folder_.size(), server->folder_);
+    server->arguments_.push_back(argument);
+  }
+  return server->StartOnFreePort() ? std::move(server) : nullptr;
+}
+
+bool PostgresServer::StartOnFreePort() {
   // Another process may take the port in between: then with another one.
   for (int attempt = 0; attempt < 5; ++attempt) {
-    server->port_ = FreePort();
-    if (server->StartAgain()) return server;
+    port_ = FreePort();
+    if (StartAgain()) return true;
   }
-  return nullptr;
+  return false;
 }
 
 bool PostgresServer::StartAgain() {

@@ -22,6 +22,8 @@ class PostgresServer {
  public:
   // Started and answering; a null pointer, and the reason on stderr, when that was not possible.
   static std::unique_ptr<PostgresServer> Start(const PostgresOptions& options = {});
+  // A standby that streams from `primary`, with the same settings, on a port of its own.
+  static std::unique_ptr<PostgresServer> StartReplica(const PostgresServer& primary);
   ~PostgresServer();
 
   // 127.0.0.1; passwords are asked for there (SCRAM). The superuser `postgres` has the password
@@ -44,6 +46,9 @@ class PostgresServer {
 
  private:
   PostgresServer() = default;
+  // A folder of its own, for the user that the server runs as; null where that is not possible.
+  static std::unique_ptr<PostgresServer> InNewFolder();
+  bool StartOnFreePort();
 
   std::string folder_;
   std::vector<std::string> arguments_;

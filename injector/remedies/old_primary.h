@@ -1,0 +1,87 @@
+// The PostgreSQL server that is to be given up in a failover: whether it lives, how its sessions
+// are turned away, and whether it really refuses writes.
+//
+// What holds was measured: `default_transaction_read_only` does not (a client overrides it).
+// ALLOW_CONNECTIONS false holds for one database only, leaves open sessions writing, and is
+// replicated, so that the promoted server would refuse everybody too. session_preload_libraries
+// with a name that nothing has turns away every new session of every role in every database, is
+// local to the server, and holds over its restart; open sessions must be ended beside it. It
+// lets in a superuser who overrides it, and replication connections (by which a standby gets what
+// is left).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "injector/os/postgres.h"
+
+namespace firedrill {
+
+// A write that only a server that takes writes can do: a transaction with an id and a record in the
+// WAL that touches no table. It needs no privilege, and read-only settings do not prevent it.
+inline constexpr char kWrite[] = "SELECT pg_logical_emit_message(true, 'firedrill', $1)";
+// 25006: the server is a standby.
+inline constexpr char kReadOnlyServer[] = "25006";
+// Settings of sessions that try to write. A standby that is gone must not look like a refusal.
+PostgresSettings WriterSettings();
+
+// One thread at a time.
+class OldPrimary {
+ public:
+  // Silent: it could not be asked, and nobody knows whether it lives; why() says what was seen.
+  enum class Life { kAlive, kDead, kSilent };
+
+  OldPrimary(PostgresAccount account, std::string run);
+
+  // Opens a session that acts and one that bears witness: it writes now, and must not later. An
+  // error where it lives but cannot serve as the old primary.
+  absl::StatusOr<Life> Look(const Patience& patience);
+  const absl::Status& why() const { return why_; }
+  // "postgresql/<system identifier>"; empty where it could not be asked.
+  const std::string& system() const { return system_; }
+  std::string Name() const { return account_.Name(); }
+
+  // Where its WAL ends. An error once it is gone.
+  absl::StatusOr<std::string> Position(const Patience& patience);
+
+  // Turns new sessions away and ends the open ones, all but the acting one. After an error the
+  // fence may be half there: Lift().
+  absl::Status RefuseSessions(const Patience& patience);
+  // RefuseSessions() was begun and not lifted.
+  bool refusing() const { return refusing_; }
+  // Sessions that RefuseSessions() ended.
+  int ended() const { return ended_; }
+  // What session_preload_libraries was in the server's own file; empty for nothing.
+  const std::string& former() const { return former_; }
+  // Takes sessions again. Not after the standby may have been promoted.
+  absl::Status Lift(const Patience& patience);
+  // What a person pastes to open it again.
+  std::string ByHand() const;
+
+  // The witness and a new session try to write, again and again, until both are refused: how, in
+  // words; the error says what still speaks against it when `patience` ends. Where nobody listens
+  // that is a refusal only if `nobody_counts`.
+  absl::StatusOr<std::string> SeeRefused(bool nobody_counts, const Patience& patience);
+
+ private:
+  absl::Status CheckRefusable(const Patience& patience);
+  absl::StatusOr<std::string> TryWitness(const Patience& patience);
+  absl::StatusOr<std::string> TryAnew(bool nobody_counts, const Patience& patience);
+  std::string FenceName() const;
+
+  const PostgresAccount account_;
+  const std::string run_;
+  absl::Status why_;
+  std::string system_;
+  std::unique_ptr<PostgresSession> acting_;
+  std::unique_ptr<PostgresSession> witness_;
+  // It was asked to write and has not answered.
+  bool witness_hangs_ = false;
+  bool refusing_ = false;
+  int ended_ = 0;
+  // The setting in the server's own file before us, as statements take it; empty for none.
+  std::string former_;
+};
+
+}  // namespace firedrill
