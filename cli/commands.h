@@ -40,6 +40,8 @@ struct RunOptions {
 
 int RunCommand(const RunOptions& options);
 int PlanCommand(const RunOptions& options);
+// One fault on this machine, from the words behind `inject`.
+int InjectCommand(const std::vector<std::string>& words);
 int LintCommand(const std::vector<std::string>& files, const std::string& site,
                 const std::string& format);
 int SchemaCommand(const std::string& kind);

@@ -133,6 +133,13 @@ int main(int argc, char** argv) {
   plan_command->add_option("--seed", plan.seed, "As in run")->check(IsSeed);
   plan_command->callback([&] { code = firedrill::PlanCommand(plan); });
 
+  // Its flags are those of the fault, so it reads them itself.
+  CLI::App* inject = app.add_subcommand(
+      "inject", "Runs one fault on this machine until Ctrl-C: firedrill inject KIND --help");
+  inject->set_help_flag();
+  inject->prefix_command();
+  inject->callback([&] { code = firedrill::InjectCommand(inject->remaining()); });
+
   std::vector<std::string> lint_files;
   std::string lint_site, lint_format = "text";
   CLI::App* lint =

@@ -19,6 +19,7 @@
 #include "cli/leftovers.h"
 #include "cli/own_run.h"
 #include "cli/private_run.h"
+#include "cli/run_definitions.h"
 #include "cli/screen.h"
 #include "controller/judge.h"
 #include "controller/plan.h"
@@ -135,7 +136,7 @@ void EndLostRun(const PrivateRun::End& end, bool interrupted, const std::string&
 }
 
 RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOptions& options,
-              const std::string& state_dir, Screen& screen) {
+              const std::string& state_dir, Screen& screen, const RunWatch& watch) {
   RunEnd result;
   std::optional<PrivateRun> own;
   std::string address = options.places.controller;
@@ -166,6 +167,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   std::vector<v1::Event> phases;
   OwnerDuties duties;
   duties.event = [&](const v1::Event& event) {
+    if (watch.event) watch.event(event);
     if (event.has_phase()) phases.push_back(event);
     const std::string line = lines.Line(event);
     if (!line.empty()) screen.Line(line);
@@ -173,7 +175,11 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   };
   duties.say = [&](const std::string& text) { screen.Line(text); };
   duties.tick = [&] {
-    screen.Status(StatusLine(phases, since, screen.style().width));
+    if (watch.tick) {
+      watch.tick();
+    } else {
+      screen.Status(StatusLine(phases, since, screen.style().width));
+    }
     if (!own.has_value()) return;
     for (const std::string& line : own->Revive(!phases.empty())) screen.Line(line);
   };
@@ -267,6 +273,30 @@ bool ClearReports(const Definitions& all, const RunOptions& options) {
 
 }  // namespace
 
+int RunDefinitions(const Definitions& all, const RunOptions& options, const std::string& state_dir,
+                   Screen& screen, const RunWatch& watch) {
+  std::vector<int> codes;
+  for (const Definition& definition : all.experiments) {
+    const RunEnd end = RunOne(definition, all, options, state_dir, screen, watch);
+    if (end.judgement.has_value()) {
+      screen.Line("");
+      screen.Line(SummaryText(end.history, *end.judgement, screen.style()));
+    }
+    const bool reported = WriteReports(
+        end, ForOne(options, definition.experiment.metadata().name(), all.experiments.size() > 1));
+    const bool allowed = end.code == kNotStarted && options.allow == "not-started";
+    const int code = allowed ? 0 : end.code;
+    codes.push_back(code == 0 && !reported ? kInconclusive : code);
+    // A person who interrupts one run does not want the next.
+    if (end.code == kInterrupted || end.code == kUndoUnconfirmed) break;
+    if (end.interrupted && codes.size() < all.experiments.size()) {
+      codes.push_back(kInterrupted);
+      break;
+    }
+  }
+  return WorstExitCode(codes);
+}
+
 int RunCommand(const RunOptions& options) {
   BlockSignals();
   const std::optional<Definitions> all = ReadDefinitions(options.files, options.places.site);
@@ -282,26 +312,7 @@ int RunCommand(const RunOptions& options) {
   Screen screen(options.places.no_color);
   for (const std::string& line : TidyUp(*state_dir)) screen.Line(line);
 
-  std::vector<int> codes;
-  for (const Definition& definition : all->experiments) {
-    const RunEnd end = RunOne(definition, *all, options, *state_dir, screen);
-    if (end.judgement.has_value()) {
-      screen.Line("");
-      screen.Line(SummaryText(end.history, *end.judgement, screen.style()));
-    }
-    const bool reported = WriteReports(
-        end, ForOne(options, definition.experiment.metadata().name(), all->experiments.size() > 1));
-    const bool allowed = end.code == kNotStarted && options.allow == "not-started";
-    const int code = allowed ? 0 : end.code;
-    codes.push_back(code == 0 && !reported ? kInconclusive : code);
-    // A person who interrupts one run does not want the next.
-    if (end.code == kInterrupted || end.code == kUndoUnconfirmed) break;
-    if (end.interrupted && codes.size() < all->experiments.size()) {
-      codes.push_back(kInterrupted);
-      break;
-    }
-  }
-  return WorstExitCode(codes);
+  return RunDefinitions(*all, options, *state_dir, screen);
 }
 
 int PlanCommand(const RunOptions& options) {

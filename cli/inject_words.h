@@ -1,0 +1,41 @@
+// The flags of `firedrill inject`, made from the protos: what a fault's keys are, and what a
+// command line says in the language of definitions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "firedrill/v1/fault.pb.h"
+#include "firedrill/v1/site.pb.h"
+#include "google/protobuf/message.h"
+
+namespace firedrill {
+
+// What a command line asks for.
+struct InjectOptions {
+  bool help = false;
+  // "delayQueries".
+  std::string kind;
+  v1::Fault fault;
+  std::string duration = "1h";
+  std::string site, node, state_dir;
+  bool no_color = false;
+  // A server that no profile names: host:port, and its protocol.
+  std::string upstream, protocol;
+};
+
+// INVALID_ARGUMENT says which word is wrong and what may have been meant. The words behind
+// `inject`.
+absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words);
+
+// The flags of one kind, or where `kind` is empty all kinds.
+std::string InjectHelp(const std::string& kind);
+
+// A profile named `upstream` for a server that is given on the command line.
+absl::StatusOr<v1::Profile> AdHocProfile(const std::string& upstream, const std::string& protocol);
+
+// A definition as a person would write it; what the reader reads back as the same message.
+std::string ToYaml(const google::protobuf::Message& message, int indent = 0);
+
+}  // namespace firedrill

@@ -1,0 +1,103 @@
+#!/usr/bin/python3
+"""`firedrill inject`: one fault by hand on real traffic, its end by every way, and what wrong words are told."""
+
+import os
+import signal
+import time
+import unittest
+
+import psycopg2
+
+from stage import PROGRAM, Stage
+
+DELAY_S = 0.3
+
+
+class Inject(Stage):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server.run("CREATE TABLE users (id int)", "CREATE TABLE images (id int)")
+
+    def connect(self, port=None):
+        return psycopg2.connect(host="127.0.0.1", port=port or self.server.port, user="postgres",
+                                dbname="postgres", sslmode="disable", gssencmode="disable", connect_timeout=10)
+
+    def took(self, session, table):
+        """The fastest of three: what the machine does meanwhile is no matter then."""
+        times = []
+        with session.cursor() as cursor:
+            for _ in range(3):
+                begun = time.monotonic()
+                cursor.execute(f"SELECT count(*) FROM {table}")
+                times.append(time.monotonic() - begun)
+        return min(times)
+
+    def begin_inject(self, *words):
+        process = self.begin(PROGRAM, "inject", "delay-queries", "--upstream", f"127.0.0.1:{self.server.port}",
+                             "--protocol", "postgresql", "--match", "table=users", "--delay", f"{DELAY_S}s", *words)
+        self.until(lambda: self.processes("firedrill-wire") or process.poll() is not None, "a worker")
+        self.assertIsNone(process.poll(), self.said(process))
+        return process
+
+    def slowed(self):
+        with self.connect() as session:
+            slow = self.took(session, "users") >= DELAY_S
+            if slow:
+                self.assertLess(self.took(session, "images"), DELAY_S)
+            return slow
+
+    @unittest.skipUnless(os.geteuid() == 0, "a redirect needs root")
+    def test_clients_that_know_nothing_are_slowed_until_ctrl_c(self):
+        process = self.begin_inject()
+        self.until(self.slowed, "one table slowed")
+        self.until(lambda: "requests met" in self.said(process), "live counters")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(30), 130, self.said(process))
+        self.assertIn("touched: ", self.said(process))
+        self.assertFalse(self.slowed())
+        self.until(lambda: not self.processes("firedrill-wire"), "no worker left")
+
+    @unittest.skipUnless(os.geteuid() == 0, "a redirect needs root")
+    def test_a_killed_injector_heals_the_traffic(self):
+        self.begin_inject()
+        self.until(self.slowed, "one table slowed")
+        pooled = self.connect()
+        self.assertGreaterEqual(self.took(pooled, "users"), DELAY_S)
+        for injector in self.processes("firedrill-injector"):
+            injector.send(signal.SIGKILL)
+        self.until(lambda: self.took(pooled, "users") < DELAY_S, "the pooled connection goes on untouched")
+        self.assertFalse(self.slowed())
+        pooled.close()
+
+    def test_a_listener_ends_with_its_time(self):
+        from look import free_port
+        held, port = free_port()
+        held.close()
+        process = self.begin_inject("--listen", f"127.0.0.1:{port}", "--duration", "3s")
+
+        def slow():
+            try:
+                with self.connect(port) as session:
+                    return self.took(session, "users") >= DELAY_S
+            except psycopg2.OperationalError:
+                return False
+        self.until(slow, "slowed through the listener")
+        self.assertEqual(process.wait(60), 0, self.said(process))
+        self.assertIn("is off, read back", self.said(process))
+
+    def test_wrong_words_are_told_what_may_have_been_meant(self):
+        for words, said in ((("delay-querys",), "did you mean delay-queries?"),
+                            (("delay-queries", "--recconect"), "did you mean --reconnect?"),
+                            (("delay-queries", "--delay", "1s"), "profile"),
+                            (("stall-connections", "--upstream", "127.0.0.1:1"), "--protocol is missing")):
+            code, _, err = self.firedrill("inject", *words)
+            self.assertEqual(code, 2, err)
+            self.assertIn(said, err)
+        code, out, _ = self.firedrill("inject", "delay-queries", "--help")
+        self.assertEqual(code, 0)
+        self.assertIn("--match.tables", out)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,110 @@
+// The flags of `firedrill inject`: what they make, and what is said to wrong ones.
+#include "cli/inject_words.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/time_proto.h"
+#include "experiment/reader.h"
+
+namespace firedrill {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string Complaint(const std::vector<std::string>& words) {
+  const auto options = ParseInject(words);
+  EXPECT_FALSE(options.ok());
+  return std::string(options.status().message());
+}
+
+TEST(InjectWords, MakeAFaultOfTheFlagsOfItsKeys) {
+  const auto options =
+      ParseInject({"delay-queries", "--profile=shop-db", "--match.tables", "users,orders",
+                   "--match.share", "0.5", "--delay", "200ms", "--reconnect", "--duration", "2m"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  const v1::DelayQueries& fault = options->fault.delay_queries();
+  EXPECT_EQ(fault.profile(), "shop-db");
+  EXPECT_THAT(fault.match().tables(), ElementsAre("users", "orders"));
+  EXPECT_EQ(fault.match().share(), 0.5);
+  EXPECT_EQ(FromProto(fault.delay()), absl::Milliseconds(200));
+  EXPECT_TRUE(fault.reconnect());
+  EXPECT_EQ(options->duration, "2m");
+}
+
+TEST(InjectWords, TakeAnUpstreamAndAShortMatch) {
+  const auto options = ParseInject({"fail-queries", "--listen", "127.0.0.1:6432", "--upstream",
+                                    "127.0.0.1:5432", "--protocol", "postgresql", "--match",
+                                    "table=users,verb=select", "--error", "57014"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  const v1::FailQueries& fault = options->fault.fail_queries();
+  EXPECT_EQ(fault.profile(), "upstream");
+  EXPECT_EQ(fault.listen(), "127.0.0.1:6432");
+  EXPECT_EQ(fault.error(), "57014");
+  EXPECT_THAT(fault.match().verbs(), ElementsAre("select"));
+  const auto profile = AdHocProfile(options->upstream, options->protocol);
+  ASSERT_TRUE(profile.ok()) << profile.status();
+  EXPECT_EQ(profile->postgresql().port(), 5432);
+}
+
+TEST(InjectWords, AnyKindHasThem) {
+  const auto options =
+      ParseInject({"hold-connections", "--profile", "leaker", "--count", "5", "--state", "idle"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->fault.hold_connections().count(), 5);
+}
+
+TEST(InjectWords, WrongOnesAreToldWhatMayHaveBeenMeant) {
+  EXPECT_THAT(Complaint({"delay-querys"}), HasSubstr("did you mean delay-queries?"));
+  EXPECT_THAT(Complaint({"delay-queries", "--recconect"}), HasSubstr("did you mean --reconnect?"));
+  EXPECT_THAT(Complaint({"delay-queries", "--profile", "p", "--delay", "soon"}),
+              HasSubstr("delay"));
+  EXPECT_THAT(Complaint({"delay-queries", "--profile", "p", "--match", "tabel=users"}),
+              HasSubstr("tables"));
+  EXPECT_THAT(Complaint({"delay-queries", "--profile", "p", "--delay", "1s", "--duration", "3h"}),
+              HasSubstr("1h"));
+  EXPECT_THAT(Complaint({"delay-queries", "--profile"}), HasSubstr("needs a value"));
+  EXPECT_FALSE(AdHocProfile("127.0.0.1:5432", "").ok());
+  EXPECT_FALSE(AdHocProfile("5432", "tcp").ok());
+}
+
+TEST(InjectWords, HelpNamesEveryFlagWithItsMeaning) {
+  const std::string help = InjectHelp("delayQueries");
+  EXPECT_THAT(help, HasSubstr("--match.tables"));
+  EXPECT_THAT(help, HasSubstr("--uniform.max"));
+  EXPECT_THAT(help, HasSubstr("Always so long."));
+  EXPECT_THAT(InjectHelp(""), HasSubstr("throttle-bytes"));
+}
+
+// A site that is made in memory goes to the processes as text.
+TEST(InjectWords, WhatIsWrittenIsReadAsTheSame) {
+  const char text[] =
+      "apiVersion: firedrill/v1\n"
+      "kind: Site\n"
+      "metadata: {name: it}\n"
+      "spec:\n"
+      "  environment: lab\n"
+      "  injectors:\n"
+      "    - name: db-node\n"
+      "      labels: {role: database, odd: \"a: 'b' \\\"c\\\"\"}\n"
+      "      profiles:\n"
+      "        - name: dba\n"
+      "          postgresql: {host: 127.0.0.1, port: 5432, user: dba, database: shop, password: "
+      "{file: /etc/secret}}\n"
+      "          statements:\n"
+      "            - {name: count, sql: \"SELECT 1\\nFROM t\", parameters: [run]}\n"
+      "        - name: raw\n"
+      "          tcp: {host: 127.0.0.1, port: 7000}\n"
+      "      policy: {faults: [delayQueries], atMost: {delayQueries.delay: 0.5}, maxDuration: "
+      "90s}\n";
+  const SiteFile first = ReadSite(text, "first");
+  ASSERT_TRUE(first.ok()) << first.Report();
+  const std::string written = ToYaml(first.site);
+  const SiteFile second = ReadSite(written, "second");
+  ASSERT_TRUE(second.ok()) << written << second.Report();
+  EXPECT_EQ(first.site.DebugString(), second.site.DebugString());
+}
+
+}  // namespace
+}  // namespace firedrill
