@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "absl/strings/match.h"
@@ -178,6 +180,22 @@ absl::StatusOr<int> DestroyOne(int diag, const Found& one) {
   return -static_cast<const nlmsgerr*>(NLMSG_DATA(header))->error;
 }
 
+// A worker whose injector is gone only carries on what clients had open: those connections are
+// theirs, not ours.
+bool IsOrphanedWorker(int pid, const std::filesystem::path& program) {
+  if (program.filename() != "firedrill-wire" || pid == getpid()) return false;
+  std::ifstream stat(absl::StrCat("/proc/", pid, "/stat"));
+  std::string words;
+  std::getline(stat, words);
+  // "pid (name) state parent ..."
+  const size_t behind = words.rfind(") ");
+  if (behind == std::string::npos || behind + 4 > words.size()) return false;
+  const int parent = std::atoi(words.c_str() + behind + 4);
+  std::error_code gone;
+  const auto its = std::filesystem::read_symlink(absl::StrCat("/proc/", parent, "/exe"), gone);
+  return gone || !absl::StartsWith(its.filename().string(), "firedrill");
+}
+
 }  // namespace
 
 absl::StatusOr<DestroyedSockets> DestroySockets(const SocketSelection& selection) {
@@ -218,7 +236,7 @@ std::set<uint32_t> OwnSockets() {
     if (gone) continue;
     const bool kin = program.parent_path() == ours.parent_path() &&
                      absl::StartsWith(program.filename().string(), "firedrill");
-    if (pid != getpid() && !kin) continue;
+    if (pid != getpid() && (!kin || IsOrphanedWorker(pid, program))) continue;
     for (const auto& file : fs::directory_iterator(process.path() / "fd", gone)) {
       const std::string target = fs::read_symlink(file.path(), gone).string();
       // "socket:[12345]"

@@ -40,7 +40,8 @@ absl::StatusOr<DestroyedSockets> DestroySockets(const SocketSelection& selection
 // Only counts them; needs no rights.
 absl::StatusOr<int> CountSockets(const SocketSelection& selection);
 
-// Inodes of the sockets of every firedrill process of this installation, this one included.
+// Inodes of the sockets of every firedrill process of this installation, this one included; not of
+// workers whose injector is gone, which carry on what clients had open.
 std::set<uint32_t> OwnSockets();
 
 }  // namespace firedrill

@@ -202,6 +202,23 @@ TEST_F(WireFaults, ADrainingWorkerIsUsedAgain) {
   ExpectGone(second, "again");
 }
 
+TEST_F(WireFaults, BringsBackWhatTheWorkerOfAnEarlierRunStillCarries) {
+  if (!may_redirect_) GTEST_SKIP() << "needs root";
+  v1::Fault message = DelayUsers();
+  const auto earlier = Put(message);
+  const Session pooled = Client();
+  EXPECT_GE(Ask(pooled, kUsers).took, kDelay);
+  ExpectGone(earlier);
+  // Another node's workers are as strange to this one as those of an injector that is gone.
+  node_.mutable_spec.set_name("another-node");
+  message.mutable_delay_queries()->set_reconnect(true);
+  const auto fault = Put(message, "again");
+  EXPECT_TRUE(Within(absl::Seconds(5), [&] { return !Ask(pooled, kImages).ok; }));
+  PQreset(pooled.get());
+  EXPECT_GE(Ask(pooled, kUsers).took, kDelay);
+  ExpectGone(fault, "again");
+}
+
 TEST_F(WireFaults, EndsByItselfWhenItsTimeIsOver) {
   const auto fault = Put(DelayUsers(), "it", absl::Milliseconds(600));
   const Session client = Client();
