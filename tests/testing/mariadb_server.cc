@@ -50,13 +50,11 @@ std::unique_ptr<MariadbServer> MariadbServer::Start(const MariadbOptions& option
     if (user == nullptr || chown(folder.c_str(), user->pw_uid, user->pw_gid) != 0) return nullptr;
   }
   Child::Options install;
-  install.arguments = {kInstaller,
-                       "--no-defaults",
-                       absl::StrCat("--datadir=", folder, "/data"),
-                       "--auth-root-authentication-method=normal",
-                       "--skip-test-db",
-                       "--skip-name-resolve",
-                       "--innodb-log-file-size=4M",
+  install.arguments = {kInstaller, "--no-defaults", absl::StrCat("--datadir=", folder, "/data"),
+                       // In /tmp two servers give their temporary tables the same names.
+                       absl::StrCat("--tmpdir=", folder),
+                       "--auth-root-authentication-method=normal", "--skip-test-db",
+                       "--skip-name-resolve", "--innodb-log-file-size=4M",
                        "--innodb-flush-method=nosync"};
   install.log = folder + "/log";
   install.user = kUser;
@@ -91,6 +89,7 @@ bool MariadbServer::StartAgain() {
   options.arguments = {kProgram,
                        "--no-defaults",
                        absl::StrCat("--datadir=", folder, "/data"),
+                       absl::StrCat("--tmpdir=", folder),
                        absl::StrCat("--socket=", socket()),
                        absl::StrCat("--pid-file=", folder, "/pid"),
                        absl::StrCat("--port=", port_),
