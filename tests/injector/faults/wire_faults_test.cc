@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -272,7 +273,7 @@ TEST_F(WireFaults, StallsAndGoesOnWhereItStopped) {
   v1::Fault message;
   Aim(message.mutable_stall_connections());
   const auto fault = Put(message);
-  bool answered = false;
+  std::atomic<bool> answered = false;
   std::jthread client([&] { answered = Ask(Client(), kUsers).ok; });
   EXPECT_TRUE(Within(absl::Seconds(5), [&] { return Look(fault).reached(); }));
   absl::SleepFor(absl::Milliseconds(200));
