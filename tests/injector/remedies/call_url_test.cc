@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <thread>
 
 #include "base/time_proto.h"
@@ -47,8 +48,17 @@ class CallUrlTest : public ::testing::Test {
     return std::string((*remedy)->Validate(node_).message());
   }
 
+  void Answer(ServerAnswer answer) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    answer_ = std::move(answer);
+  }
+
+  std::mutex mutex_;
   ServerAnswer answer_{.status = 204};
-  HttpServer server_{[this](const ServerRequest&) { return answer_; }};
+  HttpServer server_{[this](const ServerRequest&) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return answer_;
+  }};
   v1::CallUrl call_;
   v1::Endpoint endpoint_;
   StageNode node_;
@@ -86,7 +96,7 @@ TEST_F(CallUrlTest, SendsEveryMethodWithItsBodyAndType) {
 }
 
 TEST_F(CallUrlTest, FailsOnAStatusThatIsNotExpected) {
-  answer_ = {.status = 409, .body = "flag is locked\x01"};
+  Answer({.status = 409, .body = "flag is locked\x01"});
   const v1::RemedyReport report = Run();
   EXPECT_EQ(report.state(), v1::REMEDY_STATE_FAILED);
   EXPECT_EQ(report.exit_code(), -1);
@@ -100,7 +110,7 @@ TEST_F(CallUrlTest, FailsOnAStatusThatIsNotExpected) {
 
 TEST_F(CallUrlTest, DoesNotFollowARedirect) {
   HttpServer other([](const ServerRequest&) { return ServerAnswer{}; });
-  answer_ = {.status = 307, .headers = {{"Location", other.url() + "/"}}};
+  Answer({.status = 307, .headers = {{"Location", other.url() + "/"}}});
   const v1::RemedyReport report = Run();
   EXPECT_EQ(report.state(), v1::REMEDY_STATE_FAILED);
   EXPECT_THAT(report.output(), HasSubstr("redirects are not followed"));
@@ -112,7 +122,7 @@ TEST_F(CallUrlTest, SendsTheEndpointsTokenAndNeverTellsIt) {
   std::ofstream(file) << "hush-hush\n";
   chmod(file.c_str(), 0600);
   endpoint_.mutable_token()->set_file(file);
-  answer_.status = 500;
+  Answer({.status = 500});
   const v1::RemedyReport report = Run();
   EXPECT_EQ(server_.seen().at(0).headers.at("authorization"), "Bearer hush-hush");
   EXPECT_THAT(report.DebugString(), Not(HasSubstr("hush-hush")));
@@ -132,20 +142,20 @@ TEST_F(CallUrlTest, RefusesLinkLocalAddressesAndOtherSchemes) {
 }
 
 TEST_F(CallUrlTest, IsNotSentAgainAfterATimeoutOrAHangUp) {
-  answer_.delay = absl::Seconds(2);
+  Answer({.delay = absl::Seconds(2)});
   *call_.mutable_timeout() = ToProto(absl::Milliseconds(150));
   const v1::RemedyReport report = Run();
   EXPECT_EQ(report.state(), v1::REMEDY_STATE_FAILED);
   EXPECT_THAT(report.output(), HasSubstr("the call may have been taken all the same"));
   EXPECT_EQ(server_.seen().size(), 1u);
   call_.clear_timeout();
-  answer_ = {.hang_up = true};
+  Answer({.hang_up = true});
   EXPECT_EQ(Run().state(), v1::REMEDY_STATE_FAILED);
   EXPECT_EQ(server_.seen().size(), 2u);
 }
 
 TEST_F(CallUrlTest, EndsWhenTheRunIsStoppedAndNeverStartsAfterIt) {
-  answer_.delay = absl::Seconds(5);
+  Answer({.delay = absl::Seconds(5)});
   std::stop_source source;
   std::jthread stopper([&source] {
     absl::SleepFor(absl::Milliseconds(200));
