@@ -252,6 +252,7 @@ Scenario DrawScenario(uint64_t seed) {
   scenario.circumstance = dice.Chance(0.02);
   scenario.defect = dice.Chance(0.02);
   scenario.unexpected_page = dice.Chance(0.05);
+  scenario.controllers_see_epochs = !dice.Chance(0.25);
   return scenario;
 }
 

@@ -78,6 +78,8 @@ struct Scenario {
   absl::Duration slowness;
   bool defect = false, circumstance = false;
   bool unexpected_page = false;
+  // False: a controller that is superseded does not notice; the injectors must.
+  bool controllers_see_epochs = true;
 
   size_t nodes() const { return static_cast<size_t>(site.spec().injectors_size()); }
 };

@@ -67,6 +67,7 @@ World::World(uint64_t seed)
                     if (!controller.alive()) return {nullptr, nullptr};
                     return {controller.executor.get(), controller.fleet.get()};
                   }} {
+  network_.controllers_see_epochs = scenario_.controllers_see_epochs;
   CurrentSimSystem() = &system_;
   // No reference into it may move.
   controllers_.reserve(64);

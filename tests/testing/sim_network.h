@@ -37,6 +37,9 @@ class SimNetwork {
 
   absl::Duration min_latency = absl::Microseconds(50);
   absl::Duration max_latency = absl::Milliseconds(5);
+  // Registrations do not arrive with the group whose epoch they name: the controllers cannot see
+  // that they are superseded, and only the injector's own look at epochs is left.
+  bool controllers_see_epochs = true;
 
   // A link from an injector to the controller's fleet, as seen by the injector. `reachable` false:
   // it closes at once, as a refused connection does.
@@ -130,9 +133,15 @@ class SimNetwork {
       const auto& seen = wire_->network.observer.sent_up;
       if (seen) seen(wire_->injector, *wire_->controller, message);
       const absl::Duration due = wire_->network.Due(wire_->last_up);
-      wire_->controller->After(due - wire_->network.time_.boot(), [wire = wire_, message] {
-        if (wire->open && wire->to_controller.message) wire->to_controller.message(message);
-      });
+      v1::ConnectRequest arriving = message;
+      if (!wire_->network.controllers_see_epochs && arriving.has_registration()) {
+        arriving.mutable_registration()->clear_group();
+      }
+      wire_->controller->After(due - wire_->network.time_.boot(),
+                               [wire = wire_, arriving = std::move(arriving)] {
+                                 if (wire->open && wire->to_controller.message)
+                                   wire->to_controller.message(arriving);
+                               });
     }
     void Close(absl::Status why) override { wire_->Cut(why, /*by_injector=*/true); }
 
