@@ -87,7 +87,7 @@ absl::StatusOr<OldPrimary::Life> OldPrimary::Look(const Patience& patience) {
         "the old primary (", Name(), ") is a standby already; check the profile oldPrimary"));
   }
   ASSIGN_OR_RETURN(const PostgresFacts facts, AskFacts(*acting_, patience.AtMost(kTry)));
-  system_ = facts.identity.substr(0, facts.identity.rfind('/'));
+  identity_ = facts.identity.substr(0, facts.identity.rfind('/'));
 
   ASSIGN_OR_RETURN(witness_,
                    PostgresSession::Open(account_, absl::StrCat("firedrill-witness:", run_),

@@ -39,7 +39,7 @@ class OldPrimary {
   absl::StatusOr<Life> Look(const Patience& patience);
   const absl::Status& why() const { return why_; }
   // "postgresql/<system identifier>"; empty where it could not be asked.
-  const std::string& system() const { return system_; }
+  const std::string& identity() const { return identity_; }
   std::string Name() const { return account_.Name(); }
 
   // Where its WAL ends. An error once it is gone.
@@ -73,7 +73,7 @@ class OldPrimary {
   const PostgresAccount account_;
   const std::string run_;
   absl::Status why_;
-  std::string system_;
+  std::string identity_;
   std::unique_ptr<PostgresSession> acting_;
   std::unique_ptr<PostgresSession> witness_;
   // It was asked to write and has not answered.

@@ -145,8 +145,8 @@ class Promotion {
   absl::Status CheckKin() {
     if (life_ != Life::kAlive) return absl::OkStatus();
     ASSIGN_OR_RETURN(const PostgresFacts facts, AskFacts(*replica_, Ask()));
-    const std::string system = facts.identity.substr(0, facts.identity.rfind('/'));
-    if (!system.empty() && system == old_.system()) return absl::OkStatus();
+    const std::string identity = facts.identity.substr(0, facts.identity.rfind('/'));
+    if (!identity.empty() && identity == old_.identity()) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat(
         "the replica (", replica_account_.Name(), ") is no standby of the old primary (",
         old_.Name(), "): their system identifiers differ, or may not be read by these roles"));
