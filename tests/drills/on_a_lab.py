@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests/testing"))
 from look import Look, connect  # noqa: E402
 
 LAB = os.path.join(ROOT, "experiments/lab/lab")
+INJECTOR, WIRE = "firedrill-injector", "firedrill-wire"
 FIREDRILL = os.path.join(os.environ.get("FIREDRILL_BIN", os.path.join(ROOT, "build/bin")), "firedrill")
 
 ROLES = ("reports", "firedrill_dba")
