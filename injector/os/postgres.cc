@@ -124,23 +124,6 @@ void IgnoreNotice(void*, const PGresult*) {}
 
 }  // namespace
 
-Patience::Patience(absl::Duration length, std::stop_token stop)
-    : end_(RealClock().Boot() + length), stop_(std::move(stop)) {}
-
-absl::Duration Patience::Left() const {
-  return std::max(absl::ZeroDuration(), end_ - RealClock().Boot());
-}
-
-absl::Status Patience::Check() const {
-  if (stop_.stop_requested()) return absl::CancelledError("stopped");
-  if (Left() <= absl::ZeroDuration()) return absl::DeadlineExceededError("no answer in time");
-  return absl::OkStatus();
-}
-
-Patience Patience::AtMost(absl::Duration length) const {
-  return Patience(std::min(length, Left()), stop_);
-}
-
 std::string PostgresAccount::Name() const {
   return absl::StrCat(host, absl::StartsWith(host, "/") ? "/.s.PGSQL." : ":", port, " as ", user);
 }
@@ -406,27 +389,6 @@ absl::StatusOr<PostgresFacts> AskFacts(PostgresSession& session, const Patience&
     facts.identity = absl::StrCat("postgresql/", *identifier->at(0)[0], "/", *row[2]);
   }
   return facts;
-}
-
-absl::StatusOr<std::string> FindStatement(const v1::Profile& profile, absl::string_view name) {
-  std::vector<std::string> names;
-  for (const v1::Statement& known : profile.statements()) {
-    if (known.name() == name) return known.sql();
-    names.push_back(known.name());
-  }
-  return absl::NotFoundError(absl::StrCat("there is no statement ", name, " in profile ",
-                                          profile.name(), "; it has ",
-                                          names.empty() ? std::string("none") : JoinWords(names)));
-}
-
-absl::StatusOr<std::string> FindPlainStatement(const v1::Profile& profile, absl::string_view name) {
-  for (const v1::Statement& known : profile.statements()) {
-    if (known.name() != name || known.parameters_size() == 0) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("the statement ", name, " of profile ", profile.name(),
-                     " has parameters, for which there are no values here; name one without"));
-  }
-  return FindStatement(profile, name);
 }
 
 absl::StatusOr<std::unique_ptr<PostgresSession>> OpenControl(const PostgresAccount& account,

@@ -6,7 +6,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,24 +13,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "firedrill/v1/site.pb.h"
+#include "injector/os/patience.h"
+#include "injector/os/statements.h"
 
 namespace firedrill {
-
-// When a blocking call must return: after a length of time, or when `stop` is requested.
-class Patience {
- public:
-  explicit Patience(absl::Duration length, std::stop_token stop = {});
-  absl::Duration Left() const;
-  // OK, CANCELLED or DEADLINE_EXCEEDED.
-  absl::Status Check() const;
-  const std::stop_token& stop() const { return stop_; }
-  // At most `length`, and at most what is left.
-  Patience AtMost(absl::Duration length) const;
-
- private:
-  absl::Duration end_;  // Boot time.
-  std::stop_token stop_;
-};
 
 // Where a server is and who we are there. Holds the password: never printed.
 struct PostgresAccount {
@@ -145,11 +130,6 @@ struct PostgresFacts {
 };
 
 absl::StatusOr<PostgresFacts> AskFacts(PostgresSession& session, const Patience& patience);
-
-// The text of a statement of the profile. NOT_FOUND names what there is.
-absl::StatusOr<std::string> FindStatement(const v1::Profile& profile, absl::string_view name);
-// The same, and refuses one with parameters: to be run as it is.
-absl::StatusOr<std::string> FindPlainStatement(const v1::Profile& profile, absl::string_view name);
 
 // "opening the control connection of profile leaker to 127.0.0.1:5432 as reports: ...; check ..."
 absl::StatusOr<std::unique_ptr<PostgresSession>> OpenControl(const PostgresAccount& account,
