@@ -2,21 +2,11 @@
 // get as they are.
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "injector/wire/codecs/postgresql_codec.h"
+#include "injector/wire/codecs/postgresql_sql.h"
 
 namespace firedrill::wire::postgresql {
-namespace {
-
-// COPY ... FROM STDIN takes data from the client: what comes after it must wait for their end.
-bool MayCopyIn(absl::string_view text) {
-  const std::string lower = absl::AsciiStrToLower(text);
-  return absl::StrContains(lower, "copy") && absl::StrContains(lower, "stdin");
-}
-
-}  // namespace
 
 // The end of what a COPY copies, whose answer is to be another one than the server's: the trap goes
 // along with it.
@@ -77,7 +67,8 @@ std::optional<Substitute> PostgresqlCodec::Fail(const v1::QueryFailure& failure)
     group_failed_ = true;
     made_.resize(last_execute_);
     absl::StrAppend(&made_, TrapParse());
-  } else if (MayCopyIn(last_text_)) {
+  } else if (CopiesIn(last_text_)) {
+    // What comes after its data must wait for their end.
     answer |= kPlanned | kMute | kLate;
   } else if (last == Last::kQuery) {
     answer |= kMute;

@@ -1,8 +1,11 @@
 // Reads the beginning of a statement.
 #include "injector/wire/codecs/postgresql_sql.h"
 
+#include <string>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/strip.h"
 
 namespace firedrill::wire::postgresql {
 namespace {
@@ -60,7 +63,50 @@ bool ReadName(absl::string_view* text, NamingStatement* made) {
   return false;
 }
 
+bool Take(absl::string_view* text, absl::string_view sign) {
+  SkipBlank(text);
+  return absl::ConsumePrefix(text, sign);
+}
+
+// A list of names, one at least.
+bool SkipNames(absl::string_view* text, absl::string_view between) {
+  do {
+    NamingStatement name;
+    if (!ReadName(text, &name)) return false;
+  } while (Take(text, between));
+  return true;
+}
+
+// Any of the words of such a COPY; the server takes STDOUT for the same.
+bool MayCopyIn(absl::string_view text) {
+  const std::string lower = absl::AsciiStrToLower(text);
+  return absl::StrContains(lower, "copy") &&
+         (absl::StrContains(lower, "stdin") || absl::StrContains(lower, "stdout"));
+}
+
 }  // namespace
+
+bool CopiesIn(absl::string_view text) {
+  if (const size_t end = text.find(';'); end != text.npos) {
+    absl::string_view behind = text.substr(end + 1);
+    SkipBlank(&behind);
+    if (!behind.empty()) return MayCopyIn(text);
+  }
+  const absl::string_view whole = text;
+  const absl::string_view verb = Word(&text);
+  // Such as a comment in a comment.
+  if (verb.empty()) return MayCopyIn(whole);
+  if (!absl::EqualsIgnoreCase(verb, "copy") || Take(&text, "(")) return false;
+  absl::string_view ahead = text;
+  if (absl::EqualsIgnoreCase(Word(&ahead), "binary")) text = ahead;
+  if (!SkipNames(&text, ".")) return true;
+  if (Take(&text, "(") && !(SkipNames(&text, ",") && Take(&text, ")"))) return true;
+  const absl::string_view direction = Word(&text);
+  if (!absl::EqualsIgnoreCase(direction, "from")) return !absl::EqualsIgnoreCase(direction, "to");
+  const absl::string_view source = Word(&text);
+  // Otherwise a file's name, or a program.
+  return absl::EqualsIgnoreCase(source, "stdin") || absl::EqualsIgnoreCase(source, "stdout");
+}
 
 NamingStatement ReadNaming(absl::string_view text) {
   NamingStatement made;

@@ -1,4 +1,5 @@
-// The few SQL statements that change what a prepared statement's name stands for.
+// The few SQL statements that matter to the protocol itself: those that change what a prepared
+// statement's name stands for, and COPY.
 #pragma once
 
 #include "absl/strings/string_view.h"
@@ -19,5 +20,9 @@ struct NamingStatement {
 
 // PREPARE, EXECUTE, DEALLOCATE, DISCARD ALL, when `text` begins with it; kNone for all others.
 NamingStatement ReadNaming(absl::string_view text);
+
+// Whether a statement makes the server take data from the client: COPY ... FROM STDIN. True also
+// for a COPY that cannot be read to its end. Of several statements at once, whether one may.
+bool CopiesIn(absl::string_view text);
 
 }  // namespace firedrill::wire::postgresql

@@ -459,6 +459,30 @@ TEST_F(PostgresqlLive, ACopyFailsBeforeAndAfterItsData) {
   }
 }
 
+TEST_F(PostgresqlLive, TheWordsOfACopyKeepNothingElseFromFailingAfterwards) {
+  Pump pump(v1::PROTOCOL_POSTGRESQL, server_->port(), Those("bad", Failure("57014", true)));
+  for (const Way way : {Way::kSimple, Way::kExtended, Way::kPrepared}) {
+    for (const std::string text :
+         {"insert into t /*bad*/ select 1 where 'copy' <> 'stdin' returning a",
+          "-- copy x from stdin\ninsert into t /*bad*/ select 1 where 'copy' <> 'stdin';",
+          "copy (select 'bad', 'stdin') to stdout"}) {
+      SCOPED_TRACE(absl::StrCat("way ", int(way), ": ", text));
+      server_->Run("truncate t");
+      const Connection connection = Connect(pump.port());
+      EXPECT_TRUE(Fine(Exec(connection, "begin")));
+      EXPECT_EQ(Code(Send(connection, way, text)), "57014");
+      EXPECT_EQ(PQtransactionStatus(connection.get()), PQTRANS_INERROR);
+      Exec(connection, "rollback");
+      Exec(connection, "deallocate all");
+      EXPECT_EQ(Code(Send(connection, way, text)), "57014");
+      EXPECT_EQ(Rows(), text[0] == 'c' ? 0 : 1);
+      EXPECT_EQ(Value(Exec(connection, "select 7")), "7");
+    }
+  }
+  EXPECT_EQ(pump.not_failed(), 0);
+  ExpectSound(pump);
+}
+
 TEST_F(PostgresqlLive, AFatalErrorEndsTheSessionOnBothSides) {
   for (const std::string code : {"57P01", "57P02", "08006"}) {
     for (const bool after : {false, true}) {
