@@ -1,14 +1,13 @@
 // Undoes the loss of an index of a PostgreSQL server: the planner may use it again.
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "injector/os/postgres_index.h"
 #include "injector/undo.h"
+#include "injector/undo_sessions.h"
 
 namespace firedrill {
 namespace {
@@ -17,29 +16,9 @@ constexpr absl::Duration kConnectFor = absl::Seconds(2);
 constexpr absl::Duration kUndoFor = absl::Seconds(4);
 constexpr char kApplicationName[] = "firedrill-undo";
 
-// One for each undo that is to be ready, by its `access`.
-struct Sessions {
-  Mutex mutex;
-  std::map<std::string, std::unique_ptr<PostgresSession>> kept FD_GUARDED_BY(mutex);
-};
-Sessions& TheSessions() {
-  static auto* const sessions = new Sessions;
+UndoSessions<PostgresSession>& Kept() {
+  static auto* const sessions = new UndoSessions<PostgresSession>;
   return *sessions;
-}
-
-std::unique_ptr<PostgresSession> Take(const std::string& access) {
-  MutexLock lock(TheSessions().mutex);
-  const auto found = TheSessions().kept.find(access);
-  if (found == TheSessions().kept.end()) return nullptr;
-  auto session = std::move(found->second);
-  TheSessions().kept.erase(found);
-  return session;
-}
-
-void Keep(const std::string& access, std::unique_ptr<PostgresSession> session) {
-  if (session == nullptr || !session->usable()) return;
-  MutexLock lock(TheSessions().mutex);
-  TheSessions().kept[access] = std::move(session);
 }
 
 absl::StatusOr<std::unique_ptr<PostgresSession>> Open(const v1::PostgresqlServer& server,
@@ -61,32 +40,32 @@ absl::Status OpenEarly(const Undo& undo, std::stop_token stop) {
   v1::PostgresqlServer server;
   RETURN_IF_ERROR(ReadIndexAccess(undo.access, &index, &server));
   const Patience patience(kConnectFor, std::move(stop));
-  std::unique_ptr<PostgresSession> session = Take(undo.access);
+  std::unique_ptr<PostgresSession> session = Kept().Take(undo.access);
   // Also finds the one whose server has been started again since.
   if (session != nullptr && !session->Query("SELECT 1", {}, patience).ok()) session.reset();
   if (session == nullptr) {
     ASSIGN_OR_RETURN(session, Open(server, patience));
   }
-  Keep(undo.access, std::move(session));
+  Kept().Keep(undo.access, std::move(session));
   return absl::OkStatus();
 }
 
-void Close(const Undo& undo) { Take(undo.access); }
+void Close(const Undo& undo) { Kept().Take(undo.access); }
 
 absl::StatusOr<IndexChange> GiveBack(const Undo& undo) {
   PostgresIndex index;
   v1::PostgresqlServer server;
   RETURN_IF_ERROR(ReadIndexAccess(undo.access, &index, &server));
-  if (auto session = Take(undo.access); session != nullptr && session->usable()) {
+  if (auto session = Kept().Take(undo.access); session != nullptr && session->usable()) {
     auto change = SetIndexUsable(*session, index, true, Patience(kUndoFor));
     const bool usable = session->usable();
-    Keep(undo.access, std::move(session));
+    Kept().Keep(undo.access, std::move(session));
     // A session that has broken says nothing about the index.
     if (change.ok() || usable) return change;
   }
   ASSIGN_OR_RETURN(auto session, Open(server, Patience(kConnectFor)));
   auto change = SetIndexUsable(*session, index, true, Patience(kUndoFor));
-  if (!change.ok()) Keep(undo.access, std::move(session));
+  if (!change.ok()) Kept().Keep(undo.access, std::move(session));
   return change;
 }
 

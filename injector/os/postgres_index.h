@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "firedrill/v1/site.pb.h"
+#include "injector/os/index_change.h"
 #include "injector/os/postgres.h"
 
 namespace firedrill {
@@ -19,12 +20,6 @@ struct PostgresIndex {
 
   std::string Name() const { return schema + "." + name; }
   bool operator==(const PostgresIndex&) const = default;
-};
-
-enum class IndexChange {
-  kDone,
-  kNothingToDo,  // It was so already.
-  kGone,         // Dropped, or rebuilt as another one.
 };
 
 // Lets the planner use the index, or not, and makes every session plan anew, also those with

@@ -10,11 +10,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "injector/by_hand.h"
 #include "injector/fault.h"
 #include "injector/os/postgres_index.h"
 
@@ -86,10 +86,6 @@ constexpr char kOthers[] =
 
 // As it is, whatever has become of its name.
 constexpr char kIsUsable[] = "SELECT indisvalid FROM pg_index WHERE indexrelid = $1::oid";
-
-std::string ShellQuoted(absl::string_view text) {
-  return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "'\\''"}}), "'");
-}
 
 // What the planner does with a statement: a session in which that is prepared, with a plan for
 // every value. Opened before the fault, it stands for the pooled sessions of an application; opened
