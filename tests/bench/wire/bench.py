@@ -12,6 +12,8 @@ import pathlib
 import platform
 import random
 import re
+import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -23,8 +25,9 @@ from bare_postgres import BarePostgres  # noqa: E402
 from contestants import PROXIES, Contestants  # noqa: E402
 
 PGBENCH = "/usr/lib/postgresql/15/bin/pgbench"
-GROUPS = ("pgbench", "echo", "bulk", "idle", "delay", "paced")
+GROUPS = ("pgbench", "echo", "bulk", "idle", "delay", "paced", "revert", "cycles")
 IDLE_CONNECTIONS = 5000
+CYCLES = 1000
 DELAYS_MS = (1, 5, 20, 100)
 
 
@@ -215,7 +218,8 @@ class Bench:
             for asked in DELAYS_MS:
                 say(f"delay of {asked} ms, {connections} connections")
                 count = max(20, min(500, 2000 // asked)) if connections == 1 else max(10, 1000 // asked // 5)
-                rounds = {"firedrill": [], "no proxy": []}
+                # Without a proxy nothing keeps many connections apart.
+                rounds = {"firedrill": [], "no proxy": []} if connections == 1 else {"firedrill": []}
                 with Contestants(self.arguments.programs) as start:
                     proxy = start.start("firedrill", self.traffic.port, "tcp", ["--delay-to-client", f"{asked}ms"])
                     for name in self.turns(rounds):
@@ -227,7 +231,8 @@ class Bench:
                     "error_p50_us": best["error_p50_us"], "error_p99_us": best["error_p99_us"],
                     "early": sum(one["early"] for one in rounds["firedrill"]),
                     "trips": sum(one["trips"] for one in rounds["firedrill"]),
-                    "no_proxy_p50_us": min(one["error_p50_us"] for one in rounds["no proxy"])}
+                    **{"no_proxy_p50_us": min(one["error_p50_us"] for one in rounds[name])
+                       for name in rounds if name != "firedrill"}}
             self.results[f"round trip beyond the delay asked, {connections} connection(s)"] = table
 
     def paced(self):
@@ -240,6 +245,61 @@ class Bench:
             "firedrill": {"delivered": min(one["delivered"] for one in rounds), "p50_us": best["p50_us"],
                           "p99_us": best["p99_us"]}}
 
+    # ---- applying and reverting -----------------------------------------------------------------------
+
+    def _toggle(self, proxy):
+        """Takes the disturbance off, or puts it on again; how many milliseconds that took."""
+        proxy.process.send_signal(signal.SIGUSR1)
+        return int(proxy.process.stdout.readline()) / 1e3
+
+    def revert(self):
+        """Every connection has bytes that are held when the disturbance ends; every one must get them."""
+        title = f"revert with {IDLE_CONNECTIONS} open connections, all with bytes held"
+        say(title)
+        took, broken = [], 0
+        with Contestants(self.arguments.programs) as start:
+            proxy = start.start("firedrill", self.traffic.port, "tcp", ["--delay-to-server", "10m"])
+            self._toggle(proxy)
+            client = subprocess.Popen([self.traffic.program, "idle", "127.0.0.1", str(proxy.ports[0]),
+                                       str(IDLE_CONNECTIONS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      text=True)
+            client.stdout.readline()
+            for _ in range(max(3, self.arguments.rounds // 2)):
+                self._toggle(proxy)
+                self._ask(client, "send")
+                time.sleep(0.5)
+                took.append(self._toggle(proxy))
+                broken += IDLE_CONNECTIONS - self._ask(client, "receive").get("answered", 0)
+            client.stdin.close()
+            client.wait(30)
+            client.stdout.close()
+        self.results[title] = {"firedrill": {"median_ms": round(statistics.median(took), 1), "worst_ms": max(took),
+                                             "times": len(took), "broken": broken}}
+
+    def _ask(self, client, order):
+        client.stdin.write(order + "\n")
+        client.stdin.flush()
+        return json.loads(client.stdout.readline() or "{}")
+
+    def cycles(self):
+        title = f"{CYCLES} times applied and reverted, downloads in flight, clients that leave"
+        say(title)
+        with Contestants(self.arguments.programs) as start:
+            proxy = start.start("firedrill", self.traffic.port, "tcp", ["--delay-to-client", "3ms"])
+            churn = subprocess.Popen([self.traffic.program, "churn", "127.0.0.1", str(proxy.ports[0])],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            time.sleep(0.2)
+            took = []
+            for _ in range(CYCLES):
+                both = self._toggle(proxy)
+                took.append(both + self._toggle(proxy))
+                time.sleep(0.005)
+            left = json.loads(churn.communicate(timeout=60)[0])["left"]
+        took.sort()
+        self.results[title] = {"firedrill": {"median_ms": round(took[len(took) // 2], 2),
+                                             "p99_ms": round(took[len(took) * 99 // 100], 2),
+                                             "worst_ms": round(took[-1], 2), "clients_that_left": left}}
+
     # ---- all of it ------------------------------------------------------------------------------------
 
     def run(self):
@@ -248,6 +308,61 @@ class Bench:
                 getattr(self, group)()
         finally:
             self.traffic.stop()
+
+
+class Goals:
+    """What is promised of these figures. What was not measured is not among them."""
+
+    def __init__(self, results):
+        self.results = results
+        self.table = {}
+
+    def _figure(self, title, row, column):
+        return self.results.get(title, {}).get(row, {}).get(column)
+
+    def at_least(self, what, limit, title, row, column):
+        self._judge(what, f">= {limit:g}", self._figure(title, row, column), lambda figure: figure >= limit)
+
+    def at_most(self, what, limit, title, row, column):
+        self._judge(what, f"<= {limit:g}", self._figure(title, row, column), lambda figure: figure <= limit)
+
+    def _judge(self, what, goal, figure, fits):
+        if figure is not None:
+            self.table[what] = {"goal": goal, "measured": figure, "met": "yes" if fits(figure) else "NO"}
+
+    def judge(self):
+        one = "pgbench -S -c 1, one CPU"
+        self.at_least("pgbench -S -c 1 on one CPU, of direct", 0.60, one, "firedrill", "of_direct")
+        self.at_least("... of the bare loop", 0.95, one, "firedrill", "of_bare")
+        for other in ("nginx", "haproxy"):
+            rate = self._figure(one, other, "tps")
+            mine = self._figure(one, "firedrill", "tps")
+            if rate and mine:
+                self._judge(f"... of {other}", ">= 1", round(mine / rate, 3), lambda figure: figure >= 1)
+        self.at_most("CPU per query, of the bare loop's", 1.15, one, "firedrill", "cpu_of_bare")
+        with_rules, without = (self._figure(one, name, "tps") for name in ("firedrill+rules", "firedrill"))
+        if with_rules and without:
+            self._judge("share of the rate that rules cost", "<= 0.05", round(1 - with_rules / without, 3),
+                        lambda figure: figure <= 0.05)
+        for way in ("up", "down"):
+            self.at_least(f"bulk {way}, of haproxy", 1.1, f"bulk {way}", "firedrill", "of_haproxy")
+            self.at_most(f"bulk {way}, CPU per GB of nginx'", 0.8, f"bulk {way}", "firedrill", "cpu_of_nginx")
+        idle = f"memory of {IDLE_CONNECTIONS} idle connections"
+        self.at_most("KiB of an idle connection", 2, idle, "firedrill", "kib_per_connection")
+        self.at_most("KiB of it that are kept after its close", 0.1, idle, "firedrill", "kib_kept_after_close")
+        for asked in DELAYS_MS:
+            title = "round trip beyond the delay asked, 1 connection(s)"
+            self.at_most(f"us beyond a delay of {asked} ms, median", 100, title, f"{asked} ms", "error_p50_us")
+            self.at_most(f"trips before a delay of {asked} ms was over", 0, title, f"{asked} ms", "early")
+        paced = "50 000 messages a second under 100 ms"
+        self.at_least("share of paced messages that arrived", 1, paced, "firedrill", "delivered")
+        self.at_most("us of a paced message, p99", 115000, paced, "firedrill", "p99_us")
+        revert = f"revert with {IDLE_CONNECTIONS} open connections, all with bytes held"
+        self.at_most(f"ms of a revert with {IDLE_CONNECTIONS} open connections", 50, revert, "firedrill", "worst_ms")
+        self.at_most("connections that it broke", 0, revert, "firedrill", "broken")
+        cycles = f"{CYCLES} times applied and reverted, downloads in flight, clients that leave"
+        self.at_most("ms of applying and reverting under churn, worst", 100, cycles, "firedrill", "worst_ms")
+        return self.table
 
 
 def cpu_model():
@@ -267,7 +382,8 @@ def show(results):
         print("| " + " | ".join([" " * width] + columns) + " |")
         print("|" + "|".join(["-" * (width + 2)] + ["-" * (len(column) + 1) + ":" for column in columns]) + "|")
         for name, row in table.items():
-            cells = ["–" if column not in row else f"{row[column]:g}" for column in columns]
+            cells = ["–" if column not in row else
+                     row[column] if isinstance(row[column], str) else f"{row[column]:g}" for column in columns]
             print("| " + " | ".join([name.ljust(width)] +
                                     [cell.rjust(len(column)) for cell, column in zip(cells, columns)]) + " |")
 
@@ -283,17 +399,19 @@ def main():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="of the order of turns")
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures here")
     arguments = parser.parse_args()
+    arguments.programs = arguments.programs.resolve()  # What is started there stands elsewhere.
     load_before = os.getloadavg()
     bench = Bench(arguments)
     bench.run()
     machine = {"cpus": len(os.sched_getaffinity(0)), "model": cpu_model(), "kernel": platform.release(),
                "load_before": load_before[0], "seed": arguments.seed, "rounds": arguments.rounds,
                "date": time.strftime("%Y-%m-%d")}
-    show(bench.results)
+    goals = Goals(bench.results).judge()
+    show({**bench.results, "goals": goals})
     print(f"\n{machine['cpus']} CPUs, {machine['model']}, Linux {machine['kernel']}; load before: "
           f"{load_before[0]:.2f}; seed {arguments.seed}; the best quarter of {arguments.rounds} slices each")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine, "results": bench.results}, indent=2) + "\n")
+        arguments.json.write_text(json.dumps({"machine": machine, "results": bench.results, "goals": goals}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

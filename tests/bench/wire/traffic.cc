@@ -4,9 +4,17 @@
 //   wire_traffic server                              prints its port; until its stdin ends
 //   wire_traffic echo  ADDRESS PORT COUNT            round trips of 64 bytes, one after the other
 //   wire_traffic bulk  ADDRESS PORT up|down BYTES
-//   wire_traffic idle  ADDRESS PORT COUNT            opens them, says so; closes them when stdin
-//   ends wire_traffic delay ADDRESS PORT CONNECTIONS COUNT ASKED_US    round trips against what was
-//   asked wire_traffic paced ADDRESS PORT RATE SECONDS     64-byte messages at a rate, echoed
+//   wire_traffic idle  ADDRESS PORT COUNT            opens them and says so; then by lines of
+//   stdin:
+//                      "send" on each one, "receive" on each one and say how many answered; closes
+//                      them when stdin ends
+//   wire_traffic churn ADDRESS PORT                  downloads that are left in the middle, until
+//   stdin
+//                      ends
+//   wire_traffic delay ADDRESS PORT CONNECTIONS COUNT ASKED_US    round trips against what was
+//   asked; polls,
+//                      so that its own waking does not count
+//   wire_traffic paced ADDRESS PORT RATE SECONDS     64-byte messages at a rate, echoed
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -18,6 +26,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
@@ -282,34 +291,92 @@ int Idle(const char* address, int port, int count) {
   }
   std::printf("{\"open\": %zu}\n", open.size());
   std::fflush(stdout);
-  while (read(STDIN_FILENO, message, sizeof message) > 0) continue;
+  char order[16];
+  while (std::fgets(order, sizeof order, stdin) != nullptr) {
+    if (order[0] == 's') {
+      for (const int fd : open) WriteAll(fd, message, sizeof message);
+      std::printf("{\"sent\": %zu}\n", open.size());
+    } else {
+      for (const int fd : open) ReadAll(fd, message, sizeof message);
+      std::printf("{\"answered\": %zu}\n", open.size());
+    }
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
+int Churn(const char* address, int port) {
+  std::atomic<bool> over = false;
+  std::atomic<int> left = 0;
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 3; ++i) {
+    clients.emplace_back([&, i] {
+      std::vector<char> block(300'000);
+      // More than is ever fetched.
+      const char order[9] = {'D', 0, 0, 0, 0, 1, 0, 0, 0};
+      while (!over) {
+        const int fd = Connect(address, port);
+        WriteAll(fd, order, sizeof order);
+        ReadAll(fd, block.data(), block.size());
+        // Every third one without a goodbye.
+        const linger reset{1, 0};
+        if (i == 0) setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        close(fd);
+        ++left;
+      }
+    });
+  }
+  char ignored[16];
+  while (read(STDIN_FILENO, ignored, sizeof ignored) > 0) continue;
+  over = true;
+  for (std::thread& client : clients) client.join();
+  std::printf("{\"left\": %d}\n", left.load());
   return 0;
 }
 
 int Delay(const char* address, int port, int connections, int count, int64_t asked_us) {
-  std::vector<std::vector<int64_t>> errors(static_cast<size_t>(connections));
-  std::vector<std::thread> threads;
-  for (auto& mine : errors) {
-    threads.emplace_back([&mine, address, port, count, asked_us] {
-      const int fd = Connect(address, port);
-      WriteAll(fd, "E", 1);
-      char message[kMessage] = {};
-      for (int i = 0; i < count; ++i) {
-        const int64_t sent = NowNs();
-        WriteAll(fd, message, sizeof message);
-        ReadAll(fd, message, sizeof message);
-        mine.push_back(NowNs() - sent - asked_us * 1000);
-      }
-      close(fd);
-    });
+  struct Trip {
+    int fd;
+    int64_t begins;
+    int left;
+    int64_t sent = 0;
+    size_t received = 0;
+  };
+  std::vector<Trip> trips;
+  for (int i = 0; i < connections; ++i) {
+    trips.push_back({.fd = Connect(address, port), .begins = 0, .left = count});
+    WriteAll(trips.back().fd, "E", 1);
   }
-  for (std::thread& thread : threads) thread.join();
-  std::vector<int64_t> all;
-  for (const auto& mine : errors) all.insert(all.end(), mine.begin(), mine.end());
-  std::sort(all.begin(), all.end());
-  const auto early = std::lower_bound(all.begin(), all.end(), 0) - all.begin();
+  // Not all at the same instant.
+  for (int i = 0; i < connections; ++i) {
+    trips[static_cast<size_t>(i)].begins = NowNs() + i * asked_us * 1000 / connections;
+  }
+  char message[kMessage] = {};
+  std::vector<int64_t> errors;
+  for (int open = connections; open > 0;) {
+    for (Trip& trip : trips) {
+      if (trip.left == 0 || NowNs() < trip.begins) continue;
+      if (trip.sent != 0) {
+        const ssize_t n = recv(trip.fd, message, kMessage - trip.received, MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+        if (n <= 0) Die("read");
+        trip.received += static_cast<size_t>(n);
+        if (trip.received < kMessage) continue;
+        errors.push_back(NowNs() - trip.sent - asked_us * 1000);
+        if (--trip.left == 0) {
+          --open;
+          continue;
+        }
+      }
+      trip.sent = NowNs();
+      trip.received = 0;
+      WriteAll(trip.fd, message, sizeof message);
+    }
+  }
+  std::sort(errors.begin(), errors.end());
+  const auto early = std::lower_bound(errors.begin(), errors.end(), 0) - errors.begin();
   std::printf("{\"error_p50_us\": %.1f, \"error_p99_us\": %.1f, \"early\": %td, \"trips\": %zu}\n",
-              At(all, 0.5), At(all, 0.99), early, all.size());
+              At(errors, 0.5), At(errors, 0.99), early, errors.size());
   return 0;
 }
 
@@ -382,6 +449,7 @@ int main(int argc, char** argv) {
   if (mode == "idle" && given.size() == 4) {
     return Idle(argv[2], port, static_cast<int>(number(3)));
   }
+  if (mode == "churn" && given.size() == 3) return Churn(argv[2], port);
   if (mode == "delay" && given.size() == 6) {
     return Delay(argv[2], port, static_cast<int>(number(3)), static_cast<int>(number(4)),
                  number(5));

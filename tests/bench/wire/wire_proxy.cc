@@ -1,5 +1,6 @@
 // A proxy by hand: `wire_proxy --listen 127.0.0.1:0 --server 127.0.0.1:5432 --protocol postgresql`
-// prints its port, and its counters when it is interrupted.
+// prints its port, and its counters when it is interrupted. SIGUSR1 takes the disturbance off, or
+// puts it on again; it prints how many microseconds that took.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "base/time_proto.h"
 #include "injector/wire/proxy.h"
 
@@ -123,6 +125,7 @@ int Main(int argc, char** argv) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGUSR1);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
 
@@ -144,7 +147,14 @@ int Main(int argc, char** argv) {
   fflush(stdout);
 
   int signal = 0;
-  sigwait(&signals, &signal);
+  for (bool on_now = true; sigwait(&signals, &signal) == 0 && signal == SIGUSR1;) {
+    on_now = !on_now;
+    const absl::Time begin = absl::Now();
+    const absl::Status done = (*proxy)->Set(on_now ? disturbance : Disturbance());
+    if (!done.ok()) Die(done.ToString());
+    printf("%.0f\n", absl::ToDoubleMicroseconds(absl::Now() - begin));
+    fflush(stdout);
+  }
   const ProxyCounters counters = (*proxy)->Read();
   fprintf(stderr, "accepted %lu, refused %lu, requests %lu, delayed %lu, held p50 %s p99 %s\n",
           counters.accepted, counters.refused, counters.requests, counters.delayed,
