@@ -44,6 +44,13 @@ std::vector<std::string> Describe(const std::vector<NodeLeftovers>& nodes) {
       lines.push_back(absl::StrCat("node ", node.node, ": undone now: ", undone));
     }
     for (const v1::Leftover& entry : node.entries) lines.push_back(Describe(node, entry));
+    for (const CarryingWorker& worker : node.carrying) {
+      lines.push_back(absl::StrCat(
+          "node ", node.node, ": process ", worker.pid, " (firedrill-wire) disturbs nothing and ",
+          "carries on ", worker.connections == 0 ? "" : absl::StrCat(worker.connections, " "),
+          "open connections to ", worker.subject, "; it ends when they are closed (kill -9 ",
+          worker.pid, " would break them)"));
+    }
     if (!node.trouble.empty()) {
       lines.push_back(absl::StrCat("node ", node.node, ": ", node.trouble));
     }
@@ -150,16 +157,17 @@ int LeftoversCommand(const Places& places) {
   const int code = ended.ok() ? 0 : complain(ended.status());
   const std::vector<NodeLeftovers> left = Leftovers(*state_dir);
   bool needs_a_person = false;
-  size_t owned = 0;
+  size_t living = 0;
   for (const NodeLeftovers& node : left) {
-    if (node.owner != 0) owned += node.entries.size();
+    living += node.carrying.size();
+    if (node.owner != 0) living += node.entries.size();
     if (node.owner == 0 && (!node.entries.empty() || !node.trouble.empty())) needs_a_person = true;
   }
   if (needs_a_person) {
     std::printf("something is left that could not be undone: a person must look\n");
     return kUndoUnconfirmed;
   }
-  if (owned > 0) {
+  if (living > 0) {
     say(Describe(left));
   } else {
     std::printf("no node of this machine carries anything (looked in %s)\n", state_dir->c_str());

@@ -62,7 +62,8 @@ class Fault {
   // Disturbs the subject. Makes every lasting change through `changes`. May return before a ramp is
   // over.
   virtual absl::Status Apply(const Context& context, Node& node, Changes& changes) = 0;
-  // Measures the disturbance itself, not whether Apply() was called.
+  // Measures the disturbance itself, not whether Apply() was called. ABORTED: it is over before its
+  // time, and is to be ended as such.
   virtual absl::StatusOr<v1::Observation> Observe(const Context& context,
                                                   const Node& node) const = 0;
   // Lets go of what dies with the process. Idempotent, and legal before Apply().

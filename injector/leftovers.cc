@@ -1,7 +1,17 @@
 // What ended injectors left on this machine.
 #include "injector/leftovers.h"
 
+#include <dirent.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "injector/disk.h"
 #include "injector/state_dir.h"
 
@@ -10,6 +20,61 @@ namespace {
 
 std::string Says(const Journal::Entry& entry) {
   return absl::StrCat(entry.undo.resource, " (run ", entry.run, ", fault ", entry.fault, ")");
+}
+
+constexpr char kWorker[] = "firedrill-wire";
+
+std::vector<std::string> NamesIn(const std::string& path) {
+  std::vector<std::string> names;
+  DIR* const folder = opendir(path.c_str());
+  if (folder == nullptr) return names;
+  while (const dirent* entry = readdir(folder)) names.emplace_back(entry->d_name);
+  closedir(folder);
+  return names;
+}
+
+std::string ReadWhole(const std::string& path) {
+  std::ifstream file(path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+int ParentOf(const std::string& pid) {
+  const std::string stat = ReadWhole(absl::StrCat("/proc/", pid, "/stat"));
+  // Behind the name, which may hold anything: state, parent.
+  const std::vector<std::string> words =
+      absl::StrSplit(stat.substr(std::min(stat.size(), stat.rfind(')') + 1)), ' ');
+  int parent = 0;
+  return words.size() > 2 && absl::SimpleAtoi(words[2], &parent) ? parent : 0;
+}
+
+// Each connection has a socket on either side.
+int ConnectionsOf(const std::string& pid) {
+  const std::string folder = absl::StrCat("/proc/", pid, "/fd");
+  int sockets = 0;
+  for (const std::string& name : NamesIn(folder)) {
+    char target[64] = {};
+    const ssize_t size =
+        readlink(absl::StrCat(folder, "/", name).c_str(), target, sizeof(target) - 1);
+    if (size > 0 && absl::StartsWith(target, "socket:")) ++sockets;
+  }
+  return (sockets + 1) / 2;
+}
+
+// `owner` looks after its own children.
+std::vector<CarryingWorker> WorkersLeftBy(const std::string& node_folder, int owner) {
+  std::vector<CarryingWorker> found;
+  for (const std::string& name : NamesIn("/proc")) {
+    CarryingWorker worker;
+    if (!absl::SimpleAtoi(name, &worker.pid)) continue;
+    const std::vector<std::string> words =
+        absl::StrSplit(ReadWhole(absl::StrCat("/proc/", name, "/cmdline")), '\0');
+    if (words.size() < 3 || words[1] != node_folder || !absl::EndsWith(words[0], kWorker)) continue;
+    if (owner != 0 && ParentOf(name) == owner) continue;
+    worker.subject = words[2];
+    worker.connections = ConnectionsOf(name);
+    found.push_back(worker);
+  }
+  return found;
 }
 
 void AddDamaged(const Journal& journal, const std::string& node, NodeLeftovers& left) {
@@ -85,7 +150,8 @@ std::vector<NodeLeftovers> Leftovers(const std::string& state_dir) {
       if (left.owner != 0) leftover.set_undo_by_hand(absl::StrCat("kill ", left.owner));
     }
     AddDamaged(**journal, node, left);
-    if (!left.entries.empty()) all.push_back(std::move(left));
+    left.carrying = WorkersLeftBy(NodeFolder(state_dir, node), left.owner);
+    if (!left.entries.empty() || !left.carrying.empty()) all.push_back(std::move(left));
   }
   return all;
 }

@@ -12,6 +12,15 @@
 
 namespace firedrill {
 
+// A process that disturbs nothing any more and carries on what was open when its injector ended.
+struct CarryingWorker {
+  int pid = 0;
+  // "postgresql/127.0.0.1/5432".
+  std::string subject;
+  // 0 where that cannot be seen.
+  int connections = 0;
+};
+
 struct NodeLeftovers {
   std::string node;
   // The process of the injector that owns them; 0 where nobody does.
@@ -22,6 +31,8 @@ struct NodeLeftovers {
   std::vector<std::string> undone;
   // Why the journal could not be read or replayed; empty where it could.
   std::string trouble;
+  // No faults, and nothing to undo: they end when what they carry is closed.
+  std::vector<CarryingWorker> carrying = {};
 };
 
 // Every node of which something is left. Touches nothing. Blocks on the disk.

@@ -25,6 +25,7 @@
 #include "base/unique_fd.h"
 #include "base/version.h"
 #include "experiment/reader.h"
+#include "injector/faults/wire/worker_line.h"
 #include "injector/injector.h"
 #include "injector/rpc/grpc_dialler.h"
 #include "injector/state_dir.h"
@@ -114,6 +115,7 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
                     absl::IsFailedPrecondition(lock.status()) ? kExitNodeInUse : kNotStarted);
   }
   FileDisk disk(lock->folder());
+  WireWorker::SetOwner(lock->folder());
   const UniqueFd done(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   std::optional<Session::End> end;
   const auto finish = [&](const Session::End& how) {

@@ -71,6 +71,9 @@ void Warden::OnObserved(Entry& entry, const absl::StatusOr<v1::Observation>& see
            entry.observation->reached() != seen->reached();
     entry.observation = *seen;
     report = ReportOf(entry);
+  } else if (absl::IsAborted(seen.status())) {
+    // It is not in force any more, and is not applied twice.
+    return BeginRevert(entry, std::string(seen.status().message()), /*stop_run=*/false);
   } else {
     // An old observation must not look like a new one.
     report.clear_observation();

@@ -24,7 +24,7 @@ spec:
   steadyState: [{{name: answers, tcp: {{endpoint: it}}, is: "connected == 1", for: 200ms, every: 100ms}}]
   faults:
 {faults}
-  expect: {{recovery: [{{name: still-answers, probe: answers, since: {first}.end, within: 5s}}]}}
+  expect: {{recovery: [{{name: still-answers, probe: answers, since: {first}.end, within: 1s}}]}}
 """
 
 SITE = """apiVersion: firedrill/v1
@@ -52,6 +52,8 @@ class WireStage(Stage):
 
     KIND = None
     Server = None
+    # More of the server's profile.
+    KEYS = {}
 
     @classmethod
     def setUpClass(cls):
@@ -86,11 +88,11 @@ class WireStage(Stage):
         self.addCleanup(process.kill)
         return process
 
-    def begin_faults(self, faults, duration="60s", port=None, flags=()):
+    def begin_faults(self, faults, duration="60s", port=None, flags=(), wait=True):
         """`faults`: name → (kind, its keys but profile and listen, more keys of the step)."""
         port = port or self.server.port
         # Two faults of one kind are not to be on at the same time through one profile.
-        profiles = [{"name": name, self.KIND: {"host": "127.0.0.1", "port": port}} for name in faults]
+        profiles = [{"name": name, self.KIND: {"host": "127.0.0.1", "port": port, **self.KEYS}} for name in faults]
         site = self.write("live-site.yaml", SITE.format(port=port, profiles=json.dumps(profiles)))
         steps = []
         for name, (kind, keys, step) in faults.items():
@@ -102,7 +104,7 @@ class WireStage(Stage):
         path = self.write("live-traffic.yaml", EXPERIMENT.format(faults="\n".join(steps), first=next(iter(faults))))
         self.run_process = self.begin(PROGRAM, "run", path, "--site", site, *flags)
         for name, (kind, _, step) in faults.items():
-            if kind != "resetConnections":
+            if wait and kind != "resetConnections":
                 self.until_said(f"fault {name} is on")
         return self.run_process
 

@@ -236,7 +236,7 @@ absl::Status WireFault::Acquire(const Context& context, const Node& node) {
   if (context.stop.stop_requested()) return absl::CancelledError("it was taken back");
   if (worker_ != nullptr && worker_->Lives()) return absl::OkStatus();
   ASSIGN_OR_RETURN(way_, FindWay(context, node, interception_));
-  ASSIGN_OR_RETURN(worker_, WireWorker::Acquire(way_.key, way_.setup));
+  ASSIGN_OR_RETURN(worker_, WireWorker::Acquire(way_.key, way_.setup, way_.subject));
   stamp_ = context.Stamp();
   return absl::OkStatus();
 }
@@ -267,10 +267,14 @@ absl::StatusOr<v1::Observation> WireFault::Observe(const Context&, const Node&) 
   if (!applied_ || worker_ == nullptr) {
     return absl::FailedPreconditionError("intercepting traffic: not applied");
   }
-  ASSIGN_OR_RETURN(const v1::WireStatus now, worker_->Ask());
+  const absl::StatusOr<v1::WireStatus> asked = worker_->Ask();
+  if (!asked.ok()) {
+    return worker_->Lives() ? asked.status() : absl::AbortedError(asked.status().message());
+  }
+  const v1::WireStatus& now = *asked;
   const v1::WireCount* count = CountOf(now, stamp_);
   if (count == nullptr) {
-    return absl::FailedPreconditionError(
+    return absl::AbortedError(
         absl::StrCat("the worker that carries the traffic has healed",
                      now.healed().empty() ? "" : absl::StrCat(": ", now.healed())));
   }
@@ -301,6 +305,7 @@ absl::StatusOr<v1::Observation> WireFault::Observe(const Context&, const Node&) 
   figures["connections"] = static_cast<double>(accepted);
   figures["open"] = static_cast<double>(now.open());
   figures["encrypted"] = static_cast<double>(encrypted);
+  figures["unmatched"] = static_cast<double>(now.lost() - then_.lost());
   figures["reconnected"] = static_cast<double>(reconnected_);
   if (!NeedsRequests()) return observation;
   figures["requests"] = static_cast<double>(now.requests() - then_.requests());

@@ -31,6 +31,8 @@ constexpr char kProgram[] = "firedrill-wire";
 constexpr absl::Duration kLease = absl::Seconds(3);
 constexpr absl::Duration kBeatEvery = absl::Milliseconds(400);
 constexpr absl::Duration kAnswerWithin = absl::Seconds(2);
+// Its line is closed a little before it can be seen that it is gone, in milliseconds.
+constexpr int kEndsWithin = 100;
 
 struct Registry {
   Mutex mutex;
@@ -38,6 +40,7 @@ struct Registry {
   // Of those that only carry on: to be waited for when they have ended.
   std::vector<pid_t> children FD_GUARDED_BY(mutex);
   std::string program FD_GUARDED_BY(mutex);
+  std::string owner FD_GUARDED_BY(mutex) = "-";
 };
 Registry& Workers() {
   static auto* const registry = new Registry;
@@ -53,6 +56,12 @@ std::string Program() {
   return (self.parent_path() / kProgram).string();
 }
 
+std::string Owner() {
+  Registry& registry = Workers();
+  MutexLock lock(registry.mutex);
+  return registry.owner;
+}
+
 // Past the number that it will have in the child.
 UniqueFd MovedUp(UniqueFd fd) {
   return UniqueFd(fcntl(fd.get(), F_DUPFD_CLOEXEC, wire::kControlFd + 1));
@@ -66,6 +75,12 @@ void WireWorker::SetProgram(const std::string& path) {
   registry.program = path;
 }
 
+void WireWorker::SetOwner(const std::string& node_folder) {
+  Registry& registry = Workers();
+  MutexLock lock(registry.mutex);
+  registry.owner = node_folder;
+}
+
 std::shared_ptr<WireWorker> WireWorker::Find(const std::string& key) {
   Registry& registry = Workers();
   MutexLock lock(registry.mutex);
@@ -74,11 +89,12 @@ std::shared_ptr<WireWorker> WireWorker::Find(const std::string& key) {
 }
 
 absl::StatusOr<std::shared_ptr<WireWorker>> WireWorker::Acquire(const std::string& key,
-                                                                const v1::WireSetup& setup) {
+                                                                const v1::WireSetup& setup,
+                                                                const std::string& subject) {
   if (std::shared_ptr<WireWorker> known = Find(key); known != nullptr) return known;
   Tidy(setup.listen());
   std::shared_ptr<WireWorker> worker(new WireWorker);
-  RETURN_IF_ERROR(worker->Start(setup));
+  RETURN_IF_ERROR(worker->Start(setup, subject));
   Registry& registry = Workers();
   MutexLock lock(registry.mutex);
   registry.workers[key] = worker;
@@ -109,7 +125,7 @@ bool WireWorker::IsIdle(const std::string& listen) const {
   return wishes_.empty() && open_ == 0;
 }
 
-absl::Status WireWorker::Start(const v1::WireSetup& setup) {
+absl::Status WireWorker::Start(const v1::WireSetup& setup, const std::string& subject) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return absl::ResourceExhaustedError(
@@ -131,7 +147,9 @@ absl::Status WireWorker::Start(const v1::WireSetup& setup) {
   sigfillset(&all);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setsigdefault(&attributes, &all);
-  char* const argv[] = {const_cast<char*>(program.c_str()), nullptr};
+  // Whose it is and what it carries: for `firedrill leftovers`, and for people who read `ps`.
+  std::string owner = Owner(), carries = subject;
+  char* const argv[] = {const_cast<char*>(program.c_str()), owner.data(), carries.data(), nullptr};
   const int error = posix_spawn(&pid_, argv[0], &actions, &attributes, argv, environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
@@ -194,8 +212,7 @@ absl::StatusOr<v1::WireReply> WireWorker::ExchangeLocked(const v1::WireRequest& 
   absl::Status status = wire::SendMessage(line_.get(), request, kAnswerWithin);
   if (status.ok()) status = wire::ReceiveMessage(line_.get(), &reply, kAnswerWithin);
   if (!status.ok()) {
-    dead_ = absl::StrCat("the process that carries the traffic (", pid_,
-                         ") is gone or does not answer: ", status.message());
+    dead_ = absl::StrCat("the process that carried the traffic (", pid_, ") ", HowItEnded(status));
     Kill();
     return absl::UnavailableError(dead_);
   }
@@ -204,6 +221,18 @@ absl::StatusOr<v1::WireReply> WireWorker::ExchangeLocked(const v1::WireRequest& 
     return absl::Status(static_cast<absl::StatusCode>(reply.code()), reply.message());
   }
   return reply;
+}
+
+// Before it is killed by us.
+std::string WireWorker::HowItEnded(const absl::Status& line) const {
+  pollfd gone{pidfd_.get(), POLLIN, 0};
+  siginfo_t how{};
+  if (poll(&gone, 1, kEndsWithin) <= 0 ||
+      waitid(P_PID, static_cast<id_t>(pid_), &how, WEXITED | WNOHANG | WNOWAIT) != 0) {
+    return absl::StrCat("does not answer: ", line.message());
+  }
+  return how.si_code == CLD_EXITED ? absl::StrCat("ended with ", how.si_status)
+                                   : absl::StrCat("was killed by signal ", how.si_status);
 }
 
 void WireWorker::Kill() {

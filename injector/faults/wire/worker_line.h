@@ -21,9 +21,10 @@ namespace firedrill {
 class WireWorker {
  public:
   // The worker for this traffic: one that is there, also one that only carries open connections
-  // from an earlier fault, or a new one. `key` names the traffic.
+  // from an earlier fault, or a new one. `key` names the traffic, `subject` does so for people.
   static absl::StatusOr<std::shared_ptr<WireWorker>> Acquire(const std::string& key,
-                                                             const v1::WireSetup& setup);
+                                                             const v1::WireSetup& setup,
+                                                             const std::string& subject);
   // Null where there is none that lives.
   static std::shared_ptr<WireWorker> Find(const std::string& key);
   // Ends those that no fault has any more and that carry nothing; `listen` is about to be wanted by
@@ -31,6 +32,8 @@ class WireWorker {
   static void Tidy(const std::string& listen = "");
   // Another binary than firedrill-wire beside this process's own: for tests.
   static void SetProgram(const std::string& path);
+  // The state folder of this process's node: what outlives the process is found by it.
+  static void SetOwner(const std::string& node_folder);
 
   ~WireWorker();
 
@@ -51,11 +54,12 @@ class WireWorker {
 
  private:
   WireWorker() = default;
-  absl::Status Start(const v1::WireSetup& setup);
+  absl::Status Start(const v1::WireSetup& setup, const std::string& subject);
   absl::StatusOr<v1::WireReply> Exchange(const v1::WireRequest& request);
   v1::WireRequest AllWishes() const FD_REQUIRES(mutex_);
   absl::Status SendWishes() FD_REQUIRES(mutex_);
   absl::StatusOr<v1::WireReply> ExchangeLocked(const v1::WireRequest& request) FD_REQUIRES(mutex_);
+  std::string HowItEnded(const absl::Status& line) const;
   void Kill() FD_REQUIRES(mutex_);
   void BeatFor(std::stop_token stop);
 

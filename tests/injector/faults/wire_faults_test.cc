@@ -249,7 +249,10 @@ TEST_F(WireFaults, AKilledOrStoppedWorkerLeavesNothing) {
     if (may_redirect_) {
       EXPECT_LT(Fastest(Client(), kUsers), kDelay / 2) << "connects go direct";
     }
-    EXPECT_FALSE(fault->Observe(StageContext("it"), node_).ok());
+    const absl::Status over = fault->Observe(StageContext("it"), node_).status();
+    EXPECT_TRUE(absl::IsAborted(over)) << over;
+    EXPECT_THAT(std::string(over.message()),
+                HasSubstr(signal == SIGKILL ? "was killed by signal 9" : "does not answer"));
     ExpectGone(fault);
     EXPECT_LT(RealClock().Boot() - begin, absl::Seconds(9));
   }

@@ -1,0 +1,104 @@
+#!/usr/bin/python3
+"""Encrypted streams that were to be matched: never silently unmatched. Whole runs against servers with TLS."""
+
+import os
+import sys
+import threading
+import unittest
+
+from wire_stage import WireStage
+
+sys.dont_write_bytecode = True
+from bare_postgres import BarePostgres  # noqa: E402
+from bare_servers import BareMariadb, BareRedis, make_certificate  # noqa: E402
+from labkit.accounts import DATABASE_ACCOUNT, Account  # noqa: E402
+
+PASSED, NOT_STARTED, INCONCLUSIVE = 0, 3, 6
+
+
+class Encrypted:
+    """A run whose fault meets only encrypted connections is inconclusive; met in the clear, it passes."""
+
+    def run_with_client(self, **client):
+        """The run, and what its fault said of itself; a client asks again and again meanwhile."""
+        run = self.begin_faults({"slow": ("delayQueries", {"delay": "50ms"}, {})}, duration="2s",
+                                flags=("--report", os.path.join(self.folder, "report.txt")), **client)
+        stopped = threading.Event()
+
+        def ask():
+            while not stopped.wait(0.1):
+                self.asked.append(self.ask(self.ports["slow"], self.ASK))
+        self.asked = []
+        asking = threading.Thread(target=ask)
+        asking.start()
+        code = run.wait(60)
+        stopped.set()
+        asking.join()
+        self.assertTrue(any(self.ANSWER in each.text for each in self.asked[:5]), [each.text for each in self.asked])
+        _, said, _ = self.firedrill("report", "last")
+        return code, " ".join(said.split())
+
+    def test_is_reported_and_the_verdict_hangs_on_it(self):
+        self.tls = True
+        code, said = self.run_with_client()
+        self.assertEqual(INCONCLUSIVE, code, said)
+        self.assertRegex(said, r"\d+ of \d+ connections are encrypted: not looked into")
+        self.assertIn("never in force", said)
+
+    def test_in_the_clear_the_same_run_passes(self):
+        self.tls = False
+        code, said = self.run_with_client()
+        self.assertEqual(PASSED, code, said)
+        self.assertNotIn("encrypted", said)
+
+
+class Postgresql(Encrypted, WireStage):
+    KIND = "postgresql"
+    KEYS = {"user": "postgres", "database": "postgres"}
+    ASK, ANSWER = "SELECT 'an' || 'swer'", "answer"
+
+    @staticmethod
+    def Server():
+        server = BarePostgres()
+        key, certificate = make_certificate(server.folder, Account(DATABASE_ACCOUNT))
+        server.run("ALTER SYSTEM SET ssl = on", f"ALTER SYSTEM SET ssl_key_file = '{key}'",
+                   f"ALTER SYSTEM SET ssl_cert_file = '{certificate}'", "SELECT pg_reload_conf()")
+        return server
+
+    def words_of(self, port, ask):
+        return ["psql", "--no-psqlrc", "--tuples-only", "--command", ask,
+                f"host=127.0.0.1 port={port} user=postgres dbname=postgres gssencmode=disable "
+                f"sslmode={'require' if self.tls else 'disable'}"]
+
+    def test_a_profile_that_demands_tls_is_refused_before_anything_is_touched(self):
+        self.KEYS = {**self.KEYS, "sslMode": "verify-full"}
+        self.tls = True
+        run = self.begin_faults({"slow": ("delayQueries", {"delay": "50ms"}, {})}, wait=False)
+        self.assertEqual(NOT_STARTED, run.wait(60), self.said(run))
+        self.assertIn("demands TLS", " ".join(self.said(run).split()))
+
+
+class Mariadb(Encrypted, WireStage):
+    KIND = "mysql"
+    Server = BareMariadb
+    ASK, ANSWER = "SELECT CONCAT('an', 'swer')", "answer"
+
+    def words_of(self, port, ask):
+        return ["mysql", "--no-defaults", "--ssl" if self.tls else "--skip-ssl", "--host=127.0.0.1",
+                f"--port={port}", "--user=tester", "--password=tester", "--batch", "-e", ask]
+
+
+class Redis(Encrypted, WireStage):
+    KIND = "redis"
+    Server = BareRedis
+    ASK, ANSWER = "PING", "PONG"
+
+    def run_with_client(self):
+        return super().run_with_client(port=self.server.tls_port if self.tls else self.server.port)
+
+    def words_of(self, port, ask):
+        return ["redis-cli", "-h", "127.0.0.1", "-p", str(port), *(["--tls", "--insecure"] if self.tls else []), ask]
+
+
+if __name__ == "__main__":
+    unittest.main()
