@@ -291,15 +291,10 @@ uint64_t CompiledRules::ByRegex(absl::string_view text, uint64_t rules) const {
   if (asked == 0) return rules;
   const re2::StringPiece piece(text.data(), text.size());
   if (set_ != nullptr && (asked & (asked - 1)) != 0) {
-    thread_local std::vector<int> found;
+    // Mostly none fits, and that is found out without memory of its own.
     RE2::Set::ErrorInfo error{};
-    const bool any = set_->Match(piece, &found, &error);
-    if (any || error.kind == RE2::Set::kNoError) {
-      uint64_t fits = 0;
-      if (any) {
-        for (int place : found) fits |= uint64_t{1} << set_rules_[static_cast<size_t>(place)];
-      }
-      return rules & (~asks_regex_ | fits);
+    if (!set_->Match(piece, nullptr, &error) && error.kind == RE2::Set::kNoError) {
+      return rules & ~asks_regex_;
     }
   }
   for (size_t rule : set_rules_) {
