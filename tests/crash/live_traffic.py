@@ -1,0 +1,306 @@
+#!/usr/bin/python3
+"""Kills and hangs Firedrill's processes while live traffic is redirected and slowed, and looks at the traffic itself.
+
+A case is drawn from (seed, number): `live_traffic.py --seed S --only N` does one again. FIREDRILL_BIN is the folder
+of the binaries. Each lane has a Redis of its own and a client that never stops asking it. When a promise says so,
+new connections must reach the server itself, at once, and nothing may hamper what is open; when all are closed,
+there must be nothing any more. Needs root: only root may redirect connections.
+"""
+
+import argparse
+import contextlib
+import os
+import queue
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../testing"))
+
+from bare_servers import BareRedis  # noqa: E402
+from case import CLIENT, CONTROLLER, INJECTOR, REAPER, Left  # noqa: E402
+from delay import Delay  # noqa: E402
+from look import Look, Process  # noqa: E402
+from redirects import redirects  # noqa: E402
+
+WIRE = "firedrill-wire"
+# What is struck, and by when the traffic must be direct and unhampered; None: it goes on being slowed.
+WIRE_LEASE_S, FAULT_LEASE_S, OWNER_LEASE_S = 3.0, 2.0, 5.0
+GONE_S, HUNG_EXTRA_S = 1.0, 0.1
+ACTIONS = (
+    (signal.SIGKILL, (WIRE,), GONE_S), (signal.SIGSTOP, (WIRE,), WIRE_LEASE_S + HUNG_EXTRA_S),
+    (signal.SIGKILL, (INJECTOR,), GONE_S), (signal.SIGSTOP, (INJECTOR,), WIRE_LEASE_S + HUNG_EXTRA_S),
+    (signal.SIGKILL, (INJECTOR, WIRE), GONE_S), (signal.SIGSTOP, (INJECTOR, WIRE), WIRE_LEASE_S + HUNG_EXTRA_S),
+    (signal.SIGKILL, (REAPER, INJECTOR), GONE_S), (signal.SIGKILL, (REAPER,), None),
+    (signal.SIGKILL, (CONTROLLER,), GONE_S), (signal.SIGSTOP, (CONTROLLER,), FAULT_LEASE_S + HUNG_EXTRA_S),
+    (signal.SIGKILL, (CLIENT,), GONE_S), (signal.SIGSTOP, (CLIENT,), OWNER_LEASE_S + HUNG_EXTRA_S))
+LANES = 3
+DELAY_S = 0.15
+ON_WITHIN_S = 30
+ENDS_WITHIN_S = 45
+UNHAMPERED_FOR_S = 0.4
+LATEST_INSTANT_S = 1.5
+# Some are struck while the processes are still starting.
+EARLY = 0.2
+
+EXPERIMENT = """apiVersion: firedrill/v1
+kind: Experiment
+metadata: {name: slowed}
+spec:
+  hypothesis: Whatever dies, live traffic flows on.
+  targets: [{name: node, selector: {matchLabels: {role: server}}, count: 1}]
+  limits: {environments: [lab], maxDuration: 1m}
+  steadyState: [{name: answers, tcp: {endpoint: server}, is: "connected == 1", for: 200ms, every: 100ms}]
+  faults:
+    - {name: slow, target: node, at: 0s, duration: 20s, lease: 2s, delayQueries: {profile: server, delay: 150ms, reconnect: true}}
+  expect: {recovery: [{name: still-answers, probe: answers, since: slow.end, within: 1s}]}
+"""
+
+SITE = """apiVersion: firedrill/v1
+kind: Site
+metadata: {{name: bare}}
+spec:
+  environment: lab
+  endpoints: [{{name: server, url: "tcp://127.0.0.1:{port}"}}]
+  injectors:
+    - name: node-a
+      labels: {{role: server}}
+      profiles: [{{name: server, redis: {{host: 127.0.0.1, port: {port}}}}}]
+"""
+
+
+class Shopper(threading.Thread):
+    """An application with one pooled connection: [(begun, seconds, what went wrong)]."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.port, self.asked, self.stopped = port, [], threading.Event()
+        self.start()
+
+    def run(self):
+        pooled = None
+        while not self.stopped.wait(0.01):
+            begun = time.monotonic()
+            try:
+                pooled = pooled or socket.create_connection(("127.0.0.1", self.port), 10)
+                pooled.sendall(b"PING\r\n")
+                wrong = None if pooled.recv(100) == b"+PONG\r\n" else "its connection was closed"
+            except OSError as error:
+                wrong = str(error)
+            if wrong and pooled:
+                pooled.close()
+                pooled = None
+            self.asked.append((begun, time.monotonic() - begun, wrong))
+        if pooled:
+            pooled.close()
+
+    def slowed(self):
+        return bool(self.asked) and self.asked[-1][1] >= DELAY_S
+
+    def stop(self):
+        self.stopped.set()
+        self.join()
+
+
+def is_direct(port):
+    """Whether a new connection reaches the server itself, which says whom it sees."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 0.3) as made:
+            made.sendall(b"CLIENT INFO\r\n")
+            said = made.recv(4000)
+            return f" addr=127.0.0.1:{made.getsockname()[1]} ".encode() in said
+    except OSError:
+        return False
+
+
+class Case:
+    def __init__(self, campaign, server, number):
+        drawn = random.Random(f"{campaign.seed}:{number}")
+        self.campaign, self.server, self.number = campaign, server, number
+        self.signal, self.victims, self.promise = ACTIONS[number % len(ACTIONS)]
+        self.early = drawn.random() < EARLY
+        self.instant = drawn.uniform(0, LATEST_INSTANT_S)
+        folder = os.path.join(campaign.folder, str(number))
+        temporary = os.path.join(folder, "t")
+        os.makedirs(temporary)
+        self.look = Look(None, (), temporary, os.path.join(folder, "state"))
+        self.output = os.path.join(folder, "output")
+        self.site = os.path.join(folder, "site.yaml")
+        with open(self.site, "w") as site:
+            site.write(SITE.format(port=server.port))
+        self.handles, self.facts = [], []
+
+    def name(self):
+        return f"{'kill' if self.signal == signal.SIGKILL else 'stop'} {', '.join(self.victims)}"
+
+    def processes(self, program):
+        found = []
+        for pid in self.look.pids():
+            with contextlib.suppress(OSError):
+                process = Process(pid)
+                self.handles.append(process)
+                if process.program == program:
+                    found.append(process)
+        return found
+
+    def until(self, condition, seconds, what):
+        limit = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > limit:
+                raise Left(f"not within {seconds:.1f} s: {what}")
+            time.sleep(0.01)
+
+    def run(self):
+        with open(self.output, "w") as output:
+            self.client = subprocess.Popen(
+                [self.campaign.program, "run", self.campaign.experiment, "--site", self.site, "--state-dir", self.look.state],
+                env=self.look.environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        self.look.started.append(self.client.pid)
+        self.shopper = Shopper(self.server.port)
+        try:
+            if not self.early:
+                self.until(self.shopper.slowed, ON_WITHIN_S, "the traffic slowed")
+                if is_direct(self.server.port):
+                    raise Left("slowed, and the look sees no redirect: it would see nothing later")
+            time.sleep(self.instant)
+            self.strike()
+            self.wind_up()
+        finally:
+            self.shopper.stop()
+            self.look.end_processes()
+            for process in self.handles:
+                process.close()
+            self.client.wait(10)
+
+    def strike(self):
+        victims = [process for program in self.victims for process in self.processes(program)]
+        self.met = self.shopper.slowed()
+        taken, struck = self.campaign.delay.total(), time.monotonic()
+        for victim in victims:
+            victim.send(self.signal)
+        if self.promise is None or not self.met:
+            self.facts.append("met no fault" if not self.met else "goes on")
+            return
+        while not is_direct(self.server.port):
+            bound = self.promise + self.campaign.delay.total() - taken
+            if time.monotonic() - struck > bound:
+                raise Left(f"connections are still redirected {time.monotonic() - struck:.2f} s after it; "
+                           f"{self.promise:.1f} s are promised, {bound - self.promise:.2f} s were taken by the machine")
+        healed = time.monotonic()
+        self.facts.append(f"direct after {healed - struck:.2f} s of {self.promise:.1f}")
+        time.sleep(2 * DELAY_S + UNHAMPERED_FOR_S)
+        late = [each for each in self.shopper.asked if each[0] > healed + DELAY_S]
+        hampered = [each for each in late if each[2] or each[1] >= DELAY_S]
+        if not late or hampered:
+            raise Left(f"the traffic is hampered after it was healed: {hampered or 'nothing was asked'}")
+
+    def wind_up(self):
+        """The run ends, in whatever way; the traffic has met one reconnect at most, unless its carrier was struck."""
+        for process in self.processes(CLIENT):
+            process.send(signal.SIGCONT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.client.wait(0.1)
+        if self.client.poll() is None:
+            self.client.send_signal(signal.SIGINT)
+        try:
+            self.facts.append(f"exit code {self.client.wait(ENDS_WITHIN_S)}")
+        except subprocess.TimeoutExpired:
+            raise Left(f"the run has not ended {ENDS_WITHIN_S} s later") from None
+        broken = [each for each in self.shopper.asked if each[2]]
+        if len(broken) > 1 and WIRE not in self.victims:
+            raise Left(f"connections were broken: {broken}")
+        self.until(lambda: is_direct(self.server.port), WIRE_LEASE_S, "direct when the run is over")
+        self.shopper.stop()
+        left = self.look.wait_for_nothing(WIRE_LEASE_S, lambda: self.look.processes() + self.look.files())
+        if left:
+            raise Left("left when all connections were closed:\n      " + "\n      ".join(left))
+
+
+class Campaign:
+    def __init__(self, binaries, seed):
+        self.program, self.seed = os.path.join(binaries, CLIENT), seed
+        self.folder = tempfile.mkdtemp(prefix="fd-crash-live-")
+        self.experiment = os.path.join(self.folder, "slowed.yaml")
+        with open(self.experiment, "w") as experiment:
+            experiment.write(EXPERIMENT)
+        self.delay = Delay()
+        self.done, self.lock = [], threading.Lock()
+
+    def play(self, numbers):
+        server = BareRedis()
+        try:
+            while True:
+                try:
+                    number = numbers.get_nowait()
+                except queue.Empty:
+                    return
+                self.play_one(Case(self, server, number))
+        finally:
+            server.stop()
+
+    def play_one(self, case):
+        case.failed, case.met = None, False
+        begin = time.monotonic()
+        try:
+            case.run()
+        except Exception as error:  # whatever it is, the others go on, and this one has failed
+            case.failed = error
+        with self.lock:
+            self.done.append(case)
+            print(f"{case.number:3} {case.name():40} {time.monotonic() - begin:5.1f} s  {', '.join(case.facts)}  "
+                  f"{'FAILED' if case.failed else 'ok'}", flush=True)
+            if case.failed:
+                print(f"    {case.failed!r}\n    again: live_traffic.py --seed {self.seed} --only {case.number}", flush=True)
+                with open(case.output) as output:
+                    sys.stdout.writelines(f"      {line}" for line in output)
+
+    def close(self):
+        self.delay.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
+    parser.add_argument("--only", type=int, help="the number of one case")
+    parser.add_argument("--runs", type=int, default=len(ACTIONS))
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("skipped: only root may redirect connections")
+        return 0
+    numbers = [options.only] if options.only is not None else list(range(options.runs))
+    print(f"seed {options.seed}, {len(numbers)} cases", flush=True)
+    campaign = Campaign(os.environ.get("FIREDRILL_BIN", os.path.join(HERE, "../../build/bin")), options.seed)
+    before = redirects()
+    try:
+        waiting = queue.SimpleQueue()
+        for number in numbers:
+            waiting.put(number)
+        lanes = [threading.Thread(target=campaign.play, args=(waiting,)) for _ in range(min(LANES, len(numbers)))]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+    finally:
+        campaign.close()
+    failed = sum(1 for case in campaign.done if case.failed)
+    left = redirects() - before
+    if left:
+        print(f"left in the kernel: {left}")
+    # A campaign that struck nothing that was on has proved nothing.
+    met = sum(1 for case in campaign.done if case.met)
+    print(f"{len(campaign.done)} cases, {failed} failed, {met} met a fault that was on, seed {options.seed}")
+    blind = len(numbers) >= 10 and met < len(numbers) / 2
+    return 1 if failed or left or blind or len(campaign.done) != len(numbers) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
