@@ -1,0 +1,151 @@
+// What all faults on live traffic have in common: workers, redirects, refusals.
+#include <signal.h>
+
+#include "absl/strings/match.h"
+#include "tests/testing/wire_fault_stage.h"
+
+namespace firedrill {
+namespace {
+
+using ::testing::HasSubstr;
+
+class InterceptionTest : public WireFaults {};
+
+TEST_F(InterceptionTest, AddUpAndAreTakenBackOneByOne) {
+  const auto users = Put(DelayUsers(), "users");
+  v1::Fault failing;
+  *failing.mutable_fail_queries()->mutable_profile() = "shop-db";
+  failing.mutable_fail_queries()->set_listen(DelayUsers().delay_queries().listen());
+  if (!may_redirect_) GTEST_SKIP() << "needs root";
+  failing.mutable_fail_queries()->mutable_match()->add_tables("images");
+  failing.mutable_fail_queries()->set_error("57014");
+  const auto images = Put(failing, "images");
+  const Session client = Client();
+  EXPECT_GE(Ask(client, kUsers).took, kDelay);
+  EXPECT_EQ(Ask(client, kImages).code, "57014");
+  EXPECT_FALSE(users->ReadBack(StageContext("users"), node_).ok());
+  ExpectGone(users, "users");
+  EXPECT_LT(Fastest(client, kUsers), kDelay / 2);
+  EXPECT_EQ(Ask(client, kImages).code, "57014") << "the other fault stays";
+  EXPECT_TRUE(Look(images).reached());
+  ExpectGone(images, "images");
+  EXPECT_TRUE(Ask(client, kImages).ok);
+}
+
+TEST_F(InterceptionTest, ADrainingWorkerIsUsedAgain) {
+  v1::Fault message = DelayUsers();
+  auto first = Put(message);
+  const Session client = Client();
+  ExpectGone(first);
+  first.reset();
+  EXPECT_LT(Fastest(client, kUsers), kDelay / 2);
+  const auto second = Put(message, "again");
+  EXPECT_GE(Ask(client, kUsers).took, kDelay) << "its connection is still carried";
+  ExpectGone(second, "again");
+}
+
+TEST_F(InterceptionTest, BringsBackWhatTheWorkerOfAnEarlierRunStillCarries) {
+  if (!may_redirect_) GTEST_SKIP() << "needs root";
+  v1::Fault message = DelayUsers();
+  const auto earlier = Put(message);
+  const Session pooled = Client();
+  EXPECT_GE(Ask(pooled, kUsers).took, kDelay);
+  ExpectGone(earlier);
+  // Another node's workers are as strange to this one as those of an injector that is gone.
+  node_.mutable_spec.set_name("another-node");
+  message.mutable_delay_queries()->set_reconnect(true);
+  const auto fault = Put(message, "again");
+  EXPECT_TRUE(Within(absl::Seconds(5), [&] { return !Ask(pooled, kImages).ok; }));
+  PQreset(pooled.get());
+  EXPECT_GE(Ask(pooled, kUsers).took, kDelay);
+  ExpectGone(fault, "again");
+}
+
+TEST_F(InterceptionTest, AKilledOrStoppedWorkerLeavesNothing) {
+  for (const int signal : {SIGKILL, SIGSTOP}) {
+    v1::Fault message = DelayUsers();
+    const auto fault = Put(message);
+    ASSERT_EQ(PQstatus(Client().get()), CONNECTION_OK);
+    pid_t pid = 0;
+    {
+      const auto way = FindWay(StageContext("it"), node_, InterceptionOf(message.delay_queries()));
+      ASSERT_TRUE(way.ok());
+      const auto worker = WireWorker::Find(way->key);
+      ASSERT_NE(worker, nullptr);
+      pid = worker->pid();
+    }
+    kill(pid, signal);
+    const absl::Duration begin = RealClock().Boot();
+    EXPECT_TRUE(Within(absl::Seconds(6), [&] {
+      return fault->ReadBack(StageContext("it"), node_).ok();
+    })) << signal;
+    if (may_redirect_) {
+      EXPECT_LT(Fastest(Client(), kUsers), kDelay / 2) << "connects go direct";
+    }
+    const absl::Status over = fault->Observe(StageContext("it"), node_).status();
+    EXPECT_TRUE(absl::IsAborted(over)) << over;
+    EXPECT_THAT(std::string(over.message()),
+                HasSubstr(signal == SIGKILL ? "was killed by signal 9" : "does not answer"));
+    ExpectGone(fault);
+    EXPECT_LT(RealClock().Boot() - begin, absl::Seconds(9));
+  }
+}
+
+TEST_F(InterceptionTest, ClientsSeeForThemselvesThatTheServerRefuses) {
+  if (!may_redirect_) GTEST_SKIP() << "needs root";
+  const auto fault = Put(DelayUsers());
+  ASSERT_TRUE(Ask(Client(), kUsers).ok);
+  server_->Stop();
+  EXPECT_TRUE(Within(absl::Seconds(5), [&] {
+    const Session refused = Connect(port_);
+    return absl::StrContains(PQerrorMessage(refused.get()), "Connection refused");
+  }));
+  ASSERT_TRUE(server_->StartAgain());
+  EXPECT_TRUE(Within(absl::Seconds(10), [&] {
+    const Session client = Connect(port_);
+    return PQstatus(client.get()) == CONNECTION_OK && Ask(client, kUsers).took >= kDelay;
+  })) << "and again through the fault when it is back";
+  ExpectGone(fault);
+}
+
+TEST_F(InterceptionTest, RefusesWhatItCannotSeeOrUndo) {
+  const auto refusal = [&](const v1::Fault& message) {
+    const absl::Status status = (*MakeFault(message))->Validate(node_);
+    EXPECT_FALSE(status.ok());
+    return std::string(status.message());
+  };
+  v1::Fault message = DelayUsers();
+  node_.AddProfile("by-socket", server_->folder(), server_->port(), "postgres", "");
+  message.mutable_delay_queries()->set_profile("by-socket");
+  EXPECT_THAT(refusal(message), HasSubstr("TCP address"));
+
+  node_.AddProfile("secret", "127.0.0.1", server_->port(), "postgres", "");
+  node_.mutable_spec.mutable_profiles(2)->mutable_postgresql()->set_ssl_mode("verify-full");
+  message.mutable_delay_queries()->set_profile("secret");
+  EXPECT_THAT(refusal(message), HasSubstr("demands TLS"));
+
+  v1::Profile* tcp = node_.mutable_spec.add_profiles();
+  tcp->set_name("raw");
+  tcp->mutable_tcp()->set_host("127.0.0.1");
+  tcp->mutable_tcp()->set_port(server_->port());
+  message.mutable_delay_queries()->set_profile("raw");
+  EXPECT_THAT(refusal(message), HasSubstr("without a protocol"));
+
+  message = DelayUsers();
+  message.mutable_delay_queries()->set_listen("127.0.0.1:6432");
+  message.mutable_delay_queries()->set_reconnect(true);
+  EXPECT_THAT(refusal(message), HasSubstr("leave them out"));
+
+  message = DelayUsers();
+  message.mutable_delay_queries()->clear_listen();
+  message.mutable_delay_queries()->set_client_user("no-such-user");
+  EXPECT_THAT(refusal(message), HasSubstr("no-such-user"));
+
+  message = DelayUsers();
+  message.mutable_delay_queries()->mutable_match()->set_regex("(");
+  auto fault = *MakeFault(message);
+  EXPECT_FALSE(dynamic_cast<Prepares&>(*fault).Prepare(StageContext("it"), node_).ok());
+}
+
+}  // namespace
+}  // namespace firedrill
