@@ -298,6 +298,27 @@ TEST(Reset, HitsIdleConnectionsToo) {
   EXPECT_TRUE(Stage::Alive(stage.Pair()));
 }
 
+TEST(Reset, ABusyConnectionHearsAResetAndNoEnd) {
+  Stage stage;
+  auto pair = stage.Pair();
+  std::thread download([&, fd = std::move(pair.second)] {
+    const std::string much(1 << 20, 'd');
+    try {
+      for (;;) Send(fd.get(), much);
+    } catch (const std::runtime_error&) {
+      // The client is gone, as it should be.
+    }
+  });
+  EXPECT_EQ(Receive(pair.first.get(), 1 << 20).size(), size_t{1} << 20);
+  EXPECT_EQ(stage.proxy->Reset(1, 1), 1u);
+  std::string buffer(1 << 20, 0);
+  ssize_t count = 1;
+  while (count > 0) count = recv(pair.first.get(), buffer.data(), buffer.size(), 0);
+  EXPECT_EQ(count, -1);
+  EXPECT_EQ(errno, ECONNRESET);
+  download.join();
+}
+
 TEST(Reset, TakesAShareBySeed) {
   const auto survivors = [](uint64_t seed) {
     Stage stage;
