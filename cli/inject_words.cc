@@ -195,6 +195,11 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
     options.help = true;
     return options;
   }
+  if (absl::StartsWith(words[0], "-")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("inject ", words[0], ": name the fault first, as in: firedrill inject ",
+                     "delay-queries; firedrill faults lists all"));
+  }
   const auto* kinds = v1::Fault::descriptor()->FindOneofByName("kind");
   std::vector<std::string> known;
   for (int i = 0; i < kinds->field_count(); ++i) {
@@ -207,7 +212,7 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
     const std::string near = NearestOf(words[0], known);
     return absl::InvalidArgumentError(
         absl::StrCat("there is no fault ", words[0],
-                     near.empty() ? "" : absl::StrCat("; did you mean ", near, "?"),
+                     near.empty() ? "." : absl::StrCat("; did you mean ", near, "?"),
                      " There are: ", absl::StrJoin(known, ", ")));
   }
   const std::vector<Flag> flags = FlagsOf(KindMessage(options.kind));

@@ -48,8 +48,8 @@ std::vector<std::string> Describe(const std::vector<NodeLeftovers>& nodes) {
       lines.push_back(absl::StrCat(
           "node ", node.node, ": process ", worker.pid, " (firedrill-wire) disturbs nothing and ",
           "carries on ", worker.connections == 0 ? "" : absl::StrCat(worker.connections, " "),
-          "open connections to ", worker.subject, "; it ends when they are closed (kill -9 ",
-          worker.pid, " would break them)"));
+          worker.connections == 1 ? "open connection to " : "open connections to ", worker.subject,
+          "; it ends when they are closed (kill -9 ", worker.pid, " would break them)"));
     }
     if (!node.trouble.empty()) {
       lines.push_back(absl::StrCat("node ", node.node, ": ", node.trouble));

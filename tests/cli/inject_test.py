@@ -86,8 +86,21 @@ class Inject(Stage):
         self.assertEqual(process.wait(60), 0, self.said(process))
         self.assertIn("is off, read back", self.said(process))
 
+    def test_what_cannot_be_done_is_refused_in_clear_words(self):
+        """Without a listener an ordinary user may do nothing; a taken port and an expression that is none are named."""
+        upstream = ("--upstream", f"127.0.0.1:{self.server.port}", "--protocol", "postgresql")
+        for words, said in ((("delay-queries", "--delay", "1s", "--match.regex", "("), "refused on this-machine: `regex` (:"),
+                            (("fail-queries", "--error", "1205"), "1205 is no SQLSTATE"),
+                            (("delay-queries", "--delay", "1s", "--listen", f"127.0.0.1:{self.server.port}"),
+                             "choose another `listen`")):
+            code, out, err = self.firedrill("inject", *words, *upstream, "--duration", "5s")
+            self.assertEqual(code, 4, out + err)
+            self.assertIn(said, " ".join((out + err).split()))
+        self.assertEqual([], self.look.wait_for_nothing(5, self.look.processes))
+
     def test_wrong_words_are_told_what_may_have_been_meant(self):
         for words, said in ((("delay-querys",), "did you mean delay-queries?"),
+                            (("--duration", "1s"), "name the fault first"),
                             (("delay-queries", "--recconect"), "did you mean --reconnect?"),
                             (("delay-queries", "--delay", "1s"), "profile"),
                             (("stall-connections", "--upstream", "127.0.0.1:1"), "--protocol is missing")):

@@ -20,7 +20,9 @@ class DelayBytes final : public WireFault {
              v1::Observation* observation) const override {
     const uint64_t delayed = now.delayed() - then.delayed();
     JudgeDelay(shape_, now, delayed > 0, observation);
-    observation->set_detail(absl::StrCat(delayed, " times bytes were ", observation->detail()));
+    observation->set_detail(delayed == 0 ? "no bytes have come yet"
+                                         : absl::StrCat("bytes were ", observation->detail(), ", ",
+                                                        Counted(delayed, "time", "times")));
   }
 
  private:

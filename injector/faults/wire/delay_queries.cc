@@ -22,7 +22,8 @@ class DelayQueries final : public WireFault {
              v1::Observation* observation) const override {
     JudgeDelay(shape_, now, count.hit() > 0 && now.delayed() > then.delayed(), observation);
     observation->set_detail(absl::StrCat(count.hit(), " of ", now.requests() - then.requests(),
-                                         " requests met, ", observation->detail()));
+                                         " requests met", observation->detail().empty() ? "" : ", ",
+                                         observation->detail()));
   }
 
  private:

@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "base/resolve.h"
 #include "base/status_macros.h"
 #include "base/text.h"
@@ -241,12 +242,17 @@ absl::Status WireFault::Acquire(const Context& context, const Node& node) {
   return absl::OkStatus();
 }
 
+absl::Status WireFault::WithoutStamp(const absl::Status& status) const {
+  const std::string stamp = absl::StrCat("`", stamp_, "`: ");
+  return absl::Status(status.code(), absl::StripPrefix(status.message(), stamp));
+}
+
 absl::Status WireFault::Prepare(const Context& context, Node& node) {
   RETURN_IF_ERROR(Acquire(context, node));
   v1::WireWish wish;
   wish.set_stamp(stamp_);
   FillWish(&wish);
-  return worker_->Check(wish);
+  return WithoutStamp(worker_->Check(wish));
 }
 
 absl::Status WireFault::Apply(const Context& context, Node& node, Changes&) {
@@ -257,7 +263,7 @@ absl::Status WireFault::Apply(const Context& context, Node& node, Changes&) {
   FillWish(&wish);
   ASSIGN_OR_RETURN(then_, worker_->Ask());
   applied_ = true;
-  RETURN_IF_ERROR(worker_->Wish(wish));
+  RETURN_IF_ERROR(WithoutStamp(worker_->Wish(wish)));
   if (!interception_.reconnect) return absl::OkStatus();
   ASSIGN_OR_RETURN(reconnected_, worker_->Reconnect(1, 0));
   return absl::OkStatus();
@@ -284,9 +290,9 @@ absl::StatusOr<v1::Observation> WireFault::Observe(const Context&, const Node&) 
   const uint64_t accepted = now.accepted() - then_.accepted();
   const uint64_t encrypted = now.encrypted() - then_.encrypted();
   std::string detail = observation.detail();
-  absl::StrAppend(&detail, "; ", now.open(), " connections open");
+  absl::StrAppend(&detail, "; ", Counted(now.open(), "connection", "connections"), " open");
   if (reconnected_ > 0) {
-    absl::StrAppend(&detail, ", ", reconnected_, " were made to come back");
+    absl::StrAppend(&detail, ", ", Counted(reconnected_, "was", "were"), " made to come back");
   }
   if (NeedsRequests() && encrypted > 0) {
     absl::StrAppend(&detail, "; ", encrypted, " of ", accepted,
@@ -294,8 +300,9 @@ absl::StatusOr<v1::Observation> WireFault::Observe(const Context&, const Node&) 
     if (encrypted >= accepted) observation.set_reached(false);
   }
   if (now.lost() > then_.lost()) {
-    absl::StrAppend(&detail, "; ", now.lost() - then_.lost(),
-                    " connections pass unmatched: ", now.lost_why());
+    const uint64_t lost = now.lost() - then_.lost();
+    absl::StrAppend(&detail, "; ", Counted(lost, "connection passes", "connections pass"),
+                    " unmatched: ", now.lost_why());
   }
   if (now.server_refuses()) {
     absl::StrAppend(&detail, "; the server refuses connections, which clients see themselves");
@@ -365,6 +372,10 @@ v1::QueryMatch MatchOf(const v1::QueryMatch& match) {
   return whole;
 }
 
+std::string Counted(uint64_t count, absl::string_view one, absl::string_view many) {
+  return absl::StrCat(count, " ", count == 1 ? one : many);
+}
+
 void JudgeDelay(const v1::DelayShape& shape, const v1::WireStatus& now, bool hit,
                 v1::Observation* observation) {
   const absl::Duration asked =
@@ -374,9 +385,11 @@ void JudgeDelay(const v1::DelayShape& shape, const v1::WireStatus& now, bool hit
   observation->set_real(absl::ToDoubleMilliseconds(held));
   observation->set_unit("ms");
   observation->set_reached(hit && held > absl::ZeroDuration() && held >= asked);
+  observation->clear_detail();
+  if (!hit) return;
   observation->set_detail(
       absl::StrCat("held for ", absl::FormatDuration(held), " (median; p99 ",
-                   absl::FormatDuration(absl::Nanoseconds(hit ? now.held_p99_nanos() : 0)), ")"));
+                   absl::FormatDuration(absl::Nanoseconds(now.held_p99_nanos())), ")"));
 }
 
 }  // namespace firedrill

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "google/protobuf/message.h"
 #include "injector/fault.h"
 #include "injector/faults/wire/worker_line.h"
@@ -77,6 +78,8 @@ class WireFault : public Fault, public Prepares {
 
  private:
   absl::Status Acquire(const Context& context, const Node& node);
+  // The worker names its rules by their stamps, which say nothing here.
+  absl::Status WithoutStamp(const absl::Status& status) const;
 
   const Interception interception_;
   WireWay way_;
@@ -102,7 +105,9 @@ v1::DelayShape ShapeOf(const FaultMessage& message) {
 absl::Status CheckShape(const v1::DelayShape& shape);
 // A share of 0 means all.
 v1::QueryMatch MatchOf(const v1::QueryMatch& match);
-// What was asked for and what came out, of held requests or bytes.
+// "1 connection", "3 connections".
+std::string Counted(uint64_t count, absl::string_view one, absl::string_view many);
+// What was asked for and what came out, of held requests or bytes; no detail where none was hit.
 void JudgeDelay(const v1::DelayShape& shape, const v1::WireStatus& now, bool hit,
                 v1::Observation* observation);
 

@@ -18,8 +18,9 @@ class LeakConnections final : public WireFault {
     observation->set_real(static_cast<double>(now.leaked()));
     observation->set_unit("leaked connections");
     observation->set_reached(now.leaked() > 0);
-    observation->set_detail(
-        absl::StrCat(now.leaked(), " connections are open at the server without their clients"));
+    observation->set_detail(Counted(now.leaked(),
+                                    "connection is open at the server without its client",
+                                    "connections are open at the server without their clients"));
     (*observation->mutable_figures())["leaked"] = static_cast<double>(now.leaked());
   }
 

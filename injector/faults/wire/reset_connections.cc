@@ -53,7 +53,8 @@ class ResetConnections final : public Fault, public Prepares {
     observation.set_subject(way_.subject);
     observation.set_detail(reset_ == 0
                                ? absl::StrCat("no connection to ", way_.subject, " was there")
-                               : absl::StrCat(reset_, " connections to ", way_.subject, " reset"));
+                               : absl::StrCat(Counted(reset_, "connection", "connections"), " to ",
+                                              way_.subject, " reset"));
     (*observation.mutable_figures())["reset"] = static_cast<double>(reset_);
     return observation;
   }

@@ -18,7 +18,8 @@ class StallConnections final : public WireFault {
     observation->set_real(static_cast<double>(now.stalled()));
     observation->set_unit("stalled connections");
     observation->set_reached(now.stalled() > 0);
-    observation->set_detail(absl::StrCat(now.stalled(), " connections are silent"));
+    observation->set_detail(
+        Counted(now.stalled(), "connection is silent", "connections are silent"));
     (*observation->mutable_figures())["stalled"] = static_cast<double>(now.stalled());
   }
 
