@@ -467,7 +467,8 @@ absl::StatusOr<std::unique_ptr<MysqlSession>> OpenMysqlControl(const MysqlAccoun
   const absl::Status set = (*session)
                                ->Query(
                                    "SET SESSION max_statement_time = 5, lock_wait_timeout = 1,"
-                                   " innodb_lock_wait_timeout = 1, wait_timeout = 86400, autocommit = 1,"
+                                   " innodb_lock_wait_timeout = 1, wait_timeout = 86400,"
+                                   " autocommit = 1,"
                                    " time_zone = '+00:00'",
                                    patience)
                                .status();

@@ -1,28 +1,13 @@
 // Faults inside PostgreSQL, and an injector that dies at every step of applying and reverting them:
 // whoever is left finds what it has done, and the server is as it was.
 #include <gmock/gmock.h>
-#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 #include <libpq-fe.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/ptrace.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <set>
-
-#include "base/event_loop.h"
-#include "base/status_macros.h"
-#include "base/unique_fd.h"
-#include "injector/fault_life.h"
-#include "injector/leftovers.h"
-#include "injector/state_dir.h"
-#include "injector/watchdog.h"
+#include "tests/injector/doomed_injector.h"
 #include "tests/testing/child.h"
-#include "tests/testing/fault_stage.h"
 #include "tests/testing/postgres_server.h"
 
 namespace firedrill {
@@ -31,8 +16,6 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr char kNode[] = "db-1";
-constexpr char kRun[] = "r1a2b3";
 constexpr char kLoseIndex[] =
     "name: 'lost' ending: ENDING_JOURNALLED fault { lose_index { profile: 'admin' superuser: true "
     "index: 'public.users_email_idx' } }";
@@ -47,132 +30,18 @@ constexpr char kStormQueries[] =
     "name: 'storm' ending: ENDING_DIES_WITH_PROCESS fault { storm_queries { profile: 'admin' "
     "superuser: true statement: 'slow' sessions: 2 } }";
 
-// An injector reduced to one fault's life: it waits for a word, applies, observes, reverts and ends
-// in good order. All that touches the world happens on its main thread.
-class Injector {
+// On a server of its own.
+class Injector final : public DoomedInjector {
  public:
-  enum class Then { kRevert, kHold };
-
   Injector(const std::string& state_dir, const PostgresServer& server, Then then,
-           const char* fault = kLoseIndex) {
-    int ready[2], go[2];
-    if (pipe(ready) != 0 || pipe(go) != 0) abort();
-    pid_ = fork();
-    if (pid_ == 0) {
-      close(ready[0]);
-      close(go[1]);
-      Live(state_dir, server, then, fault, ready[1], go[0]);
-    }
-    close(ready[1]);
-    close(go[0]);
-    ready_ = UniqueFd(ready[0]);
-    go_ = UniqueFd(go[1]);
-    reaper_ = Read();
-    if (reaper_ <= 0) abort();  // Signals go to this number.
-  }
-  ~Injector() { Kill(); }
-
-  pid_t pid() const { return pid_; }
-  pid_t reaper() const { return reaper_; }
-  void Go() { EXPECT_EQ(write(go_.get(), "g", 1), 1); }
-  // Waits until it is applied; false where it is not.
-  bool Applied() { return Read() == 1; }
-  void Kill() {
-    if (pid_ <= 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, __WALL);
-    pid_ = 0;
-  }
-  void Ended() { pid_ = 0; }
-
- private:
-  int Read() {
-    int value = 0;
-    return read(ready_.get(), &value, sizeof(value)) == sizeof(value) ? value : -1;
-  }
-
-  [[noreturn]] static void Live(const std::string& state_dir, const PostgresServer& server,
-                                Then then, const char* fault, int ready, int go) {
-    auto lock = NodeLock::Take(state_dir, kNode);
-    FileDisk disk(NodeFolder(state_dir, kNode));
-    auto journal = *Journal::Open(disk, kNode);
-    EventLoop loop;
-    Watchdog watchdog(loop, {.program = std::string(FIREDRILL_BINARY_DIR) + "/firedrill-reaper",
-                             .state_dir = state_dir,
-                             .node = kNode,
-                             .lease = [] { return absl::Seconds(20); },
-                             .lost = [](const std::string&) { _exit(77); }});
-    absl::Status started;
-    int reaper = 0;
-    loop.Run([&] {
-      started = watchdog.Start();
-      reaper = watchdog.reaper();
-    });
-    if (!lock.ok() || !started.ok()) _exit(78);
-    journal->SetGuard([&watchdog](const Undo& undo) -> absl::Status {
-      RETURN_IF_ERROR(MakeReady(undo, {}));
-      return watchdog.AskReady(undo);
-    });
-    StageNode node;
-    node.AddProfile("admin", server.folder(), server.port(), "admin", "");
-    auto* statement = node.mutable_spec.mutable_profiles(0)->add_statements();
-    statement->set_name("slow");
-    statement->set_sql("SELECT pg_sleep(60)");
-    v1::PlannedFault planned;
-    if (!google::protobuf::TextFormat::ParseFromString(fault, &planned)) _exit(79);
-    const Clock& clock = RealClock();
-    FaultLife life(kRun, planned, *MakeFault(planned.fault()), node, *journal, clock);
-    char word = 0;
-    if (write(ready, &reaper, sizeof(reaper)) < 0 || read(go, &word, 1) != 1) _exit(80);
-    int applied = life.Prepare({}).ok() && life.Apply({}, clock.Boot() + absl::Minutes(1)).ok();
-    const auto turn = life.Sustain({});
-    applied = applied == 1 && turn.observed.has_value() && turn.observed->ok() &&
-              (*turn.observed)->reached();
-    if (write(ready, &applied, sizeof(applied)) < 0) _exit(81);
-    while (then == Then::kHold) pause();
-    while (!life.End({}).has_value()) absl::SleepFor(absl::Milliseconds(10));
-    loop.Run([&] { watchdog.Goodbye(); });
-    _exit(0);
-  }
-
-  pid_t pid_ = 0;
-  int reaper_ = 0;
-  UniqueFd ready_, go_;
+           const char* fault = kLoseIndex)
+      : DoomedInjector(state_dir, then, fault, [&server](StageNode& node) {
+          node.AddProfile("admin", server.folder(), server.port(), "admin", "");
+          auto* statement = node.mutable_spec.mutable_profiles(0)->add_statements();
+          statement->set_name("slow");
+          statement->set_sql("SELECT pg_sleep(60)");
+        }) {}
 };
-
-// What changes something outside the process. Between two of these a death makes no difference.
-bool TouchesTheWorld(uint64_t call) {
-  static const auto* const calls = new std::set<uint64_t>{
-      SYS_write,  SYS_sendto, SYS_sendmsg,   SYS_pwrite64, SYS_fsync, SYS_fdatasync,
-      SYS_rename, SYS_unlink, SYS_ftruncate, SYS_connect,  SYS_close};
-  return calls->count(call) > 0;
-}
-
-// Lets the injector run until it is about to make its `number`th such call, and stops it there.
-// False where it ended before.
-bool RunUntilStep(Injector& injector, int number) {
-  const pid_t pid = injector.pid();
-  int status = 0;
-  if (ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACESYSGOOD) != 0 ||
-      ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr) != 0 ||
-      waitpid(pid, &status, __WALL) != pid) {
-    ADD_FAILURE() << "tracing the injector: " << strerror(errno);
-    return false;
-  }
-  injector.Go();
-  for (int step = 0;;) {
-    if (ptrace(PTRACE_SYSCALL, pid, nullptr, nullptr) != 0) return false;
-    if (waitpid(pid, &status, __WALL) != pid || WIFEXITED(status) || WIFSIGNALED(status)) {
-      injector.Ended();
-      return false;
-    }
-    if (WSTOPSIG(status) != (SIGTRAP | 0x80)) continue;
-    __ptrace_syscall_info info{};
-    ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), pid, sizeof(info), &info);
-    if (info.op != PTRACE_SYSCALL_INFO_ENTRY || !TouchesTheWorld(info.entry.nr)) continue;
-    if (++step == number) return true;
-  }
-}
 
 class PostgresqlCrashTest : public ::testing::Test {
  protected:
@@ -245,22 +114,6 @@ class PostgresqlCrashTest : public ::testing::Test {
     EXPECT_EQ(PlanOf(Pooled()), "Index Scan using users_email_idx on users") << when;
     EXPECT_TRUE(Within(absl::Seconds(2), [this] { return NobodyOfUs(); })) << when;
   }
-  static int CodeOf(pid_t reaper) {
-    int status = 0;
-    if (!Within(absl::Seconds(20), [&] { return waitpid(reaper, &status, WNOHANG) == reaper; })) {
-      return -2;
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-  // Lasting changes only: that a fault was begun stays recorded for the next injector to look.
-  int LastingLeftovers() {
-    int count = 0;
-    for (const NodeLeftovers& left : Leftovers(dir_)) {
-      for (const v1::Leftover& entry : left.entries) count += !entry.resource().empty();
-    }
-    return count;
-  }
-
   static inline PostgresServer* server_ = nullptr;
   TempDir folder_{"firedrill-lost"};
   const std::string dir_ = folder_.path() + "/state";
@@ -274,9 +127,9 @@ TEST_F(PostgresqlCrashTest, AnInjectorThatDiesAtAnyStepIsUndoneByItsReaper) {
     Injector injector(dir_, *server_, Injector::Then::kRevert);
     const bool stopped = RunUntilStep(injector, step);
     injector.Kill();
-    EXPECT_EQ(CodeOf(injector.reaper()), 0) << "step " << step;
+    EXPECT_EQ(CodeOfReaper(injector.reaper()), 0) << "step " << step;
     ExpectAsBefore(absl::StrCat("killed at step ", step));
-    EXPECT_EQ(LastingLeftovers(), 0) << "step " << step;
+    EXPECT_EQ(LastingLeftovers(dir_), 0) << "step " << step;
     if (!stopped || HasFailure()) break;
     steps = step;
   }
@@ -291,7 +144,7 @@ TEST_F(PostgresqlCrashTest, InjectorAndReaperThatDieTogetherAreUndoneByTheNextSt
     const bool stopped = RunUntilStep(injector, step);
     kill(injector.reaper(), SIGKILL);
     injector.Kill();
-    CodeOf(injector.reaper());
+    CodeOfReaper(injector.reaper());
     // A COMMIT may still be on its way.
     EXPECT_TRUE(Within(absl::Seconds(2), [this] { return NobodyOfUs(); }));
     if (Lost()) ++lost;
@@ -344,7 +197,7 @@ TEST_F(FullServerTest, TheReaperUndoesByTheConnectionFromBefore) {
   TakeEverySlot();
   ASSERT_TRUE(Lost());
   kill(injector.reaper(), SIGCONT);
-  EXPECT_EQ(CodeOf(injector.reaper()), 0);
+  EXPECT_EQ(CodeOfReaper(injector.reaper()), 0);
   EXPECT_EQ(State(), before_);
   full_.clear();
   ExpectAsBefore("after the reaper");
@@ -358,7 +211,7 @@ TEST_F(FullServerTest, WithoutItTheIndexIsNamedAndUndoneByTheNextStart) {
   ASSERT_TRUE(Within(absl::Seconds(2), [this] { return NobodyOfUs(); }));
   TakeEverySlot();
   kill(injector.reaper(), SIGCONT);
-  EXPECT_EQ(CodeOf(injector.reaper()), 5);
+  EXPECT_EQ(CodeOfReaper(injector.reaper()), 5);
   EXPECT_TRUE(Lost());
   const auto left = Leftovers(dir_);
   ASSERT_EQ(left.size(), 1u);
@@ -380,7 +233,7 @@ TEST_F(PostgresqlCrashTest, LocksAndStormsDieWithTheirInjectorAtAnyStep) {
       Injector injector(dir_, *server_, Injector::Then::kRevert, fault);
       const bool stopped = RunUntilStep(injector, step);
       injector.Kill();
-      EXPECT_EQ(CodeOf(injector.reaper()), 0);
+      EXPECT_EQ(CodeOfReaper(injector.reaper()), 0);
       EXPECT_TRUE(Within(absl::Seconds(2), [this] { return NobodyOfUs(); })) << fault << step;
       EXPECT_EQ(Ask("SELECT count(*) FROM (SELECT 1 FROM users FOR UPDATE NOWAIT) free"), "3000\n")
           << fault << step;
@@ -394,7 +247,7 @@ TEST_F(PostgresqlCrashTest, TheReaperLetsGoOfItsConnectionAfterARevert) {
   Injector injector(dir_, *server_, Injector::Then::kRevert);
   injector.Go();
   ASSERT_TRUE(injector.Applied());
-  EXPECT_EQ(CodeOf(injector.reaper()), 0);
+  EXPECT_EQ(CodeOfReaper(injector.reaper()), 0);
   ExpectAsBefore("after the revert");
 }
 
@@ -408,10 +261,10 @@ TEST_F(PostgresqlCrashTest, NothingIsChangedWithoutAReadyReaper) {
   injector.Go();
   EXPECT_FALSE(injector.Applied());
   EXPECT_FALSE(Lost());
-  EXPECT_EQ(LastingLeftovers(), 0);
+  EXPECT_EQ(LastingLeftovers(dir_), 0);
   full.clear();
   injector.Kill();
-  EXPECT_EQ(CodeOf(injector.reaper()), 0);
+  EXPECT_EQ(CodeOfReaper(injector.reaper()), 0);
   ExpectAsBefore("after the refusal");
 }
 

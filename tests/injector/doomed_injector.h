@@ -1,0 +1,174 @@
+// An injector that lives for one fault only, and dies where a test wants it to: before any of its
+// system calls that touch the world.
+#pragma once
+
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <functional>
+#include <set>
+#include <string>
+
+#include "base/event_loop.h"
+#include "base/status_macros.h"
+#include "base/unique_fd.h"
+#include "injector/fault_life.h"
+#include "injector/leftovers.h"
+#include "injector/state_dir.h"
+#include "injector/watchdog.h"
+#include "tests/testing/fault_stage.h"
+
+namespace firedrill {
+
+// An injector reduced to one fault's life: it waits for a word, applies, observes, reverts and ends
+// in good order. All that touches the world happens on its main thread.
+class DoomedInjector {
+ public:
+  enum class Then { kRevert, kHold };
+  static constexpr char kName[] = "db-1";
+  static constexpr char kRunOf[] = "r1a2b3";
+
+  DoomedInjector(const std::string& state_dir, Then then, const char* fault,
+                 const std::function<void(StageNode&)>& furnish) {
+    int ready[2], go[2];
+    if (pipe(ready) != 0 || pipe(go) != 0) abort();
+    pid_ = fork();
+    if (pid_ == 0) {
+      close(ready[0]);
+      close(go[1]);
+      Live(state_dir, then, fault, furnish, ready[1], go[0]);
+    }
+    close(ready[1]);
+    close(go[0]);
+    ready_ = UniqueFd(ready[0]);
+    go_ = UniqueFd(go[1]);
+    reaper_ = Read();
+    if (reaper_ <= 0) abort();  // Signals go to this number.
+  }
+  ~DoomedInjector() { Kill(); }
+
+  pid_t pid() const { return pid_; }
+  pid_t reaper() const { return reaper_; }
+  void Go() { EXPECT_EQ(write(go_.get(), "g", 1), 1); }
+  // Waits until it is applied; false where it is not.
+  bool Applied() { return Read() == 1; }
+  void Kill() {
+    if (pid_ <= 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, __WALL);
+    pid_ = 0;
+  }
+  void Ended() { pid_ = 0; }
+
+ private:
+  int Read() {
+    int value = 0;
+    return read(ready_.get(), &value, sizeof(value)) == sizeof(value) ? value : -1;
+  }
+
+  [[noreturn]] static void Live(const std::string& state_dir, Then then, const char* fault,
+                                const std::function<void(StageNode&)>& furnish, int ready, int go) {
+    auto lock = NodeLock::Take(state_dir, kName);
+    FileDisk disk(NodeFolder(state_dir, kName));
+    auto journal = *Journal::Open(disk, kName);
+    EventLoop loop;
+    Watchdog watchdog(loop, {.program = std::string(FIREDRILL_BINARY_DIR) + "/firedrill-reaper",
+                             .state_dir = state_dir,
+                             .node = kName,
+                             .lease = [] { return absl::Seconds(20); },
+                             .lost = [](const std::string&) { _exit(77); }});
+    absl::Status started;
+    int reaper = 0;
+    loop.Run([&] {
+      started = watchdog.Start();
+      reaper = watchdog.reaper();
+    });
+    if (!lock.ok() || !started.ok()) _exit(78);
+    journal->SetGuard([&watchdog](const Undo& undo) -> absl::Status {
+      RETURN_IF_ERROR(MakeReady(undo, {}));
+      return watchdog.AskReady(undo);
+    });
+    StageNode node;
+    furnish(node);
+    v1::PlannedFault planned;
+    if (!google::protobuf::TextFormat::ParseFromString(fault, &planned)) _exit(79);
+    const Clock& clock = RealClock();
+    FaultLife life(kRunOf, planned, *MakeFault(planned.fault()), node, *journal, clock);
+    char word = 0;
+    if (write(ready, &reaper, sizeof(reaper)) < 0 || read(go, &word, 1) != 1) _exit(80);
+    int applied = life.Prepare({}).ok() && life.Apply({}, clock.Boot() + absl::Minutes(1)).ok();
+    const auto turn = life.Sustain({});
+    applied = applied == 1 && turn.observed.has_value() && turn.observed->ok() &&
+              (*turn.observed)->reached();
+    if (write(ready, &applied, sizeof(applied)) < 0) _exit(81);
+    while (then == Then::kHold) pause();
+    while (!life.End({}).has_value()) absl::SleepFor(absl::Milliseconds(10));
+    loop.Run([&] { watchdog.Goodbye(); });
+    _exit(0);
+  }
+
+  pid_t pid_ = 0;
+  int reaper_ = 0;
+  UniqueFd ready_, go_;
+};
+
+// What changes something outside the process. Between two of these a death makes no difference.
+inline bool TouchesTheWorld(uint64_t call) {
+  static const auto* const calls = new std::set<uint64_t>{
+      SYS_write,  SYS_sendto, SYS_sendmsg,   SYS_pwrite64, SYS_fsync, SYS_fdatasync,
+      SYS_rename, SYS_unlink, SYS_ftruncate, SYS_connect,  SYS_close};
+  return calls->count(call) > 0;
+}
+
+// Lets the injector run until it is about to make its `number`th such call, and stops it there.
+// False where it ended before.
+inline bool RunUntilStep(DoomedInjector& injector, int number) {
+  const pid_t pid = injector.pid();
+  int status = 0;
+  if (ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACESYSGOOD) != 0 ||
+      ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr) != 0 ||
+      waitpid(pid, &status, __WALL) != pid) {
+    ADD_FAILURE() << "tracing the injector: " << strerror(errno);
+    return false;
+  }
+  injector.Go();
+  for (int step = 0;;) {
+    if (ptrace(PTRACE_SYSCALL, pid, nullptr, nullptr) != 0) return false;
+    if (waitpid(pid, &status, __WALL) != pid || WIFEXITED(status) || WIFSIGNALED(status)) {
+      injector.Ended();
+      return false;
+    }
+    if (WSTOPSIG(status) != (SIGTRAP | 0x80)) continue;
+    __ptrace_syscall_info info{};
+    ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), pid, sizeof(info), &info);
+    if (info.op != PTRACE_SYSCALL_INFO_ENTRY || !TouchesTheWorld(info.entry.nr)) continue;
+    if (++step == number) return true;
+  }
+}
+
+// How a reaper ended, as a child of ours; negative where it did not by itself.
+inline int CodeOfReaper(pid_t reaper) {
+  int status = 0;
+  if (!Within(absl::Seconds(20), [&] { return waitpid(reaper, &status, WNOHANG) == reaper; })) {
+    return -2;
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+// Lasting changes only: that a fault was begun stays recorded for the next injector to look.
+inline int LastingLeftovers(const std::string& state_dir) {
+  int count = 0;
+  for (const NodeLeftovers& left : Leftovers(state_dir)) {
+    for (const v1::Leftover& entry : left.entries) count += !entry.resource().empty();
+  }
+  return count;
+}
+
+}  // namespace firedrill
