@@ -298,7 +298,7 @@ std::string InjectHelp(const std::string& kind) {
     absl::StrAppend(&text, "  ", flag.Name(), "\n      ", CommentOf(flag.field));
     if (flag.field->type() == FieldDescriptor::TYPE_ENUM) {
       std::vector<std::string> words;
-      for (const EnumWord& word : WordsOf(flag.field->enum_type())) words.push_back(word.word);
+      for (const EnumWord& word : WordsOf(flag.field)) words.push_back(word.word);
       absl::StrAppend(&text, " One of ", absl::StrJoin(words, ", "), ".");
     }
     if (!rule.unit().empty()) absl::StrAppend(&text, " In ", rule.unit(), ".");
@@ -387,7 +387,7 @@ std::string YamlValue(const Message& message, const FieldDescriptor* field, int 
     case FieldDescriptor::CPPTYPE_ENUM: {
       const int number = list ? reflection->GetRepeatedEnumValue(message, field, index)
                               : reflection->GetEnumValue(message, field);
-      for (const EnumWord& word : WordsOf(field->enum_type())) {
+      for (const EnumWord& word : WordsOf(field)) {
         if (word.value->number() == number) return word.word;
       }
       return "";

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "cli/commands.h"
+#include "experiment/vocabulary.h"
 #include "firedrill/v1/fault.pb.h"
 #include "firedrill/v1/options.pb.h"
 
@@ -34,10 +35,11 @@ std::string FaultsText() {
     const google::protobuf::FieldDescriptor* field = kinds->field(i);
     const v1::KindRule& rule = field->message_type()->options().GetExtension(v1::kind);
     absl::StrAppend(&text, field->json_name(), "\n  ", rule.summary(),
-                    "\n  ends: ", EndingText(rule.ending()), ". ", rule.ends(), "\n  example:\n");
-    const std::vector<std::string> lines = absl::StrSplit(rule.example(), '\n', absl::SkipEmpty());
-    for (const std::string& line : lines) {
-      absl::StrAppend(&text, "    ", line, "\n");
+                    "\n  ends: ", EndingText(rule.ending()), ". ", rule.ends(), "\n");
+    for (const std::string& example : ExamplesOf(rule)) {
+      absl::StrAppend(&text, "  example:\n");
+      const std::vector<std::string> lines = absl::StrSplit(example, '\n', absl::SkipEmpty());
+      for (const std::string& line : lines) absl::StrAppend(&text, "    ", line, "\n");
     }
     text += "\n";
   }

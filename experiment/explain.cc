@@ -60,7 +60,7 @@ std::string TypeOf(const FieldDescriptor* field) {
   }
   if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
     std::vector<std::string> words;
-    for (const EnumWord& word : WordsOf(field->enum_type())) words.push_back(word.word);
+    for (const EnumWord& word : WordsOf(field)) words.push_back(word.word);
     return words.size() == 1 ? words[0] : absl::StrCat("one of ", absl::StrJoin(words, ", "));
   }
   return TypeWords(field);
@@ -154,6 +154,12 @@ void AddKeys(const Descriptor* message, std::string* out) {
   for (const auto& group : NeededGroupsOf(message)) {
     absl::StrAppend(out, Wrap("At least one of " + absl::StrJoin(group, ", ") + ".", 2));
   }
+  for (int i = 0; i < message->options().ExtensionSize(v1::unfit); ++i) {
+    const v1::Unfit& unfit = message->options().GetExtension(v1::unfit, i);
+    absl::StrAppend(out, Wrap(absl::StrCat("Not with '", unfit.when(),
+                                           "': ", absl::StrJoin(unfit.never(), ", "), "."),
+                              2));
+  }
 }
 
 std::string EndingWords(v1::Ending ending) {
@@ -184,9 +190,9 @@ void AddKind(const v1::KindRule& kind, const std::vector<MeasuredField>& fields,
                       field.meaning, "\n");
     }
   }
-  if (!kind.example().empty()) {
+  for (const std::string& example : ExamplesOf(kind)) {
     absl::StrAppend(out, "\nexample\n");
-    for (absl::string_view line : absl::StrSplit(kind.example(), '\n', absl::SkipEmpty())) {
+    for (absl::string_view line : absl::StrSplit(example, '\n', absl::SkipEmpty())) {
       absl::StrAppend(out, "  ", line, "\n");
     }
   }
@@ -218,7 +224,7 @@ std::string ExplainField(const FieldDescriptor* field) {
   }
   if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
     absl::StrAppend(&out, "\nvalues\n");
-    for (const EnumWord& word : WordsOf(field->enum_type())) {
+    for (const EnumWord& word : WordsOf(field)) {
       absl::StrAppend(&out, "  ", word.word, "\n", Wrap(CommentOf(word.value), 6));
     }
   }

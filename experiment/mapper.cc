@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "base/text.h"
 #include "experiment/key_advice.h"
 #include "experiment/scalar.h"
@@ -92,6 +93,7 @@ class Mapper {
       if (oneof != nullptr && meant.count(key.name) > 0) arms.emplace(oneof, key.name);
     }
     CheckWhole(mapping, keys, seen, where);
+    CheckUnfit(mapping, keys, seen, *message);
     if (!misplaced) CheckChoices(mapping, arms, where);
   }
 
@@ -221,6 +223,37 @@ class Mapper {
       if (found) continue;
       reporter_.At(where, mapping.path,
                    absl::StrCat(what, " needs at least one of ", absl::StrJoin(group, ", ")));
+    }
+  }
+
+  // "state: active" holds in the message; a key alone, when it was written.
+  static bool Holds(const std::string& condition, const std::vector<Key>& keys,
+                    const std::set<std::string>& seen, const Message& message) {
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(condition, absl::MaxSplits(": ", 1));
+    if (parts.second.empty()) return seen.count(parts.first) > 0;
+    for (const Key& key : keys) {
+      if (key.name != parts.first || key.field->enum_type() == nullptr) continue;
+      const int number = message.GetReflection()->GetEnumValue(message, key.field);
+      for (const EnumWord& word : WordsOf(key.field->enum_type())) {
+        if (word.value->number() == number) return word.word == parts.second;
+      }
+    }
+    return false;
+  }
+
+  void CheckUnfit(const Mapping& mapping, const std::vector<Key>& keys,
+                  const std::set<std::string>& seen, const Message& message) {
+    for (int i = 0; i < mapping.type->options().ExtensionSize(v1::unfit); ++i) {
+      const v1::Unfit& unfit = mapping.type->options().GetExtension(v1::unfit, i);
+      if (!Holds(unfit.when(), keys, seen, message)) continue;
+      for (const std::string& never : unfit.never()) {
+        if (!Holds(never, keys, seen, message)) continue;
+        const std::string key = never.substr(0, never.find(':'));
+        reporter_.AtKey(JoinPath(mapping.path, key),
+                        absl::StrCat("'", never, "' does not go with '", unfit.when(), "'"),
+                        unfit.why());
+      }
     }
   }
 

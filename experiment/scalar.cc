@@ -87,7 +87,7 @@ Advice SetText(absl::string_view text, bool quoted, const FieldDescriptor* field
 Advice SetEnum(absl::string_view text, const FieldDescriptor* field, const std::string& path,
                Message* message) {
   std::vector<std::string> words;
-  for (const EnumWord& word : WordsOf(field->enum_type())) {
+  for (const EnumWord& word : WordsOf(field)) {
     if (word.word == text) {
       Store(field, message, word.value, &Reflection::SetEnum, &Reflection::AddEnum);
       return {};

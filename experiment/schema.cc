@@ -139,11 +139,13 @@ class Schema {
       const v1::KindRule& kind = KindOf(field->message_type());
       if (!kind.summary().empty()) text = kind.summary();
       if (!kind.ends().empty()) absl::StrAppend(&text, " ", kind.ends());
-      Json example = ExampleOf(kind.example(), key.name);
-      if (!example.is_null()) (*schema)["examples"] = Json::array({example});
+      for (const std::string& text : ExamplesOf(kind)) {
+        Json example = ExampleOf(text, key.name);
+        if (!example.is_null()) (*schema)["examples"].push_back(example);
+      }
     }
     if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
-      for (const EnumWord& word : WordsOf(field->enum_type())) {
+      for (const EnumWord& word : WordsOf(field)) {
         const std::string comment = CommentOf(word.value);
         if (!comment.empty()) absl::StrAppend(&text, "\n", word.word, ": ", comment);
       }
@@ -182,8 +184,7 @@ class Schema {
       case FieldDescriptor::CPPTYPE_MESSAGE:
         return Reference(field->message_type());
       case FieldDescriptor::CPPTYPE_ENUM:
-        for (const EnumWord& word : WordsOf(field->enum_type()))
-          schema["enum"].push_back(word.word);
+        for (const EnumWord& word : WordsOf(field)) schema["enum"].push_back(word.word);
         return schema;
       case FieldDescriptor::CPPTYPE_BOOL:
         schema["type"] = "boolean";

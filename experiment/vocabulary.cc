@@ -109,6 +109,13 @@ const v1::KindRule& KindOf(const Descriptor* message) {
   return message->options().GetExtension(v1::kind);
 }
 
+std::vector<std::string> ExamplesOf(const v1::KindRule& kind) {
+  std::vector<std::string> examples;
+  if (!kind.example().empty()) examples.push_back(kind.example());
+  examples.insert(examples.end(), kind.more_examples().begin(), kind.more_examples().end());
+  return examples;
+}
+
 std::vector<EnumWord> WordsOf(const EnumDescriptor* type) {
   std::vector<EnumWord> words;
   std::string prefix = PrefixOf(type);
@@ -117,6 +124,19 @@ std::vector<EnumWord> WordsOf(const EnumDescriptor* type) {
     if (value->number() == 0) continue;
     words.push_back({LowerCamel(absl::StripPrefix(value->name(), prefix)), value});
   }
+  return words;
+}
+
+std::vector<EnumWord> WordsOf(const FieldDescriptor* field) {
+  std::vector<EnumWord> words = WordsOf(field->enum_type());
+  const auto& values = RuleOf(field).values();
+  if (values.empty()) return words;
+  words.erase(std::remove_if(words.begin(), words.end(),
+                             [&](const EnumWord& word) {
+                               return std::find(values.begin(), values.end(), word.word) ==
+                                      values.end();
+                             }),
+              words.end());
   return words;
 }
 

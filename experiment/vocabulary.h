@@ -29,6 +29,8 @@ std::string KeyName(const google::protobuf::FieldDescriptor* field);
 
 const v1::FieldRule& RuleOf(const google::protobuf::FieldDescriptor* field);
 const v1::KindRule& KindOf(const google::protobuf::Descriptor* message);
+// All of them, the usual one first.
+std::vector<std::string> ExamplesOf(const v1::KindRule& kind);
 
 // The values of an enum as they are written: "idleInTransaction" for
 // SESSION_STATE_IDLE_IN_TRANSACTION. The one for "unspecified" is left out.
@@ -37,6 +39,8 @@ struct EnumWord {
   const google::protobuf::EnumValueDescriptor* value = nullptr;
 };
 std::vector<EnumWord> WordsOf(const google::protobuf::EnumDescriptor* type);
+// Those that can stand in this field.
+std::vector<EnumWord> WordsOf(const google::protobuf::FieldDescriptor* field);
 
 bool IsDuration(const google::protobuf::FieldDescriptor* field);
 

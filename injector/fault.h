@@ -92,18 +92,31 @@ class Prepares {
 
 using FaultMaker = std::function<std::unique_ptr<Fault>(const v1::Fault&)>;
 
-// `static const FaultRegistration kHold(v1::Fault::kHoldConnections, MakeHoldConnections);`
+// `const FaultRegistration kHold(v1::Fault::kHoldConnections, v1::PROTOCOL_MYSQL, MakeHold);`
+// A kind whose message has a field `protocol` has one file for each protocol, each registered with
+// its own.
 class FaultRegistration {
  public:
+  // Of a kind without protocols, or for PostgreSQL.
   FaultRegistration(v1::Fault::KindCase kind, FaultMaker maker);
+  FaultRegistration(v1::Fault::KindCase kind, v1::Protocol protocol, FaultMaker maker);
 };
 
-// UNIMPLEMENTED for a kind that this injector does not know.
+// UNIMPLEMENTED for a kind, or a protocol of it, that this injector does not know.
 absl::StatusOr<std::unique_ptr<Fault>> MakeFault(const v1::Fault& fault);
-// Every registered kind.
-std::vector<v1::Fault::KindCase> RegisteredFaults();
+
+struct RegisteredFault {
+  v1::Fault::KindCase kind;
+  // PROTOCOL_UNSPECIFIED for a kind that has none.
+  v1::Protocol protocol;
+};
+// Every registered kind, once for each of its protocols.
+std::vector<RegisteredFault> RegisteredFaults();
 
 // The kind as it is written in a definition: "holdConnections"; empty where none is set.
 std::string KindName(const v1::Fault& fault);
+// What its field `protocol` says; PostgreSQL where it says nothing, and PROTOCOL_UNSPECIFIED for a
+// kind without one.
+v1::Protocol ProtocolOf(const v1::Fault& fault);
 
 }  // namespace firedrill

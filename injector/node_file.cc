@@ -83,7 +83,9 @@ absl::Status CheckOwnership(const std::string& path) {
 
 std::vector<v1::Capability> RegisteredCapabilities() {
   std::vector<v1::Capability> capabilities;
-  AddKinds(v1::Fault::descriptor(), RegisteredFaults(), capabilities);
+  std::vector<v1::Fault::KindCase> faults;
+  for (const RegisteredFault& fault : RegisteredFaults()) faults.push_back(fault.kind);
+  AddKinds(v1::Fault::descriptor(), faults, capabilities);
   AddKinds(v1::Remedy::descriptor(), RegisteredRemedies(), capabilities);
   AddKinds(v1::Load::descriptor(), RegisteredLoads(), capabilities);
   return capabilities;

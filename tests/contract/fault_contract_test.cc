@@ -1,6 +1,6 @@
-// What every fault promises, asked of each one that is registered, on the stage that its own
-// example needs. A new fault is tested here without a change, as long as its example finds its
-// profile below.
+// What every fault promises, asked of each one that is registered, for each of its protocols, on
+// the stage that its own example needs. A new fault is tested here without a change, as long as its
+// example finds its profile on the stage of its protocol.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <libpq-fe.h>
@@ -9,15 +9,14 @@
 #include <thread>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/str_join.h"
 #include "base/status_macros.h"
 #include "experiment/mapper.h"
+#include "experiment/vocabulary.h"
 #include "experiment/yaml_tree.h"
 #include "firedrill/v1/options.pb.h"
 #include "injector/faults/wire/interception.h"
 #include "injector/os/connect_redirect.h"
-#include "tests/testing/fault_stage.h"
-#include "tests/testing/postgres_server.h"
+#include "tests/contract/contract_stage.h"
 
 namespace firedrill {
 namespace {
@@ -46,52 +45,73 @@ absl::StatusOr<v1::Fault> ParseExample(const std::string& text) {
   return fault;
 }
 
-// A fault that can be done away with has a field in the oneof and a file that registers it.
+// Of the examples of a kind, the one that is for this protocol.
+absl::StatusOr<v1::Fault> ExampleOf(const RegisteredFault& fault) {
+  for (const std::string& text : ExamplesOf(RuleOfKind(fault.kind))) {
+    ASSIGN_OR_RETURN(v1::Fault example, ParseExample(text));
+    if (ProtocolOf(example) == fault.protocol) return example;
+  }
+  return absl::NotFoundError(absl::StrCat(FieldOf(fault.kind)->json_name(), " has no example for ",
+                                          v1::Protocol_Name(fault.protocol)));
+}
+
+// "holdConnections", "holdConnectionsMysql".
+std::string NameOf(const RegisteredFault& fault) {
+  std::string name = FieldOf(fault.kind)->json_name();
+  if (fault.protocol == v1::PROTOCOL_UNSPECIFIED || fault.protocol == v1::PROTOCOL_POSTGRESQL) {
+    return name;
+  }
+  for (const EnumWord& word : WordsOf(v1::Protocol_descriptor())) {
+    if (word.value->number() != fault.protocol) continue;
+    absl::StrAppend(&name, std::string(1, absl::ascii_toupper(word.word[0])), word.word.substr(1));
+  }
+  return name;
+}
+
+// A fault that can be done away with has a field in the oneof and a file that registers it, for
+// each protocol that the definition permits.
 TEST(FaultRegistry, KnowsEveryKindOfTheVocabulary) {
-  std::set<int> vocabulary;
+  std::set<std::pair<int, int>> vocabulary, registered;
   const auto* kinds = v1::Fault::descriptor()->FindOneofByName("kind");
-  for (int i = 0; i < kinds->field_count(); ++i) vocabulary.insert(kinds->field(i)->number());
-  const auto registered = RegisteredFaults();
-  EXPECT_EQ(vocabulary, std::set<int>(registered.begin(), registered.end()));
+  for (int i = 0; i < kinds->field_count(); ++i) {
+    const auto* protocol = kinds->field(i)->message_type()->FindFieldByName("protocol");
+    if (protocol == nullptr) {
+      vocabulary.emplace(kinds->field(i)->number(), v1::PROTOCOL_UNSPECIFIED);
+      continue;
+    }
+    for (const EnumWord& word : WordsOf(protocol)) {
+      vocabulary.emplace(kinds->field(i)->number(), word.value->number());
+    }
+  }
+  for (const RegisteredFault& fault : RegisteredFaults()) {
+    registered.emplace(fault.kind, fault.protocol);
+  }
+  EXPECT_EQ(vocabulary, registered);
+}
+
+TEST(FaultRegistry, RefusesAProtocolThatTheKindDoesNotHave) {
+  EXPECT_FALSE(ParseExample("loseIndex: {profile: a, index: a.b, protocol: redis}").ok());
+  v1::Fault fault;
+  fault.mutable_lose_index()->set_protocol(v1::PROTOCOL_REDIS);
+  const absl::Status status = MakeFault(fault).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("loseIndex for redis"));
 }
 
 TEST(FaultRegistry, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(MakeFault(v1::Fault()).status().code(), absl::StatusCode::kUnimplemented);
 }
 
-class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
+class FaultContract : public ::testing::TestWithParam<RegisteredFault> {
  protected:
-  static void SetUpTestSuite() {
-    server_ = PostgresServer::Start().release();
-    ASSERT_NE(server_, nullptr);
-    server_->Run(
-        "CREATE ROLE leaker LOGIN; CREATE ROLE shop LOGIN;"
-        "CREATE ROLE dba LOGIN IN ROLE pg_signal_backend, pg_read_all_stats;"
-        "CREATE ROLE admin LOGIN SUPERUSER;"
-        "CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL);"
-        "INSERT INTO users SELECT n, 'u' || n || '@example.com' FROM generate_series(1, 5000) n;"
-        "CREATE INDEX users_email_idx ON users (email);"
-        "GRANT ALL ON users TO leaker, shop; ANALYZE users");
-    WireWorker::SetProgram(FIREDRILL_BINARY_DIR "/firedrill-wire");
-  }
-  static void TearDownTestSuite() {
-    delete server_;
-    server_ = nullptr;
-  }
+  static void SetUpTestSuite() { WireWorker::SetProgram(FIREDRILL_BINARY_DIR "/firedrill-wire"); }
+  static void TearDownTestSuite() { StrikeStages(); }
   void SetUp() override {
-    ASSERT_NE(server_, nullptr);
-    for (const char* name : {"leaker", "dba", "admin"}) {
-      node_.AddProfile(name, server_->folder(), server_->port(), name, "");
-    }
-    v1::Statement& statement = *node_.mutable_spec.mutable_profiles(0)->add_statements();
-    statement.set_name("count-users");
-    statement.set_sql("SELECT count(*) FROM users");
-    for (int i = 0; i < 3; ++i) {
-      const std::string target = absl::StrCat("host=", server_->folder(), " port=", server_->port(),
-                                              " user=shop dbname=postgres application_name=web");
-      shop_.emplace_back(PQconnectdb(target.c_str()), PQfinish);
-    }
-    auto example = ParseExample(RuleOfKind(GetParam()).example());
+    stage_ = StageOf(GetParam().protocol);
+    ASSERT_NE(stage_, nullptr);
+    stage_->Furnish(node_);
+    stage_->Populate();
+    auto example = ExampleOf(GetParam());
     ASSERT_TRUE(example.ok()) << example.status();
     message_ = *std::move(example);
     auto fault = MakeFault(message_);
@@ -99,11 +119,13 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
     fault_ = *std::move(fault);
     if (on_the_wire()) {
       node_.mutable_spec.set_name("contract");
-      node_.AddProfile("shop-db", "127.0.0.1", server_->port(), "postgres", "");
+      node_.AddProfile("shop-db", "127.0.0.1", stage_->port(), "postgres", "");
       const absl::Status may = ConnectRedirect::Check("");
       if (!may.ok()) GTEST_SKIP() << may;
       StartTraffic();
     }
+    // What the test before has let go of.
+    Within(absl::Seconds(5), [this] { return Snapshot().find("firedrill") == std::string::npos; });
     before_ = Snapshot();
   }
   void TearDown() override {
@@ -113,7 +135,7 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
   }
 
   const google::protobuf::Message& body() const {
-    return message_.GetReflection()->GetMessage(message_, FieldOf(GetParam()));
+    return message_.GetReflection()->GetMessage(message_, FieldOf(GetParam().kind));
   }
   // Faults on live traffic need some, and hit nothing that the server itself would show.
   bool on_the_wire() const {
@@ -122,7 +144,7 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
   // Clients that come, ask, and go, beside one that stays.
   void StartTraffic() {
     const std::string target = absl::StrCat(
-        "host=127.0.0.1 port=", server_->port(), " user=postgres password=postgres dbname=postgres",
+        "host=127.0.0.1 port=", stage_->port(), " user=postgres password=postgres dbname=postgres",
         " application_name=traffic connect_timeout=2 sslmode=disable gssencmode=disable");
     idle_ = {PQconnectdb(target.c_str()), PQfinish};
     ASSERT_EQ(PQstatus(idle_.get()), CONNECTION_OK) << PQerrorMessage(idle_.get());
@@ -139,7 +161,7 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
     });
   }
 
-  bool one_shot() const { return RuleOfKind(GetParam()).ending() == v1::ENDING_ONE_SHOT; }
+  bool one_shot() const { return RuleOfKind(GetParam().kind).ending() == v1::ENDING_ONE_SHOT; }
 
   // What journal or reaper do after Release(); nothing for faults without lasting changes.
   void Undo() {
@@ -148,28 +170,14 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
     }
   }
 
-  // Every session, setting and index, but for the look itself.
   std::string Snapshot() const {
-    std::vector<std::string> lines;
-    for (const auto& row : server_->Run(
-             "SELECT usename, application_name, state FROM pg_stat_activity WHERE backend_type = "
-             "'client backend' AND pid <> pg_backend_pid() AND application_name NOT IN ('test', "
-             "'traffic') UNION "
-             "ALL "
-             "SELECT name, setting, source FROM pg_settings WHERE source NOT IN ('session', "
-             "'client', 'default', 'override') AND name <> 'unix_socket_directories' UNION ALL "
-             "SELECT rolname, rolconfig::text, '' FROM "
-             "pg_roles UNION ALL SELECT indexrelid::regclass::text, indisvalid::text, (SELECT "
-             "string_agg(attstattarget::text, ',') FROM pg_attribute WHERE attrelid = indrelid) "
-             "FROM pg_index WHERE indexrelid >= 16384 ORDER BY 1, 2, 3")) {
-      lines.push_back(absl::StrJoin(row, " "));
-    }
+    std::string snapshot = stage_->Snapshot();
     if (on_the_wire()) {
       const auto way = FindWay(StageContext("it"), node_, InterceptionOf(body()));
       const int redirects = way.ok() ? CountRedirects(way->setup.name()).value_or(-1) : -2;
-      lines.push_back(absl::StrCat("redirects: ", redirects));
+      absl::StrAppend(&snapshot, "\nredirects: ", redirects);
     }
-    return absl::StrJoin(lines, "\n");
+    return snapshot;
   }
 
   absl::Status Apply() {
@@ -178,7 +186,7 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
   }
   // Only a fault that says so may change anything lasting.
   Changes& changes() {
-    if (RuleOfKind(GetParam()).ending() == v1::ENDING_JOURNALLED) return journalled_;
+    if (RuleOfKind(GetParam().kind).ending() == v1::ENDING_JOURNALLED) return journalled_;
     return none_;
   }
   bool Reached() {
@@ -188,9 +196,8 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
     });
   }
 
-  static inline PostgresServer* server_ = nullptr;
+  ContractStage* stage_ = nullptr;
   StageNode node_;
-  std::vector<std::unique_ptr<PGconn, decltype(&PQfinish)>> shop_;
   NoChanges none_;
   StageChanges journalled_;
   v1::Fault message_;
@@ -201,13 +208,14 @@ class FaultContract : public ::testing::TestWithParam<v1::Fault::KindCase> {
 };
 
 TEST_P(FaultContract, DocumentsItself) {
-  const v1::KindRule& rule = RuleOfKind(GetParam());
+  const v1::KindRule& rule = RuleOfKind(GetParam().kind);
   EXPECT_FALSE(rule.summary().empty());
   EXPECT_EQ(rule.summary().back(), '.');
   EXPECT_NE(rule.ending(), v1::ENDING_UNSPECIFIED);
   EXPECT_FALSE(rule.ends().empty());
-  EXPECT_EQ(message_.kind_case(), GetParam());
-  EXPECT_EQ(KindName(message_), FieldOf(GetParam())->json_name());
+  EXPECT_EQ(message_.kind_case(), GetParam().kind);
+  EXPECT_EQ(ProtocolOf(message_), GetParam().protocol);
+  EXPECT_EQ(KindName(message_), FieldOf(GetParam().kind)->json_name());
 }
 
 TEST_P(FaultContract, TouchesNothingBeforeApply) {
@@ -217,9 +225,7 @@ TEST_P(FaultContract, TouchesNothingBeforeApply) {
   if (auto* prepares = dynamic_cast<Prepares*>(fault_.get()); prepares != nullptr) {
     ASSERT_TRUE(prepares->Prepare(StageContext("it"), node_).ok());
     // A control connection is all that may be there now, and it goes with Release().
-    EXPECT_EQ(server_->Number("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE "
-                              "'firedrill%' AND application_name NOT LIKE 'firedrill-control:%'"),
-              0);
+    EXPECT_EQ(stage_->Held(), 0);
     fault_->Release();
     EXPECT_TRUE(Within(absl::Seconds(2), [this] { return Snapshot() == before_; })) << Snapshot();
   }
@@ -306,7 +312,7 @@ TEST_P(FaultContract, HonoursTheStop) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, FaultContract, ::testing::ValuesIn(RegisteredFaults()),
-                         [](const auto& info) { return FieldOf(info.param)->camelcase_name(); });
+                         [](const auto& info) { return NameOf(info.param); });
 
 }  // namespace
 }  // namespace firedrill

@@ -122,12 +122,14 @@ TEST(Vocabulary, EveryExampleIsValidInADefinition) {
     for (int i = 0; i < group->field_count(); ++i) {
       if (group->field(i)->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) continue;
       const v1::KindRule& kind = KindOf(group->field(i)->message_type());
-      std::string entry = "    - name: example\n" + head + indented(kind.example());
-      if (list == "faults" && kind.ending() != v1::ENDING_ONE_SHOT)
-        entry += "      duration: 30s\n";
-      const ExperimentFile file = ReadExperiment(inserted(list, entry), "example.yaml");
-      EXPECT_EQ(file.Report(), "") << kind.example();
-      ++examples;
+      for (const std::string& example : ExamplesOf(kind)) {
+        std::string entry = "    - name: example\n" + head + indented(example);
+        if (list == "faults" && kind.ending() != v1::ENDING_ONE_SHOT)
+          entry += "      duration: 30s\n";
+        const ExperimentFile file = ReadExperiment(inserted(list, entry), "example.yaml");
+        EXPECT_EQ(file.Report(), "") << example;
+        ++examples;
+      }
     }
   };
   check(v1::Fault::descriptor(), "faults", "      target: db-node\n");
