@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Workers that carry live traffic: one that dies in a run, and one that only carries on what its injector left."""
+"""Workers that carry live traffic: one that dies, one that does not understand, one that only carries on what was left."""
 
 import signal
 import socket
@@ -49,6 +49,15 @@ class LostWorker(WireStage):
         self.assertIn(f"fault slow is off, read back: {why}", self.said(run))
         self.assertRegex(" ".join(self.said(run).split()), "it was off after .* of 60s: the process that carried the traffic")
         self.assert_nothing_left()
+
+    def test_a_connection_that_is_not_understood_is_counted_and_not_broken(self):
+        self.begin_faults(self.FAULT)
+        strange = socket.create_connection(("127.0.0.1", self.ports["slow"]), 10)
+        self.addCleanup(strange.close)
+        strange.sendall(b"*1\r\n!4\r\nPING\r\n")
+        self.assertIn(b"-ERR Protocol error", strange.recv(200), "the server's own word, passed on")
+        self.pooled()
+        self.assertIn("1 connection passes unmatched: ", self.in_force("slow"))
 
     def test_one_that_only_carries_on_is_named(self):
         run = self.begin_faults(self.FAULT)
