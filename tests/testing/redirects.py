@@ -1,4 +1,4 @@
-"""BPF programs and links that redirect connections, as the kernel itself tells it; needs root, and no bpftool."""
+"""BPF links that redirect connections, as the kernel itself tells it; needs root, and no bpftool."""
 
 import ctypes
 import errno
@@ -52,15 +52,28 @@ def _each(next_command, open_command):
 
 
 def redirects():
-    """{"program 12 (fdw_…)", "link 3 of program 12"}: Firedrill's, whoever made them."""
+    """{link: name of its program} of Firedrill's redirects, whoever made them."""
     programs = {}
     for number, info in _each(PROG_NEXT, PROG_BY_ID):
         name = info[PROG_NAME:PROG_NAME + 16].split(b"\0")[0].decode(errors="replace")
         if name.startswith("fdw_"):
             programs[number] = name
-    found = {f"BPF program {number} ({name})" for number, name in programs.items()}
+    found = {}
     for number, info in _each(LINK_NEXT, LINK_BY_ID):
         program = struct.unpack_from("=I", info, LINK_PROG)[0]
         if program in programs:
-            found.add(f"BPF link {number} of program {program}")
+            found[number] = programs[program]
+    return found
+
+
+def links_of(pid):
+    """The links that a process holds: others on this machine may redirect, too."""
+    found = set()
+    folder = f"/proc/{pid}/fdinfo"
+    for name in os.listdir(folder):
+        try:
+            with open(os.path.join(folder, name)) as info:
+                found |= {int(line.split()[1]) for line in info if line.startswith("link_id:")}
+        except OSError:
+            continue
     return found
