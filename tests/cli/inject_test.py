@@ -2,13 +2,20 @@
 """`firedrill inject`: one fault by hand on real traffic, its end by every way, and what wrong words are told."""
 
 import os
+import pathlib
+import pwd
 import signal
+import subprocess
+import sys
 import time
 import unittest
 
 import psycopg2
 
 from stage import PROGRAM, Stage
+
+sys.dont_write_bytecode = True
+from look import free_port  # noqa: E402
 
 DELAY_S = 0.3
 
@@ -71,7 +78,6 @@ class Inject(Stage):
         pooled.close()
 
     def test_a_listener_ends_with_its_time(self):
-        from look import free_port
         held, port = free_port()
         held.close()
         process = self.begin_inject("--listen", f"127.0.0.1:{port}", "--duration", "3s")
@@ -87,7 +93,7 @@ class Inject(Stage):
         self.assertIn("is off, read back", self.said(process))
 
     def test_what_cannot_be_done_is_refused_in_clear_words(self):
-        """Without a listener an ordinary user may do nothing; a taken port and an expression that is none are named."""
+        """A taken port, an error of another server, an expression that is none."""
         upstream = ("--upstream", f"127.0.0.1:{self.server.port}", "--protocol", "postgresql")
         for words, said in ((("delay-queries", "--delay", "1s", "--match.regex", "("), "refused on this-machine: `regex` (:"),
                             (("fail-queries", "--error", "1205"), "1205 is no SQLSTATE"),
@@ -97,6 +103,32 @@ class Inject(Stage):
             self.assertEqual(code, 4, out + err)
             self.assertIn(said, " ".join((out + err).split()))
         self.assertEqual([], self.look.wait_for_nothing(5, self.look.processes))
+
+    @unittest.skipUnless(os.geteuid() == 0, "root, to become somebody else")
+    def test_an_ordinary_user_is_shown_the_way_that_needs_no_rights(self):
+        nobody = pwd.getpwnam("nobody")
+        for parent in pathlib.Path(PROGRAM).resolve().parents:
+            if not parent.stat().st_mode & 0o001:
+                self.skipTest(f"the user nobody cannot enter {parent}")
+        os.chmod(self.folder, 0o711)
+        os.mkdir(self.state)
+        for folder in (self.state, self.look.temporary):
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+
+        def inject(*words):
+            done = subprocess.run([PROGRAM, "inject", "delay-queries", "--upstream", f"127.0.0.1:{self.server.port}",
+                                   "--protocol", "postgresql", "--delay", "1s", "--duration", "1s", *words,
+                                   "--state-dir", self.state], env=self.look.environment(), cwd="/", timeout=60,
+                                  capture_output=True, text=True, user=nobody.pw_uid, group=nobody.pw_gid,
+                                  extra_groups=[])
+            return done.returncode, " ".join((done.stdout + done.stderr).split())
+        code, said = inject()
+        self.assertEqual(code, 4, said)
+        self.assertIn("run the injector as root; use `listen` and point the clients there, which needs no rights", said)
+        held, port = free_port()
+        held.close()
+        code, said = inject("--listen", f"127.0.0.1:{port}")
+        self.assertIn("fault inject is off, read back", said)
 
     def test_wrong_words_are_told_what_may_have_been_meant(self):
         for words, said in ((("delay-querys",), "did you mean delay-queries?"),
