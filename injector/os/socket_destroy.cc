@@ -142,6 +142,7 @@ absl::Status Collect(int diag, uint8_t family, const SocketSelection& selection,
       const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
       if (!IsMeant(message->id, message->idiag_family, selection.destinations)) continue;
       if (selection.uid.has_value() && message->idiag_uid != *selection.uid) continue;
+      if (selection.only.has_value() && selection.only->count(message->idiag_inode) == 0) continue;
       if (selection.spared.count(message->idiag_inode) > 0) continue;
       if (!selection.cgroup.empty() && cgroups.count(CgroupOf(header)) == 0) continue;
       found->push_back({message->idiag_family, message->id});

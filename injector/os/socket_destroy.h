@@ -23,6 +23,8 @@ struct SocketSelection {
   std::optional<uint32_t> uid;
   // Only those made in this folder of cgroup v2, or beneath it; empty: wherever.
   std::string cgroup;
+  // Only those with these inodes.
+  std::optional<std::set<uint32_t>> only;
   // Inodes that are left alone.
   std::set<uint32_t> spared;
   // This share of them, drawn by `seed`.

@@ -180,7 +180,7 @@ TEST(Schema, EveryReferenceIsDefined) {
 
 TEST(Explain, TellsTypeRulesKeysEndingAndExample) {
   const std::string text = *Explain("experiment.spec.faults.holdConnections");
-  for (const char* part : {"Opens database sessions and keeps them open", "leaveFree",
+  for (const char* part : {"Opens sessions of a database, or connections to a server", "leaveFree",
                            "Exactly one of count, fillTo, leaveFree.", "dies with the process",
                            "  holdConnections:\n    profile: leaker\n"}) {
     EXPECT_THAT(text, HasSubstr(part));

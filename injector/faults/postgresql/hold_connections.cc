@@ -1,6 +1,5 @@
 // hold_connections: opens sessions and keeps them, so that others find no free slot.
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,8 +11,8 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/text.h"
-#include "base/time_proto.h"
 #include "injector/fault.h"
+#include "injector/os/crowd_goal.h"
 #include "injector/os/descriptors.h"
 #include "injector/os/postgres_crowd.h"
 
@@ -136,70 +135,20 @@ class Control {
   std::unique_ptr<PostgresSession> session_ FD_GUARDED_BY(mutex_);
 };
 
-// How many sessions are wanted at a moment. Used by the crowd's thread only, once it runs.
-class Goal {
- public:
-  Goal(const v1::HoldConnections& message, int usable, int taken, absl::Duration start,
-       absl::Duration end)
-      : message_(message), usable_(usable), taken_at_start_(taken), start_(start), end_(end) {}
-
-  bool counts_sessions() const { return message_.size_case() == v1::HoldConnections::kCount; }
-
-  // In sessions of ours, or in slots taken by anyone.
-  int Wanted() const {
-    switch (message_.size_case()) {
-      case v1::HoldConnections::kFillTo:
-        return static_cast<int>(std::ceil(message_.fill_to() * usable_ - 1e-9));
-      case v1::HoldConnections::kLeaveFree:
-        return usable_ - static_cast<int>(message_.leave_free());
-      default:
-        return static_cast<int>(message_.count());
-    }
-  }
-
-  absl::Status Check(absl::string_view profile) const {
-    if (Wanted() > 0 && Wanted() <= usable_) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat("the server of profile ", profile, " has ", usable_,
-                     " usable slots, and this fault would take ", std::max(Wanted(), 0),
-                     "; ask for 1 to ", usable_, ", or for a share of them with `fillTo`"));
-  }
-
-  PostgresCrowd::Need Need(const Counts& counts, const PostgresCrowd::Figures& crowd,
-                           absl::Duration now) {
-    if (now >= end_ || (done_ && !message_.refill())) return {};
-    // Of our own sessions the server may know more than we do (those about to be ready) or fewer
-    // (those it has just ended): what others have is counted there, what we have is counted here.
-    const int all = counts.taken - counts.ours + crowd.held;
-    const int sessions = message_.refill() ? crowd.held : static_cast<int>(crowd.opened);
-    const int have = counts_sessions() ? sessions : all;
-    if (have >= Wanted()) done_ = true;
-    PostgresCrowd::Need need;
-    // Attempts at a full server would only cost it processes, and fill its log.
-    need.missing = std::clamp(WantedAt(now) - have, 0, std::max(0, usable_ - all));
-    // The slots that may become free suddenly are those of others.
-    if (done_) need.spares = std::clamp(counts.taken - counts.ours, kFewestSpares, kMostSpares);
-    need.to_the_last = !counts_sessions() && Wanted() == usable_;
-    return need;
-  }
-
- private:
-  // The ramp goes from what was there to what is wanted.
-  int WantedAt(absl::Duration now) const {
-    const absl::Duration ramp = FromProto(message_.ramp());
-    if (ramp <= absl::ZeroDuration() || now >= start_ + ramp) return Wanted();
-    const int base = counts_sessions() ? 0 : taken_at_start_;
-    const double share = absl::FDivDuration(now - start_, ramp);
-    return base + static_cast<int>(std::ceil((Wanted() - base) * share));
-  }
-
-  const v1::HoldConnections message_;
-  const int usable_;
-  const int taken_at_start_;
-  const absl::Duration start_;
-  const absl::Duration end_;
-  bool done_ = false;
-};
+// What the crowd's thread is to do now.
+PostgresCrowd::Need NeedOf(CrowdGoal& goal, const Counts& counts,
+                           const PostgresCrowd::Figures& crowd, absl::Duration now) {
+  PostgresCrowd::Need need;
+  if (!goal.Goes(now)) return need;
+  // Of our own sessions the server may know more than we do (those about to be ready) or fewer
+  // (those it has just ended): what others have is counted there, what we have is counted here.
+  const int others = counts.taken - counts.ours;
+  need.missing = goal.Missing(others + crowd.held, crowd.held, crowd.opened, now);
+  // The slots that may become free suddenly are those of others.
+  if (goal.done()) need.spares = std::clamp(others, kFewestSpares, kMostSpares);
+  need.to_the_last = !goal.counts_sessions() && goal.Wanted() == goal.usable();
+  return need;
+}
 
 class HoldConnections final : public Fault, public Prepares {
  public:
@@ -231,7 +180,7 @@ class HoldConnections final : public Fault, public Prepares {
     const absl::Duration now = RealClock().Boot();
     const absl::Duration end = now + (context.ends_at - context.clock.Boot());
     goal_.emplace(message_, control_->usable(), counts.taken, now, end);
-    RETURN_IF_ERROR(goal_->Check(message_.profile()));
+    RETURN_IF_ERROR(goal_->Check());
     RETURN_IF_ERROR(PermitDescriptors(goal_->Wanted() + kOtherDescriptors));
     crowd_ = std::make_unique<PostgresCrowd>(CrowdOptions(context, end));
     const absl::Status status = AwaitFirst(counts, patience);
@@ -335,7 +284,7 @@ class HoldConnections final : public Fault, public Prepares {
     options.need = [this](const PostgresCrowd::Figures& crowd,
                           std::stop_token stop) -> absl::StatusOr<PostgresCrowd::Need> {
       ASSIGN_OR_RETURN(const Counts counts, control_->Count(Patience(kLookTimeout, stop)));
-      return goal_->Need(counts, crowd, RealClock().Boot());
+      return NeedOf(*goal_, counts, crowd, RealClock().Boot());
     };
     return options;
   }
@@ -373,7 +322,7 @@ class HoldConnections final : public Fault, public Prepares {
 
   const v1::HoldConnections message_;
   std::unique_ptr<Control> control_;
-  std::optional<Goal> goal_;
+  std::optional<CrowdGoal> goal_;
   std::unique_ptr<PostgresCrowd> crowd_;
 };
 
