@@ -2,6 +2,8 @@
 // a rate that does not slow down when the server does. They live in this process's sockets only.
 #pragma once
 
+#include <poll.h>
+
 #include <deque>
 #include <functional>
 #include <map>
@@ -14,17 +16,58 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "base/unique_fd.h"
-#include "injector/os/postgres.h"
+#include "injector/os/patience.h"
 
 namespace firedrill {
 
-class PostgresStorm {
+// One session of a storm, at a server of any kind.
+class StormSession {
+ public:
+  virtual ~StormSession() = default;
+  // Negative where it could not begin: Connect() says why.
+  virtual int fd() const = 0;
+  // For poll(2), also while nothing is asked: the server may end it.
+  virtual short events() const = 0;
+  virtual bool ready() const = 0;
+  virtual bool usable() const = 0;
+  virtual absl::Status Connect(const Patience& patience) = 0;
+  // While it is not ready.
+  virtual absl::Status Advance() = 0;
+  // Sends a statement, whose rows are thrown away as they come. Only when Quiet().
+  virtual absl::Status Send(const std::string& sql) = 0;
+  virtual absl::Status Drain() = 0;
+  virtual bool Quiet() const = 0;
+  // By which errors are counted: "57014"; empty for one that is not the server's.
+  virtual std::string ErrorCode(const absl::Status& status) const = 0;
+};
+
+// A session of `injector/os/`, which all have the same calls.
+template <typename Session, std::string (*Code)(const absl::Status&)>
+class StormSessionOf final : public StormSession {
+ public:
+  explicit StormSessionOf(std::unique_ptr<Session> session) : session_(std::move(session)) {}
+  int fd() const override { return session_->fd(); }
+  short events() const override {
+    return static_cast<short>(session_->events() | (ready() ? POLLIN : 0));
+  }
+  bool ready() const override { return session_->ready(); }
+  bool usable() const override { return session_->usable(); }
+  absl::Status Connect(const Patience& patience) override { return session_->Connect(patience); }
+  absl::Status Advance() override { return session_->Advance(); }
+  absl::Status Send(const std::string& sql) override { return session_->Send(sql); }
+  absl::Status Drain() override { return session_->Drain(); }
+  bool Quiet() const override { return session_->Quiet(); }
+  std::string ErrorCode(const absl::Status& status) const override { return Code(status); }
+
+ private:
+  const std::unique_ptr<Session> session_;
+};
+
+class Storm {
  public:
   struct Options {
-    PostgresAccount account;
-    std::string application_name;
-    // Asked for every session anew, since time-outs that end at one instant become shorter.
-    std::function<PostgresSettings()> settings;
+    // Begins to open one more session. Called from the storm's thread.
+    std::function<std::unique_ptr<StormSession>()> begin;
     std::string statement;
     // With a rate: the most that may be open at once.
     int sessions = 1;
@@ -47,15 +90,15 @@ class PostgresStorm {
     double answered_rate = 0;
     // Of the answers of the last second, from the moment at which the statement was due.
     absl::Duration p50, p95;
-    // SQLSTATE -> how often.
+    // The server's code -> how often.
     std::map<std::string, uint64_t> errors;
     // The last error's words; empty where there was none.
     std::string trouble;
     absl::StatusCode trouble_code = absl::StatusCode::kOk;
   };
 
-  explicit PostgresStorm(Options options);
-  ~PostgresStorm();
+  explicit Storm(Options options);
+  ~Storm();
 
   Figures figures() const FD_EXCLUDES(mutex_);
   // Closes every session without waiting for the server. Idempotent.
@@ -63,7 +106,7 @@ class PostgresStorm {
 
  private:
   struct Slot {
-    std::unique_ptr<PostgresSession> session;
+    std::unique_ptr<StormSession> session;
     // When what it runs was due.
     absl::Duration due;
     bool failed = false;
@@ -78,7 +121,7 @@ class PostgresStorm {
   void Connect(absl::Duration now);
   void Serve(Slot& slot, absl::Duration now);
   void Begin(absl::Duration now);
-  void Note(const absl::Status& status);
+  void Note(const Slot& slot, const absl::Status& status);
   void Fail(Slot& slot, const absl::Status& status, absl::Duration now);
   void Await(absl::Duration now);
   // How many were due by `now` since the start.

@@ -1,5 +1,5 @@
 // The thread that serves a storm of statements.
-#include "injector/os/postgres_storm.h"
+#include "injector/os/storm.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -31,16 +31,16 @@ void DropOld(Deque& deque, absl::Duration now, TimeOf time_of) {
 
 }  // namespace
 
-PostgresStorm::PostgresStorm(Options options)
+Storm::Storm(Options options)
     : options_(std::move(options)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       start_(RealClock().Boot()),
       slots_(options_.sessions),
       thread_([this](std::stop_token stop) { Loop(std::move(stop)); }) {}
 
-PostgresStorm::~PostgresStorm() { Stop(); }
+Storm::~Storm() { Stop(); }
 
-void PostgresStorm::Stop() {
+void Storm::Stop() {
   if (!thread_.joinable()) return;
   thread_.request_stop();
   eventfd_write(wake_.get(), 1);
@@ -49,19 +49,19 @@ void PostgresStorm::Stop() {
   Publish(RealClock().Boot());
 }
 
-PostgresStorm::Figures PostgresStorm::figures() const {
+Storm::Figures Storm::figures() const {
   MutexLock lock(mutex_);
   return published_;
 }
 
-uint64_t PostgresStorm::DueBy(absl::Duration now) const {
+uint64_t Storm::DueBy(absl::Duration now) const {
   if (options_.rate <= 0) return 0;
   const absl::Duration until = std::min(now, options_.end);
   return static_cast<uint64_t>(
       std::max(0.0, absl::ToDoubleSeconds(until - start_) * options_.rate));
 }
 
-void PostgresStorm::Loop(std::stop_token stop) {
+void Storm::Loop(std::stop_token stop) {
   while (!stop.stop_requested()) {
     const absl::Duration now = RealClock().Boot();
     Connect(now);
@@ -74,20 +74,19 @@ void PostgresStorm::Loop(std::stop_token stop) {
   }
 }
 
-void PostgresStorm::Connect(absl::Duration now) {
+void Storm::Connect(absl::Duration now) {
   int opening = 0;
   for (const Slot& slot : slots_) opening += slot.session != nullptr && !slot.session->ready();
   for (Slot& slot : slots_) {
     if (opening >= kMostOpening) return;
     if (slot.session != nullptr || now < slot.next_try || now >= options_.end) continue;
-    slot.session =
-        PostgresSession::Begin(options_.account, options_.application_name, options_.settings());
+    slot.session = options_.begin();
     if (slot.session->fd() < 0) Fail(slot, slot.session->Connect(Patience(kRetry)), now);
     ++opening;
   }
 }
 
-void PostgresStorm::Begin(absl::Duration now) {
+void Storm::Begin(absl::Duration now) {
   if (now >= options_.end) return;
   const uint64_t due = DueBy(now);
   for (Slot& slot : slots_) {
@@ -105,15 +104,15 @@ void PostgresStorm::Begin(absl::Duration now) {
   }
 }
 
-void PostgresStorm::Note(const absl::Status& status) {
-  const std::string state = SqlState(status);
-  ++now_.errors[state.empty() ? "connection" : state];
+void Storm::Note(const Slot& slot, const absl::Status& status) {
+  const std::string code = slot.session == nullptr ? "" : slot.session->ErrorCode(status);
+  ++now_.errors[code.empty() ? "connection" : code];
   now_.trouble = std::string(status.message());
   now_.trouble_code = status.code();
 }
 
-void PostgresStorm::Fail(Slot& slot, const absl::Status& status, absl::Duration now) {
-  Note(status);
+void Storm::Fail(Slot& slot, const absl::Status& status, absl::Duration now) {
+  Note(slot, status);
   if (slot.session == nullptr) return;
   if (slot.session->ready()) ++now_.lost_sessions;
   slot.session.reset();
@@ -121,8 +120,8 @@ void PostgresStorm::Fail(Slot& slot, const absl::Status& status, absl::Duration 
   slot.next_try = now + kRetry;
 }
 
-void PostgresStorm::Serve(Slot& slot, absl::Duration now) {
-  PostgresSession& session = *slot.session;
+void Storm::Serve(Slot& slot, absl::Duration now) {
+  StormSession& session = *slot.session;
   if (!session.ready()) {
     const absl::Status advanced = session.Advance();
     if (!advanced.ok()) Fail(slot, advanced, now);
@@ -133,7 +132,7 @@ void PostgresStorm::Serve(Slot& slot, absl::Duration now) {
   if (!drained.ok() && !session.usable()) return Fail(slot, drained, now);
   if (!drained.ok()) {
     // The statement failed; the session goes on.
-    Note(drained);
+    Note(slot, drained);
     slot.failed = true;
   }
   if (!busy || !session.Quiet()) return;
@@ -142,13 +141,12 @@ void PostgresStorm::Serve(Slot& slot, absl::Duration now) {
   recent_.push_back({now, now - slot.due});
 }
 
-void PostgresStorm::Await(absl::Duration now) {
+void Storm::Await(absl::Duration now) {
   std::vector<pollfd> waits = {{wake_.get(), POLLIN, 0}};
   std::vector<Slot*> waiting = {nullptr};
   for (Slot& slot : slots_) {
     if (slot.session == nullptr) continue;
-    const short events = slot.session->ready() ? POLLIN : slot.session->events();
-    waits.push_back({slot.session->fd(), events, 0});
+    waits.push_back({slot.session->fd(), slot.session->events(), 0});
     waiting.push_back(&slot);
   }
   absl::Duration length = kLongestWait;
@@ -165,7 +163,7 @@ void PostgresStorm::Await(absl::Duration now) {
   }
 }
 
-void PostgresStorm::Publish(absl::Duration now) {
+void Storm::Publish(absl::Duration now) {
   DropOld(recently_begun_, now, [](absl::Duration at) { return at; });
   DropOld(recent_, now, [](const Answer& answer) { return answer.at; });
   now_.connected = now_.busy = 0;

@@ -1,0 +1,113 @@
+// storm_queries for MariaDB: one statement, run far more often than the server was built for. The
+// server has no name for a session that everybody could read, so each session of ours holds a lock
+// (GET_LOCK) whose name is the fault's stamp and the session's own number.
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/status_macros.h"
+#include "injector/faults/query_storm.h"
+#include "injector/os/mysql.h"
+
+namespace firedrill {
+namespace {
+
+// The server does not notice that a client is gone while it runs its statement. So no statement may
+// last longer than a fault may outlive us.
+constexpr char kLongestStatement[] = "1";
+// The server's own time-outs end our sessions so long after the fault's end.
+constexpr int64_t kNetMarginSeconds = 2;
+
+std::string ErrorCode(const absl::Status& status) {
+  const int error = MysqlError(status);
+  return error == 0 ? "" : absl::StrCat(error);
+}
+
+class MysqlStormServer final : public StormServer {
+ public:
+  MysqlStormServer(const v1::StormQueries& message, std::string stamp)
+      : message_(message), stamp_(std::move(stamp)) {}
+
+  absl::Status Open(const v1::Profile& profile, const std::string& run,
+                    const Patience& patience) override {
+    if (control_ != nullptr && control_->usable()) return absl::OkStatus();
+    control_.reset();
+    ASSIGN_OR_RETURN(account_, FindMysqlAccount(profile.mysql(), patience));
+    ASSIGN_OR_RETURN(auto control, OpenMysqlControl(account_, profile.name(), run, patience));
+    ASSIGN_OR_RETURN(facts_, AskMysqlFacts(*control, patience));
+    if (facts_.superuser && !message_.superuser()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "profile ", profile.name(), " is the account ", account_.user,
+          " with SUPER or CONNECTION ADMIN: its sessions would also take the slot by which a "
+          "person gets in to repair; use an ordinary account, or say `superuser: true`"));
+    }
+    control_ = std::move(control);
+    return absl::OkStatus();
+  }
+  void Close() override { control_.reset(); }
+
+  absl::StatusOr<StormCounts> Count(const Patience& patience) override {
+    ASSIGN_OR_RETURN(
+        const MysqlRows rows,
+        control_->Query(absl::StrCat("SELECT count(*), coalesce(sum(COMMAND <> 'Sleep'), 0) FROM "
+                                     "information_schema.PROCESSLIST WHERE IS_USED_LOCK(CONCAT(",
+                                     MysqlText(stamp_ + ":"), ", ID)) = ID"),
+                        patience));
+    return StormCounts{std::atoi(rows[0][0].value_or("0").c_str()),
+                       std::atoi(rows[0][1].value_or("0").c_str())};
+  }
+
+  std::function<std::unique_ptr<StormSession>()> Sessions(absl::Duration end) const override {
+    return [account = account_, stamp = stamp_, end, writes = message_.writes()] {
+      const std::string seconds = absl::StrCat(
+          std::max<int64_t>(1, absl::ToInt64Seconds(end - RealClock().Boot()) + kNetMarginSeconds));
+      using Session = StormSessionOf<MysqlSession, ErrorCode>;
+      return std::make_unique<Session>(MysqlSession::Begin(
+          account, stamp,
+          {{"wait_timeout", seconds},
+           {"idle_transaction_timeout", seconds},
+           {"max_statement_time", kLongestStatement},
+           {"tx_read_only", writes ? "OFF" : "ON"}},
+          absl::StrCat("DO GET_LOCK(CONCAT(", MysqlText(stamp + ":"), ", CONNECTION_ID()), 0)")));
+    };
+  }
+
+  std::string identity() const override { return facts_.identity; }
+  bool Down(const absl::Status& status) const override { return MysqlNobodyListens(status); }
+  std::string ByHand() const override {
+    return absl::StrCat(
+        "to end them by hand, KILL each: SELECT ID FROM "
+        "information_schema.PROCESSLIST WHERE IS_USED_LOCK(CONCAT('",
+        stamp_, ":', ID)) = ID");
+  }
+
+ private:
+  const v1::StormQueries message_;
+  const std::string stamp_;
+  MysqlAccount account_;
+  MysqlFacts facts_;
+  std::unique_ptr<MysqlSession> control_;
+};
+
+absl::StatusOr<std::unique_ptr<StormServer>> MakeServer(const v1::StormQueries& message,
+                                                        const v1::Profile& profile,
+                                                        const std::string& stamp) {
+  if (!profile.has_mysql()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "profile ", message.profile(), " is no MySQL or MariaDB server; name one that is"));
+  }
+  return std::make_unique<MysqlStormServer>(message, stamp);
+}
+
+const FaultRegistration kStormQueries(v1::Fault::kStormQueries, v1::PROTOCOL_MYSQL,
+                                      [](const v1::Fault& fault) {
+                                        return std::make_unique<QueryStorm>(fault.storm_queries(),
+                                                                            MakeServer);
+                                      });
+
+}  // namespace
+}  // namespace firedrill

@@ -1,0 +1,175 @@
+// A storm's life at a server of any kind.
+#include "injector/faults/query_storm.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/clock.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+#include "injector/os/descriptors.h"
+#include "injector/os/statements.h"
+
+namespace firedrill {
+namespace {
+
+// Sessions for a rate, where the definition does not say.
+constexpr int kSessionsForRate = 20;
+// Descriptors that this process needs for everything else.
+constexpr size_t kOtherDescriptors = 128;
+// A statement that cannot be run at all says so at once.
+constexpr absl::Duration kFailsWithin = absl::Milliseconds(300);
+// Of what is due, what must have begun for the rate to count as reached: one session's hiccup is
+// not the end of a storm.
+constexpr double kEnough = 0.95;
+constexpr absl::Duration kLookEvery = absl::Milliseconds(20);
+
+Patience PatienceOf(const Context& context) {
+  return Patience(context.deadline - context.clock.Boot(), context.stop);
+}
+
+}  // namespace
+
+int QueryStorm::sessions() const {
+  return message_.sessions() > 0 ? static_cast<int>(message_.sessions()) : kSessionsForRate;
+}
+
+absl::Status QueryStorm::Validate(const Node& node) const {
+  ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
+  RETURN_IF_ERROR(make_(message_, profile, "").status());
+  if (message_.rate() <= 0 && message_.sessions() == 0) {
+    return absl::InvalidArgumentError("say how much: sessions, or a rate");
+  }
+  RETURN_IF_ERROR(FindPlainStatement(profile, message_.statement()).status());
+  return PermitDescriptors(sessions() + kOtherDescriptors);
+}
+
+absl::Status QueryStorm::Open(const Context& context, const Node& node) const {
+  ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
+  if (server_ == nullptr) {
+    ASSIGN_OR_RETURN(server_, make_(message_, profile, context.Stamp()));
+  }
+  return server_->Open(profile, context.run, PatienceOf(context));
+}
+
+absl::Status QueryStorm::Prepare(const Context& context, Node& node) { return Open(context, node); }
+
+absl::Status QueryStorm::Apply(const Context& context, Node& node, Changes&) {
+  RETURN_IF_ERROR(Open(context, node));
+  ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
+  Storm::Options options;
+  ASSIGN_OR_RETURN(options.statement, FindPlainStatement(profile, message_.statement()));
+  options.sessions = sessions();
+  options.rate = message_.rate();
+  options.end = RealClock().Boot() + (context.ends_at - context.clock.Boot());
+  options.begin = server_->Sessions(options.end);
+  applied_ = true;
+  storm_ = std::make_unique<Storm>(std::move(options));
+  const absl::Status status = AwaitFirst(PatienceOf(context));
+  if (!status.ok()) storm_.reset();
+  return status;
+}
+
+absl::StatusOr<v1::Observation> QueryStorm::Observe(const Context& context,
+                                                    const Node& node) const {
+  if (!applied_ || storm_ == nullptr) {
+    return absl::FailedPreconditionError("running statements: not applied");
+  }
+  RETURN_IF_ERROR(Open(context, node));
+  ASSIGN_OR_RETURN(const StormCounts counts, server_->Count(PatienceOf(context)));
+  const int there = counts.there;
+  const Storm::Figures storm = storm_->figures();
+  v1::Observation observation;
+  observation.set_subject(server_->identity());
+  // Statements that all fail disturb nobody.
+  const bool effect = storm.finished > 0 || storm.busy > 0;
+  if (message_.rate() > 0) {
+    const bool enough = storm.due_rate > 0 && storm.begun_rate >= kEnough * storm.due_rate;
+    observation.set_requested(message_.rate());
+    observation.set_real(enough ? message_.rate() : storm.begun_rate);
+    observation.set_unit("statements/s");
+    observation.set_reached(effect && enough && there > 0);
+  } else {
+    observation.set_requested(sessions());
+    observation.set_real(there);
+    observation.set_unit("sessions");
+    observation.set_reached(effect && there >= sessions());
+  }
+  std::string detail =
+      absl::StrCat(there, there == 1 ? " session runs " : " sessions run ", message_.statement(),
+                   ": ", static_cast<int64_t>(storm.begun_rate), " begun and ",
+                   static_cast<int64_t>(storm.answered_rate), " answered a second, median ",
+                   firedrill::FormatDuration(storm.p50), ", 95th percentile ",
+                   firedrill::FormatDuration(storm.p95));
+  if (storm.waiting > 0) absl::StrAppend(&detail, ", ", storm.waiting, " due and not begun");
+  if (!storm.errors.empty()) absl::StrAppend(&detail, "; last error: ", storm.trouble);
+  observation.set_detail(detail);
+  auto& figures = *observation.mutable_figures();
+  figures["sessions"] = there;
+  figures["active"] = counts.active;
+  figures["begun_per_second"] = storm.begun_rate;
+  figures["answered_per_second"] = storm.answered_rate;
+  figures["waiting"] = static_cast<double>(storm.waiting);
+  figures["finished"] = static_cast<double>(storm.finished);
+  figures["failed"] = static_cast<double>(storm.failed);
+  figures["p50_ms"] = absl::ToDoubleMilliseconds(storm.p50);
+  figures["p95_ms"] = absl::ToDoubleMilliseconds(storm.p95);
+  for (const auto& [code, count] : storm.errors) {
+    figures[absl::StrCat("errors_", code)] = static_cast<double>(count);
+  }
+  return observation;
+}
+
+void QueryStorm::Release() {
+  storm_.reset();
+  if (!applied_) server_.reset();
+}
+
+absl::Status QueryStorm::ReadBack(const Context& context, const Node& node) const {
+  const Patience patience = PatienceOf(context);
+  absl::Status last;
+  do {
+    absl::Status seen = Open(context, node);
+    // No session lives in a server that is down.
+    bool gone = server_ != nullptr && server_->Down(seen);
+    if (seen.ok()) {
+      const auto counts = server_->Count(patience);
+      seen = counts.status();
+      gone = counts.ok() && counts->there == 0;
+      if (counts.ok() && !gone) {
+        seen = absl::FailedPreconditionError(absl::StrCat(counts->there, " sessions of ",
+                                                          context.Stamp(), " are still there; ",
+                                                          server_->ByHand()));
+      }
+    }
+    if (gone) {
+      server_.reset();
+      return absl::OkStatus();
+    }
+    if (last.ok() || !absl::IsDeadlineExceeded(seen)) last = seen;
+    absl::SleepFor(kLookEvery);
+  } while (patience.Check().ok());
+  return Annotate(last, "looking whether all sessions are gone");
+}
+
+// A statement that fails, or a profile that gets no session, is refused with the server's words.
+absl::Status QueryStorm::AwaitFirst(const Patience& patience) const {
+  const absl::Duration begin = RealClock().Boot();
+  for (;;) {
+    const Storm::Figures figures = storm_->figures();
+    if (figures.finished > 0) return absl::OkStatus();
+    if (!figures.trouble.empty()) {
+      return Annotate(absl::Status(figures.trouble_code, figures.trouble),
+                      absl::StrCat("running the statement ", message_.statement(), " with profile ",
+                                   message_.profile()));
+    }
+    // It may be slow: that it runs is enough.
+    if (figures.busy > 0 && RealClock().Boot() - begin > kFailsWithin) return absl::OkStatus();
+    RETURN_IF_ERROR(Annotate(patience.Check(), "running the first statement"));
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+}
+
+}  // namespace firedrill
