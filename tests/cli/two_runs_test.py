@@ -54,6 +54,8 @@ class TwoRuns(Stage):
                    f"unix:{self.folder}/nobody")
         lock = os.path.join(self.state, "nodes/node-a/lock")
         self.until(lambda: os.path.exists(lock) and os.path.getsize(lock) > 0, "the lock")
+        # What becomes the reaper is a second injector until then.
+        self.until(lambda: self.processes("firedrill-reaper"), "its reaper")
         err = self.refused("run", self.experiment(), "--site", self.site)
         self.assertIn("node node-a is in use by an injector that serves a controller (process "
                       f"{self.started[-1].pid}): name that one with --controller", err)
