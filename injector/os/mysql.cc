@@ -409,6 +409,8 @@ absl::Status MysqlSession::Drain() {
 
 absl::StatusOr<MysqlRows> MysqlSession::Query(const std::string& sql, const Patience& patience) {
   if (!usable() || !Quiet()) return absl::FailedPreconditionError("the session is unusable");
+  // The answer may be there before anything has to be waited for.
+  RETURN_IF_ERROR(patience.Check());
   sql_ = sql;
   keep_ = true;
   rows_.clear();

@@ -95,13 +95,31 @@ void Storm::Begin(absl::Duration now) {
     slot.due = options_.rate > 0
                    ? start_ + absl::Seconds(static_cast<double>(begun_ + 1) / options_.rate)
                    : now;
-    if (const absl::Status sent = slot.session->Send(options_.statement); !sent.ok()) {
+    const absl::Status sent = slot.session->Send(options_.statement);
+    if (!sent.ok() && !slot.session->usable()) {
       Fail(slot, sent, now);
       continue;
     }
     ++begun_;
     recently_begun_.push_back(now);
+    slot.running = true;
+    if (!sent.ok()) {
+      Note(slot, sent);
+      slot.failed = true;
+    }
+    // It may be over before it has to be waited for: then nothing would wake us.
+    if (slot.session->Quiet()) {
+      CountEnd(slot, RealClock().Boot());
+      at_once_ = true;
+    }
   }
+}
+
+void Storm::CountEnd(Slot& slot, absl::Duration now) {
+  if (!slot.running) return;
+  ++(slot.failed ? now_.failed : now_.finished);
+  slot.running = slot.failed = false;
+  recent_.push_back({now, now - slot.due});
 }
 
 void Storm::Note(const Slot& slot, const absl::Status& status) {
@@ -116,7 +134,7 @@ void Storm::Fail(Slot& slot, const absl::Status& status, absl::Duration now) {
   if (slot.session == nullptr) return;
   if (slot.session->ready()) ++now_.lost_sessions;
   slot.session.reset();
-  slot.failed = false;
+  slot.running = slot.failed = false;
   slot.next_try = now + kRetry;
 }
 
@@ -127,7 +145,6 @@ void Storm::Serve(Slot& slot, absl::Duration now) {
     if (!advanced.ok()) Fail(slot, advanced, now);
     return;
   }
-  const bool busy = !session.Quiet();
   const absl::Status drained = session.Drain();
   if (!drained.ok() && !session.usable()) return Fail(slot, drained, now);
   if (!drained.ok()) {
@@ -135,10 +152,7 @@ void Storm::Serve(Slot& slot, absl::Duration now) {
     Note(slot, drained);
     slot.failed = true;
   }
-  if (!busy || !session.Quiet()) return;
-  ++(slot.failed ? now_.failed : now_.finished);
-  slot.failed = false;
-  recent_.push_back({now, now - slot.due});
+  if (session.Quiet()) CountEnd(slot, now);
 }
 
 void Storm::Await(absl::Duration now) {
@@ -149,11 +163,11 @@ void Storm::Await(absl::Duration now) {
     waits.push_back({slot.session->fd(), slot.session->events(), 0});
     waiting.push_back(&slot);
   }
-  absl::Duration length = kLongestWait;
+  absl::Duration length = std::exchange(at_once_, false) ? absl::ZeroDuration() : kLongestWait;
   if (options_.rate > 0 && begun_ >= DueBy(now)) {
     const absl::Duration next =
         start_ + absl::Seconds(static_cast<double>(begun_ + 1) / options_.rate);
-    length = std::clamp(next - now, absl::ZeroDuration(), kLongestWait);
+    length = std::clamp(next - now, absl::ZeroDuration(), length);
   }
   const timespec wait = absl::ToTimespec(length);
   if (ppoll(waits.data(), waits.size(), &wait, nullptr) <= 0) return;

@@ -109,6 +109,8 @@ class Storm {
     std::unique_ptr<StormSession> session;
     // When what it runs was due.
     absl::Duration due;
+    // A statement has been sent, and its end is not counted yet.
+    bool running = false;
     bool failed = false;
     absl::Duration next_try;
   };
@@ -121,6 +123,7 @@ class Storm {
   void Connect(absl::Duration now);
   void Serve(Slot& slot, absl::Duration now);
   void Begin(absl::Duration now);
+  void CountEnd(Slot& slot, absl::Duration now);
   void Note(const Slot& slot, const absl::Status& status);
   void Fail(Slot& slot, const absl::Status& status, absl::Duration now);
   void Await(absl::Duration now);
@@ -135,6 +138,8 @@ class Storm {
   // Only the thread touches these, and Stop() after it has ended.
   std::vector<Slot> slots_;
   uint64_t begun_ = 0;
+  // A session is free again already.
+  bool at_once_ = false;
   std::deque<absl::Duration> recently_begun_;
   std::deque<Answer> recent_;
   Figures now_;

@@ -103,8 +103,8 @@ TEST_F(HoldHttpTest, FillsNginxAndLetsItGo) {
   ASSERT_TRUE(Within(absl::Seconds(10), serves)) << ReadFile(folder.path() + "/errors");
   // Those that have not asked for anything yet it would give up for others.
   ASSERT_TRUE(ApplyHttp("count: 60 refill: true state: SESSION_STATE_ACTIVE").ok());
-  EXPECT_TRUE(Within(absl::Seconds(10), [&] { return !serves(); }));
-  EXPECT_FALSE(serves());
+  // Not one that failed while the slots were being taken: again and again.
+  EXPECT_TRUE(Within(absl::Seconds(20), [&] { return !serves() && !serves() && !serves(); }));
   fault_->Release();
   EXPECT_TRUE(ReadBack().ok());
   EXPECT_TRUE(Within(absl::Seconds(10), serves));
