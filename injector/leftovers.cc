@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -34,8 +35,10 @@ std::vector<std::string> NamesIn(const std::string& path) {
 }
 
 std::string ReadWhole(const std::string& path) {
-  std::ifstream file(path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
+  // Not by an iterator: that throws when the process ends meanwhile.
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
 }
 
 int ParentOf(const std::string& pid) {

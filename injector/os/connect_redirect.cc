@@ -28,6 +28,8 @@ namespace {
 
 // Sockets of ours that are about to connect; the oldest are forgotten.
 constexpr uint32_t kExemptSockets = 16384;
+// As the kernel shows the name of a worker's thread.
+constexpr char kWorker[16] = "firedrill-wire";
 constexpr char kInstead[] = "; use `listen` and point the clients there, which needs no rights";
 
 int Bpf(int command, bpf_attr& attributes) {
@@ -206,6 +208,21 @@ std::vector<bpf_insn> Program(const RedirectOptions& options, bool six, int leas
   code.Call(BPF_FUNC_map_lookup_elem);
   code.Set(r1, 0);
   code.Jump(BPF_JNE, r0, r1, pass);
+  // Nor another worker's, of another node or another person: two would lead each other in a circle.
+  const auto lead = code.NewLabel();
+  code.Move(r1, kFrame);
+  code.Add(r1, -32);
+  code.Set(r2, sizeof(kWorker));
+  code.Call(BPF_FUNC_get_current_comm);
+  for (const int half : {0, 1}) {
+    uint64_t word = 0;
+    std::memcpy(&word, kWorker + 8 * half, sizeof(word));
+    code.Load(BPF_DW, r2, kFrame, -32 + 8 * half);
+    code.Wide(r1, word);
+    code.Jump(BPF_JNE, r2, r1, lead);
+  }
+  code.Always(pass);
+  code.Bind(lead);
   sockaddr_storage listener{};
   std::memcpy(&listener, &options.listener, sizeof(options.listener));
   const Words ours = WordsOf(listener, six);

@@ -35,6 +35,8 @@ constexpr absl::Duration kAnswerWithin = absl::Seconds(2);
 constexpr int kEndsWithin = 100;
 
 struct Registry {
+  // Held while one is started: of two faults that come at once the second finds the first one's.
+  Mutex starting;
   Mutex mutex;
   std::map<std::string, std::shared_ptr<WireWorker>> workers FD_GUARDED_BY(mutex);
   // Of those that only carry on: to be waited for when they have ended.
@@ -91,11 +93,12 @@ std::shared_ptr<WireWorker> WireWorker::Find(const std::string& key) {
 absl::StatusOr<std::shared_ptr<WireWorker>> WireWorker::Acquire(const std::string& key,
                                                                 const v1::WireSetup& setup,
                                                                 const std::string& subject) {
+  Registry& registry = Workers();
+  MutexLock one_at_a_time(registry.starting);
   if (std::shared_ptr<WireWorker> known = Find(key); known != nullptr) return known;
   Tidy(setup.listen());
   std::shared_ptr<WireWorker> worker(new WireWorker);
   RETURN_IF_ERROR(worker->Start(setup, subject));
-  Registry& registry = Workers();
   MutexLock lock(registry.mutex);
   registry.workers[key] = worker;
   return worker;

@@ -17,7 +17,8 @@
 
 namespace firedrill {
 
-// All functions may be called from any thread, and block for two seconds at most.
+// All functions may be called from any thread, and block for two seconds at most; Acquire() also
+// for those who acquire one before.
 class WireWorker {
  public:
   // The worker for this traffic: one that is there, also one that only carries open connections

@@ -1,6 +1,8 @@
 // What all faults on live traffic have in common: workers, redirects, refusals.
 #include <signal.h>
 
+#include <thread>
+
 #include "absl/strings/match.h"
 #include "tests/testing/wire_fault_stage.h"
 
@@ -30,6 +32,47 @@ TEST_F(InterceptionTest, AddUpAndAreTakenBackOneByOne) {
   EXPECT_TRUE(Look(images).reached());
   ExpectGone(images, "images");
   EXPECT_TRUE(Ask(client, kImages).ok);
+}
+
+// As faults of one run that begin together do.
+TEST_F(InterceptionTest, ThoseThatComeAtOnceShareAWorker) {
+  const v1::Fault delaying = DelayUsers();
+  v1::Fault failing;
+  failing.mutable_fail_queries()->set_profile("shop-db");
+  failing.mutable_fail_queries()->set_listen(delaying.delay_queries().listen());
+  failing.mutable_fail_queries()->mutable_match()->add_tables("images");
+  failing.mutable_fail_queries()->set_error("57014");
+  for (int round = 0; round < 5; ++round) {
+    std::unique_ptr<Fault> users, images;
+    std::thread one([&] { users = Put(delaying, "users"); });
+    std::thread other([&] { images = Put(failing, "images"); });
+    one.join();
+    other.join();
+    const Session client = Client();
+    EXPECT_GE(Ask(client, kUsers).took, kDelay);
+    EXPECT_EQ(Ask(client, kImages).code, "57014");
+    ExpectGone(users, "users");
+    ExpectGone(images, "images");
+  }
+}
+
+// Each would lead the other's connections to itself, in a circle.
+TEST_F(InterceptionTest, TwoNodesDoNotTouchEachOthersConnections) {
+  if (!may_redirect_) GTEST_SKIP() << "needs root";
+  const v1::Fault message = DelayUsers();
+  const auto first = Put(message, "first");
+  node_.mutable_spec.set_name("another-node");
+  const auto second = Put(message, "second");
+  for (int i = 0; i < 3; ++i) {
+    const Session client = Client();
+    EXPECT_GE(Ask(client, kUsers).took, kDelay);
+    EXPECT_LT(Fastest(client, kImages), kDelay / 2);
+  }
+  // Nobody else's either: these three, and none that a worker has made.
+  EXPECT_LE(Look(first).figures().at("open") + Look(second).figures().at("open"), 3);
+  ExpectGone(second, "second");
+  node_.mutable_spec.set_name("node-of-test");
+  ExpectGone(first, "first");
 }
 
 TEST_F(InterceptionTest, ADrainingWorkerIsUsedAgain) {
