@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "injector/wire/chance.h"
 #include "injector/wire/delay.h"
+#include "injector/wire/redis_keys.h"
 #include "injector/wire/rule_check.h"
 #include "injector/wire/sql_facts.h"
 
@@ -61,16 +62,6 @@ bool FitsPattern(absl::string_view pattern, absl::string_view name) {
     return absl::StartsWith(name, pattern.substr(0, pattern.size() - 1));
   }
   return pattern == name;
-}
-
-// All of their words are keys, or every other.
-int KeyStride(absl::string_view verb) {
-  for (const absl::string_view many :
-       {"mget", "del", "unlink", "exists", "touch", "watch", "sinter", "sunion", "sdiff", "pfcount",
-        "sinterstore", "sunionstore", "sdiffstore", "pfmerge", "rename", "renamenx"}) {
-    if (absl::EqualsIgnoreCase(verb, many)) return 1;
-  }
-  return absl::EqualsIgnoreCase(verb, "mset") || absl::EqualsIgnoreCase(verb, "msetnx") ? 2 : 0;
 }
 
 struct Compiled {
@@ -264,23 +255,19 @@ uint64_t CompiledRules::ByFacts(absl::string_view text) const {
 uint64_t CompiledRules::ByLine(absl::string_view line) const {
   const absl::string_view verb = TakeWord(&line);
   absl::string_view rest = line;
-  const absl::string_view first = TakeWord(&rest);
-  const bool http = protocol_ == v1::PROTOCOL_HTTP;
-  const int stride = http ? 0 : KeyStride(verb);
+  const absl::string_view path = TakeWord(&rest);
   uint64_t found = 0;
   for (size_t i = 0; i < rules_.size(); ++i) {
     const Compiled& rule = rules_[i];
     if (!rule.verbs.empty() && !rule.Verb(verb)) continue;
-    bool fits = rule.tables.empty();
-    for (const std::string& pattern : rule.tables) {
-      fits = fits || FitsPattern(pattern, first) ||
-             (http && FitsPattern(pattern, first.substr(0, first.find('?'))));
-      absl::string_view keys = rest;
-      for (int word = 1; !fits && stride > 0 && !keys.empty(); ++word) {
-        const absl::string_view key = TakeWord(&keys);
-        fits = word % stride == 0 && FitsPattern(pattern, key);
-      }
-    }
+    const auto meant = [&rule](absl::string_view name) {
+      return std::any_of(rule.tables.begin(), rule.tables.end(),
+                         [name](const std::string& pattern) { return FitsPattern(pattern, name); });
+    };
+    const bool fits =
+        rule.tables.empty() ||
+        (protocol_ == v1::PROTOCOL_HTTP ? meant(path) || meant(path.substr(0, path.find('?')))
+                                        : AnyRedisKey(verb, line, meant));
     if (fits) found |= uint64_t{1} << i;
   }
   return found;

@@ -43,9 +43,12 @@ class PromoteReplicaTest : public ::testing::Test {
   void SetUp() override {
     folder_ = TestFolder() + "/promote-XXXXXX";
     ASSERT_NE(mkdtemp(folder_.data()), nullptr);
-    // A test before this one may have started the primary again.
+    // A test before this one may have started the primary again. Both must know of each other: what
+    // one alone says may be from before.
     ASSERT_TRUE(Within(absl::Seconds(20), [] {
-      return standby_->Number(
+      return primary_->Number(
+                 "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") > 0 &&
+             standby_->Number(
                  "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'") == 1;
     }));
     Profile("primary", *primary_, "postgres");

@@ -138,6 +138,19 @@ TEST(Rules, UserAndDatabaseAreTheSessions) {
   EXPECT_FALSE(Hits("database: 'shop' user: 'bob'", "x"));
 }
 
+TEST(Rules, RedisHasItsKeysInManyPlaces) {
+  const auto meant = [](const char* line) {
+    return Hits("tables: 'users'", line, v1::PROTOCOL_REDIS);
+  };
+  for (const char* line :
+       {"GET a", "SET a users", "MSET a users", "BLPOP a b users", "BITOP users d a",
+        "SMOVE a b users", "OBJECT users a", "ZUNIONSTORE d 1 a users", "EVAL users 1 a users",
+        "EVAL s x users", "XREAD STREAMS a users", "XREAD users", "LMPOP 1 a users",
+        "BLMPOP users 1 a left", "PING"}) {
+    EXPECT_FALSE(meant(line)) << line;
+  }
+}
+
 TEST(Rules, RedisMatchesKeysAndHttpPaths) {
   const auto redis = v1::PROTOCOL_REDIS;
   EXPECT_TRUE(Hits("verbs: 'set' tables: 'cart:*'", "SET cart:7 value", redis));
