@@ -26,7 +26,6 @@ class StormServer {
   // Opens what is needed to look, and again when that has broken. The error says what to mend.
   virtual absl::Status Open(const v1::Profile& profile, const std::string& run,
                             const Patience& patience) = 0;
-  virtual void Close() = 0;
   // The rest after Open() only.
   virtual absl::StatusOr<StormCounts> Count(const Patience& patience) = 0;
   // Begins sessions from any thread, without this object. `end`: boot time of the fault's end, for

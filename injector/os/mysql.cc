@@ -410,7 +410,10 @@ absl::Status MysqlSession::Drain() {
 absl::StatusOr<MysqlRows> MysqlSession::Query(const std::string& sql, const Patience& patience) {
   if (!usable() || !Quiet()) return absl::FailedPreconditionError("the session is unusable");
   // The answer may be there before anything has to be waited for.
-  RETURN_IF_ERROR(patience.Check());
+  if (const absl::Status patient = patience.Check(); !patient.ok()) {
+    broken_ = true;
+    return patient;
+  }
   sql_ = sql;
   keep_ = true;
   rows_.clear();

@@ -152,12 +152,19 @@ absl::StatusOr<bool> MysqlLock::Held(const std::string& stamp, const Patience& p
   return holder_->usable() && rows[0][0] == absl::StrCat(holder_->connection_id());
 }
 
+// What a look has locked goes at once, with its session if it must.
+absl::Status MysqlLock::BackOut(const std::string& statement, const Patience& patience) {
+  const absl::Status done = control_->Query(statement, patience).status();
+  if (!done.ok()) control_.reset();
+  return done;
+}
+
 absl::StatusOr<bool> MysqlLock::WouldWait(const std::string& statement, const std::string& back_out,
                                           const Patience& patience) {
   RETURN_IF_ERROR(Ensure(place_, patience));
   const auto rows = control_->Query(statement, patience);
   if (rows.ok() && !back_out.empty()) {
-    RETURN_IF_ERROR(control_->Query(back_out, patience).status());
+    RETURN_IF_ERROR(BackOut(back_out, patience));
   }
   if (rows.ok()) return false;
   if (Waited(rows.status())) return true;
@@ -171,7 +178,7 @@ absl::StatusOr<size_t> MysqlLock::CountRows(const std::string& statement,
       control_->Query("SET TRANSACTION ISOLATION LEVEL READ COMMITTED", patience).status());
   RETURN_IF_ERROR(control_->Query("START TRANSACTION", patience).status());
   const absl::StatusOr<MysqlRows> rows = control_->Query(statement, patience);
-  RETURN_IF_ERROR(control_->Query("ROLLBACK", patience).status());
+  RETURN_IF_ERROR(BackOut("ROLLBACK", patience));
   RETURN_IF_ERROR(rows.status());
   return rows->size();
 }

@@ -69,6 +69,7 @@ class MysqlLock {
 
  private:
   absl::Status Ensure(const Place& place, const Patience& patience);
+  absl::Status BackOut(const std::string& statement, const Patience& patience);
   absl::StatusOr<size_t> Attempt(const Take& take, const Patience& patience);
 
   Place place_;

@@ -147,6 +147,14 @@ TEST_F(MysqlTest, TheDeadlineHoldsInMilliseconds) {
   EXPECT_FALSE(session->usable());
 }
 
+// Who could not say ROLLBACK any more must not go on with what the session still holds.
+TEST_F(MysqlTest, WithoutPatienceNothingIsAskedAndTheSessionIsOver) {
+  auto session = Open();
+  const auto late = session->Query("SELECT 1", Patience(absl::ZeroDuration()));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(late.status()));
+  EXPECT_FALSE(session->usable());
+}
+
 TEST_F(MysqlTest, TheStopIsObeyed) {
   auto session = Open();
   std::stop_source stop;

@@ -48,7 +48,6 @@ class MysqlStormServer final : public StormServer {
     control_ = std::move(control);
     return absl::OkStatus();
   }
-  void Close() override { control_.reset(); }
 
   absl::StatusOr<StormCounts> Count(const Patience& patience) override {
     ASSIGN_OR_RETURN(

@@ -41,7 +41,6 @@ class PostgresStormServer final : public StormServer {
     control_ = std::move(control);
     return absl::OkStatus();
   }
-  void Close() override { control_.reset(); }
 
   absl::StatusOr<StormCounts> Count(const Patience& patience) override {
     ASSIGN_OR_RETURN(
