@@ -31,6 +31,18 @@ def connect(host, port, password=None, database="postgres"):
     return connection
 
 
+def environment_of(pid):
+    """Its variables; a process in the middle of an exec shows none for a moment, and is asked again."""
+    os.readlink(f"/proc/{pid}/exe")  # OSError for a kernel's thread or a zombie, which have none
+    for _ in range(20):
+        with open(f"/proc/{pid}/environ", "rb") as environment:
+            text = environment.read()
+        if text:
+            return text.split(b"\0")
+        time.sleep(0.001)
+    return []
+
+
 class Look:
     """What the runs of one test left.
 
@@ -61,9 +73,8 @@ class Look:
         found = {}
         for name in filter(str.isdigit, os.listdir("/proc")):
             try:
-                with open(f"/proc/{name}/environ", "rb") as environment:
-                    if self.mark.encode() not in environment.read().split(b"\0"):
-                        continue
+                if self.mark.encode() not in environment_of(name):
+                    continue
                 with open(f"/proc/{name}/cmdline", "rb") as command:
                     found[int(name)] = command.read().replace(b"\0", b" ").decode(errors="replace").strip()
             except OSError:

@@ -133,18 +133,18 @@ TEST_F(HoldMysqlTest, FillsTheServerButForThePersonWhoRepairs) {
   ASSERT_TRUE(Reached());
   EXPECT_EQ(Seen().requested(), kMost);
   EXPECT_FALSE(MariadbClient(*server_).connected());
-  // root takes the one that is reserved, once the client that was refused has left it.
+  // root takes the one that is reserved, once the client that was refused has left it. A session of
+  // the test before may have been counted for a moment; its slot is taken when it is gone.
   int ours = 0;
-  const auto repaired = [&] {
+  const auto full = [&] {
     try {
       ours = Number(kOurs);
-      return true;
+      return ours == kMost - 2;
     } catch (const std::runtime_error&) {
       return false;
     }
   };
-  EXPECT_TRUE(Within(absl::Seconds(5), repaired));
-  EXPECT_EQ(ours, kMost - 2);
+  EXPECT_TRUE(Within(absl::Seconds(5), full)) << ours;
   fault_->Release();
   EXPECT_TRUE(ReadBack().ok());
   EXPECT_TRUE(Within(absl::Seconds(2), [] { return MariadbClient(*server_).connected(); }));
