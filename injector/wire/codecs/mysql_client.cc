@@ -3,9 +3,11 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "injector/wire/codecs.h"
 #include "injector/wire/codecs/mysql_codec.h"
+#include "injector/wire/codecs/mysql_sql.h"
 
 namespace firedrill::wire {
 namespace {
@@ -47,6 +49,11 @@ uint64_t NewStatementNumber() {
   return latest.fetch_add(1, std::memory_order_relaxed);
 }
 
+// Apart from the numbers that a server gives to statements.
+constexpr uint64_t kNameKey = uint64_t{1} << 63;
+
+uint64_t KeyOfName(absl::string_view name) { return absl::HashOf(name) | kNameKey; }
+
 uint32_t SizeOf(absl::string_view header) {
   return static_cast<uint8_t>(header[0]) | uint32_t{static_cast<uint8_t>(header[1])} << 8 |
          uint32_t{static_cast<uint8_t>(header[2])} << 16;
@@ -69,8 +76,18 @@ Piece MysqlCodec::Lose(absl::string_view why, size_t length) {
 }
 
 void MysqlCodec::ForgetStatements() {
-  absl::flat_hash_map<uint32_t, Statement>().swap(statements_);
+  absl::flat_hash_map<uint64_t, Statement>().swap(statements_);
   statements_size_ = 0;
+  names_ = false;
+}
+
+void MysqlCodec::ForgetNames() {
+  absl::erase_if(statements_, [&](const auto& item) {
+    if (item.first < kNameKey) return false;
+    statements_size_ -= item.second.text.size();
+    return true;
+  });
+  names_ = false;
 }
 
 bool MysqlCodec::Ask(Answer answer, Effect effect) {
@@ -168,12 +185,7 @@ Piece MysqlCodec::Command(absl::string_view bytes, uint32_t size) {
     case kComSendLongData:
       break;
     case kComClose:
-      if (const auto found =
-              statements_.find(static_cast<uint32_t>(MysqlReader(payload).Number(4)));
-          found != statements_.end()) {
-        statements_size_ -= found->second.text.size();
-        statements_.erase(found);
-      }
+      Drop(MysqlReader(payload).Number(4));
       break;
     case kComQuery:
       piece = Query((capabilities_ & kQueryAttributes) != 0 ? WithoutAttributes(payload) : payload,
@@ -249,12 +261,78 @@ Piece MysqlCodec::Query(absl::string_view text, bool cut) {
   Piece piece;
   piece.request.text = text.substr(0, kMaxText);
   piece.request.cut = cut || text.size() > kMaxText;
+  SeeNaming(&piece.request);
   if (const absl::string_view database = UsedDatabase(piece.request.text); !database.empty()) {
     asked_.back().effect = Effect::kDatabase;
     asked_.back().words = std::make_unique<Words>();
     asked_.back().words->text = std::string(database.substr(0, 256));
   }
   return Requested(piece);
+}
+
+// Statements prepared by SQL have names of their own. What a request does to them holds once it is
+// answered; what it executes is told by what that was prepared from.
+void MysqlCodec::SeeNaming(Request* request) {
+  MysqlNaming naming = ReadMysqlNaming(request->text, request->cut, backslashes_);
+  if (naming.kind == MysqlNaming::kNone && names_ && MayName(request->text)) {
+    naming.kind = MysqlNaming::kForgetAll;
+  }
+  Asked& asked = asked_.back();
+  switch (naming.kind) {
+    case MysqlNaming::kNone:
+      return;
+    case MysqlNaming::kExecute:
+      SeeExecuted(KeyOfName(naming.Name()), request);
+      return;
+    case MysqlNaming::kImmediate:
+      request->text = naming.text;
+      request->cut = naming.cut;
+      return;
+    case MysqlNaming::kForgetAll:
+      asked.effect = Effect::kForgetsNames;
+      return;
+    case MysqlNaming::kPrepare:
+    case MysqlNaming::kForget:
+      break;
+  }
+  asked.effect = naming.kind == MysqlNaming::kPrepare ? Effect::kNames : Effect::kForgetsName;
+  asked.words = std::make_unique<Words>();
+  asked.words->key = KeyOfName(naming.Name());
+  if (naming.kind == MysqlNaming::kForget) return;
+  asked.words->text = std::string(naming.text);
+  asked.words->cut = naming.cut;
+}
+
+void MysqlCodec::SeeExecuted(uint64_t key, Request* request) {
+  // What is under way is newer.
+  for (size_t i = asked_.size() - 1; i-- > first_asked_;) {
+    const Asked& asked = asked_[i];
+    const bool its = asked.words != nullptr && asked.words->key == key;
+    if (asked.effect == Effect::kNames && its) {
+      request->text = asked.words->text;
+      request->cut = asked.words->cut;
+      return;
+    }
+    if (asked.effect == Effect::kForgetsNames || asked.effect == Effect::kForgetsStatements ||
+        asked.effect == Effect::kLogin || its) {
+      return;
+    }
+  }
+  Use(key, request);
+}
+
+bool MysqlCodec::Use(uint64_t key, Request* request) {
+  const auto found = statements_.find(key);
+  if (found == statements_.end()) return false;
+  Statement& statement = found->second;
+  if (statement.generation != generation_) {
+    statement.generation = generation_;
+    statement.number = NewStatementNumber();
+  }
+  request->text = statement.text;
+  request->cut = statement.cut;
+  request->statement = statement.number;
+  return true;
 }
 
 Piece MysqlCodec::Prepare(absl::string_view text, bool cut) {
@@ -277,17 +355,8 @@ Piece MysqlCodec::Execute(absl::string_view payload) {
     made_ = last->words->text;
     piece.request.text = made_;
     piece.request.cut = last->words->cut;
-  } else if (const auto found = statements_.find(newest ? last_statement_ : executed_);
-             found != statements_.end()) {
-    piece.request.text = found->second.text;
-    piece.request.cut = found->second.cut;
-    if (found->second.generation != generation_) {
-      found->second.generation = generation_;
-      found->second.number = NewStatementNumber();
-    }
-    piece.request.statement = found->second.number;
   } else {
-    known = false;
+    known = Use(newest ? last_statement_ : executed_, &piece.request);
   }
   if (!Ask(Answer::kResults)) return Lose("too many commands under way", 1);
   // Nobody prepared it: the server will say so.

@@ -35,7 +35,17 @@ class MysqlCodec final : public Codec {
     kLogin,    // An exchange up to OK or ERR.
   };
   // What a success means for the session.
-  enum class Effect : uint8_t { kNone, kDatabase, kLogin, kPrepared, kForgetsStatements };
+  enum class Effect : uint8_t {
+    kNone,
+    kDatabase,
+    kLogin,
+    kPrepared,
+    kForgetsStatements,
+    // By SQL; what a name stood for before is gone even where the server fails it.
+    kNames,
+    kForgetsName,
+    kForgetsNames,
+  };
 
   struct Failing {
     bool cut = false;
@@ -48,6 +58,8 @@ class MysqlCodec final : public Codec {
     std::string user;
     std::string text;
     bool cut = false;
+    // The key of a statement named by SQL.
+    uint64_t key = 0;
   };
   struct Asked {
     Answer answer = Answer::kOne;
@@ -67,6 +79,9 @@ class MysqlCodec final : public Codec {
   bool Ask(Answer answer, Effect effect = Effect::kNone);
   Asked* Head() { return first_asked_ < asked_.size() ? &asked_[first_asked_] : nullptr; }
   void ForgetStatements();
+  void ForgetNames();
+  void Keep(uint64_t key, Words* words);
+  void Drop(uint64_t key);
 
   // Client's side.
   Piece More() {
@@ -77,6 +92,10 @@ class MysqlCodec final : public Codec {
   Piece Login(absl::string_view bytes, uint32_t size);
   Piece Command(absl::string_view bytes, uint32_t size);
   Piece Query(absl::string_view text, bool cut);
+  void SeeNaming(Request* request);
+  void SeeExecuted(uint64_t key, Request* request);
+  // Makes the request one for this statement; false when there is none.
+  bool Use(uint64_t key, Request* request);
   Piece Execute(absl::string_view payload);
   Piece ChangeUser(absl::string_view payload);
   Piece Prepare(absl::string_view text, bool cut);
@@ -94,14 +113,15 @@ class MysqlCodec final : public Codec {
   bool InterpretFirst(absl::string_view payload, uint32_t size);
   void EndOfResult(uint16_t status);
   void Answered();
-  void AddStatement(Words* words);
+  void SeeStatus(uint16_t status);
   Piece Failed(absl::string_view bytes, Asked* head);
   Piece Cut(absl::string_view bytes, Failing* failing);
 
   // In the order of their commands; what was answered is in front of `first_asked_`.
   std::vector<Asked> asked_;
   size_t first_asked_ = 0;
-  absl::flat_hash_map<uint32_t, Statement> statements_;
+  // By the server's number, or by the key of a name of SQL.
+  absl::flat_hash_map<uint64_t, Statement> statements_;
   size_t statements_size_ = 0;
   std::string user_;
   std::string database_;
@@ -142,6 +162,8 @@ class MysqlCodec final : public Codec {
   bool passes_packet_ = false;
   bool keep_sequence_ = false;
   bool in_transaction_ = false;
+  bool backslashes_ = true;
+  bool names_ = false;
 };
 
 }  // namespace firedrill::wire

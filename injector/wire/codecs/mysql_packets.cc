@@ -1,8 +1,6 @@
 // Bytes of MySQL packets, and the server's errors by number.
 #include "injector/wire/codecs/mysql_packets.h"
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
@@ -196,18 +194,6 @@ absl::string_view WithoutAttributes(absl::string_view payload) {
     if ((static_cast<uint8_t>(nulls[i / 8]) >> (i % 8) & 1) == 0) SkipValue(type, &reader);
   }
   return reader.rest();
-}
-
-absl::string_view UsedDatabase(absl::string_view sql) {
-  sql = absl::StripLeadingAsciiWhitespace(sql);
-  if (!absl::StartsWithIgnoreCase(sql, "use") || sql.size() < 5) return {};
-  if (!absl::ascii_isspace(static_cast<unsigned char>(sql[3])) && sql[3] != '`') return {};
-  sql = absl::StripAsciiWhitespace(sql.substr(3));
-  while (absl::EndsWith(sql, ";")) sql = absl::StripAsciiWhitespace(sql.substr(0, sql.size() - 1));
-  if (sql.size() > 2 && sql.front() == '`' && sql.back() == '`') {
-    sql = sql.substr(1, sql.size() - 2);
-  }
-  return sql.find_first_of(";` \t\r\n") == absl::string_view::npos ? sql : absl::string_view();
 }
 
 std::string MysqlPacket(uint8_t sequence, absl::string_view payload) {

@@ -34,6 +34,7 @@ enum : uint16_t {
   kInTransaction = 0x0001,
   kMoreResults = 0x0008,
   kCursorExists = 0x0040,
+  kNoBackslashEscapes = 0x0200,
 };
 
 // Reads from the front; past the end, everything reads as empty and ok() is false.
@@ -70,9 +71,6 @@ uint16_t EofStatus(absl::string_view payload);
 
 // COM_QUERY without its first byte: what is left when query attributes are taken off.
 absl::string_view WithoutAttributes(absl::string_view payload);
-
-// The database of `USE name`; empty for everything else.
-absl::string_view UsedDatabase(absl::string_view sql);
 
 std::string MysqlPacket(uint8_t sequence, absl::string_view payload);
 

@@ -157,7 +157,7 @@ bool MysqlCodec::InterpretFirst(absl::string_view payload, uint32_t size) {
   switch (head->answer) {
     case Answer::kLogin:
       if (first == kOk) {
-        in_transaction_ = (OkStatus(payload) & kInTransaction) != 0;
+        SeeStatus(OkStatus(payload));
         ending_ = true;
       }
       return true;
@@ -178,7 +178,7 @@ bool MysqlCodec::InterpretFirst(absl::string_view payload, uint32_t size) {
     case Answer::kResults:
       break;
     default:
-      if (first == kOk && size >= 7) in_transaction_ = (OkStatus(payload) & kInTransaction) != 0;
+      if (first == kOk && size >= 7) SeeStatus(OkStatus(payload));
       ending_ = true;
       return true;
   }
@@ -204,20 +204,32 @@ bool MysqlCodec::InterpretFirst(absl::string_view payload, uint32_t size) {
   return true;
 }
 
-void MysqlCodec::EndOfResult(uint16_t status) {
+void MysqlCodec::SeeStatus(uint16_t status) {
   in_transaction_ = (status & kInTransaction) != 0;
+  backslashes_ = (status & kNoBackslashEscapes) == 0;
+}
+
+void MysqlCodec::EndOfResult(uint16_t status) {
+  SeeStatus(status);
   at_ = At::kFirst;
   ending_ = (status & kMoreResults) == 0;
 }
 
-void MysqlCodec::AddStatement(Words* words) {
+void MysqlCodec::Keep(uint64_t key, Words* words) {
+  Drop(key);
   statements_size_ += words->text.size();
   if (statements_.size() >= kMaxStatements || statements_size_ > kMaxStatementBytes) {
     Lose("too many prepared statements", 0);
     return;
   }
-  last_statement_ = prepared_;
-  statements_[prepared_] = {std::move(words->text), 0, 0, words->cut};
+  statements_[key] = {std::move(words->text), 0, 0, words->cut};
+}
+
+void MysqlCodec::Drop(uint64_t key) {
+  const auto found = statements_.find(key);
+  if (found == statements_.end()) return;
+  statements_size_ -= found->second.text.size();
+  statements_.erase(found);
 }
 
 // An answer has ended.
@@ -228,7 +240,13 @@ void MysqlCodec::Answered() {
   cut_sent_ = 0;
   keep_sequence_ = false;
   if (std::exchange(error_, false) || head == nullptr) {
-    if (head != nullptr) ++first_asked_;
+    if (head == nullptr) return;
+    if (head->effect == Effect::kNames || head->effect == Effect::kForgetsName) {
+      Drop(head->words->key);
+    } else if (head->effect == Effect::kForgetsNames) {
+      ForgetNames();
+    }
+    ++first_asked_;
     return;
   }
   const Asked asked = std::move(*head);
@@ -241,7 +259,18 @@ void MysqlCodec::Answered() {
       ++generation_;
       break;
     case Effect::kPrepared:
-      AddStatement(asked.words.get());
+      last_statement_ = prepared_;
+      Keep(prepared_, asked.words.get());
+      break;
+    case Effect::kNames:
+      names_ = true;
+      Keep(asked.words->key, asked.words.get());
+      break;
+    case Effect::kForgetsName:
+      Drop(asked.words->key);
+      break;
+    case Effect::kForgetsNames:
+      ForgetNames();
       break;
     case Effect::kForgetsStatements:
       ForgetStatements();

@@ -220,12 +220,86 @@ TEST(MysqlCodec, LosesTrackAloudAndPasses) {
   }
 }
 
-TEST(MysqlCodec, ReadsTheDatabaseOfUse) {
-  EXPECT_EQ(UsedDatabase("use shop"), "shop");
-  EXPECT_EQ(UsedDatabase(" USE `a-b` ; "), "a-b");
-  EXPECT_EQ(UsedDatabase("use a; drop table b"), "");
-  EXPECT_EQ(UsedDatabase("user"), "");
-  EXPECT_EQ(UsedDatabase("select 1"), "");
+// What each query is seen as; those with '!' in front are answered by an error.
+std::vector<std::string> Seen(const std::vector<std::string>& queries,
+                              const std::string& ok = kOkPacket) {
+  auto lines = LoggedIn(kUsual);
+  for (const std::string& query : queries) {
+    const bool bad = query[0] == '!';
+    // Anything below a letter is a command of its own.
+    lines.push_back({true, Packet(0, query[0] < ' ' ? query : "\x03" + query.substr(bad ? 1 : 0))});
+    lines.push_back({false, Packet(1, bad ? "\xff\x28\x04#42000syntax" : ok)});
+  }
+  const auto feed = Tell(lines);
+  EXPECT_EQ(feed->codec().lost(), "");
+  EXPECT_EQ(feed->to_server, Both(lines, true));
+  std::vector<std::string> texts;
+  for (const SeenRequest& request : feed->requests) texts.push_back(request.text);
+  texts.erase(texts.begin());
+  return texts;
+}
+
+TEST(MysqlCodec, ANameOfSqlIsSeenAsWhatItStandsForWhenItIsExecuted) {
+  const std::string prepare = "prepare S from 'select 1'";
+  using Texts = std::vector<std::string>;
+  EXPECT_EQ(Seen({prepare, "execute `s`"}), (Texts{prepare, "select 1"}));
+  // Until it stands for something else, or nothing that is known.
+  EXPECT_EQ(Seen({prepare, "PREPARE s FROM 'select 2'", "execute s"}).back(), "select 2");
+  EXPECT_EQ(Seen({prepare, "PREPARE s FROM @v", "execute s"}).back(), "execute s");
+  EXPECT_EQ(Seen({prepare, "!PREPARE s FROM 'selekt'", "execute s"}).back(), "execute s");
+  EXPECT_EQ(Seen({prepare, "DROP PREPARE S", "execute s"}).back(), "execute s");
+  EXPECT_EQ(Seen({prepare, "deallocate prepare t", "execute s"}).back(), "select 1");
+  EXPECT_EQ(Seen({prepare, "select 1; drop prepare s", "execute s"}).back(), "execute s");
+  EXPECT_EQ(Seen({prepare, "/*!50717 PREPARE s FROM @v */", "execute s"}).back(), "execute s");
+  EXPECT_EQ(Seen({prepare, "select 'prepared;'", "execute s"}).back(), "select 1");
+  EXPECT_EQ(Seen({prepare, "\x1f", "execute s"}).back(), "execute s");
+  const std::string change = "\x11"s + "bob\0\0other\0"s;
+  EXPECT_EQ(Seen({prepare, change, "execute s"}).back(), "execute s");
+}
+
+TEST(MysqlCodec, WhatASqlNameExecutesMayChangeTheDatabase) {
+  auto lines = LoggedIn(kUsual);
+  for (const char* query : {"prepare s from 'use other'", "execute s", "select 1"}) {
+    lines.push_back({true, Packet(0, absl::StrCat("\x03", query))});
+    lines.push_back({false, Packet(1, kOkPacket)});
+  }
+  const auto feed = Tell(lines);
+  EXPECT_EQ(feed->requests.at(2).database, "shop");
+  EXPECT_EQ(feed->requests.at(3).database, "other");
+}
+
+TEST(MysqlCodec, ABackslashIsOnlyOneWhereTheServerSaysSo) {
+  const std::string prepare = R"(prepare s from 'a\')";
+  const std::string plain = "\x00\x00\x00\x02\x02\x00\x00"s;
+  EXPECT_EQ(Seen({"set sql_mode", prepare, "execute s"}, plain).back(), R"(a\)");
+  // The quote is escaped, and so the literal has no end.
+  EXPECT_EQ(Seen({prepare, "execute s"}).back(), "execute s");
+}
+
+TEST(MysqlCodec, NamesOfCommandsSentAtOnceHoldInTheirTurn) {
+  auto lines = LoggedIn(kUsual);
+  const auto query = [](const char* text) { return Packet(0, absl::StrCat("\x03", text)); };
+  lines.push_back({true, query("prepare s from 'select 1'") + query("execute s") +
+                             query("drop prepare s") + query("execute s")});
+  const std::string ok = Packet(1, kOkPacket);
+  lines.push_back({false, ok + ok + ok + Packet(1, "\xff\xdb\x04#HY000unknown")});
+  const auto feed = Tell(lines);
+  EXPECT_EQ(feed->requests.at(2).text, "select 1");
+  EXPECT_EQ(feed->requests.at(4).text, "execute s");
+}
+
+TEST(MysqlCodec, APreparationThatIsFailedBeforeTheServerSawItLeavesTheNameAsItWas) {
+  v1::QueryFailure failure;
+  failure.set_error("1205");
+  auto lines = LoggedIn(kUsual);
+  for (const char* query : {"prepare s from 'select 1'", "prepare s from 'bad'", "execute s"}) {
+    lines.push_back({true, Packet(0, absl::StrCat("\x03", query))});
+    lines.push_back({false, Packet(1, kOkPacket)});
+  }
+  const auto feed = Tell(lines, [&](const Request& request) {
+    return absl::StrContains(request.text, "bad") ? &failure : nullptr;
+  });
+  EXPECT_EQ(feed->requests.at(3).text, "select 1");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <mysql.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <functional>
 
 #include "absl/strings/match.h"
@@ -205,6 +206,78 @@ TEST_F(MysqlLive, PreparedStatementsAreSeenAsWhatTheyWerePreparedFrom) {
   EXPECT_NE(requests[2].statement, requests[3].statement);
   EXPECT_TRUE(pump->lost().empty());
   SplitEverywhere(*pump);
+}
+
+TEST_F(MysqlLive, NamesOfSqlStandForTheServersOwnIdeaOfThem) {
+  auto pump = Through();
+  const std::vector<std::array<std::string, 3>> steps = {
+      // Asked, answered, seen as.
+      {"PREPARE s FROM 'SELECT ? + 1'", "ok ", "PREPARE s FROM 'SELECT ? + 1'"},
+      {"SET @a = 4", "ok ", "SET @a = 4"},
+      {"EXECUTE S USING @a", "5 ", "SELECT ? + 1"},
+      {R"(EXECUTE IMMEDIATE 'SELECT "a''b\'c\\n"' ', 2')", "a'b'c\n 2 ", R"(SELECT "a'b'c\n", 2)"},
+      {"EXECUTE IMMEDIATE 'SELECT ?' USING 7", "7 ", "SELECT ?"},
+      {"/* x */ prepare `S` from \"SELECT 'q', \"\"2\"\"\"", "ok ",
+       "/* x */ prepare `S` from \"SELECT 'q', \"\"2\"\"\""},
+      {"execute s;", "q 2 ", "SELECT 'q', \"2\""},
+      {"PREPARE s FROM 'SELEKT'", "<1064>", "PREPARE s FROM 'SELEKT'"},
+      {"EXECUTE s", "<1243>", "EXECUTE s"},
+      {"PREPARE `\xc3\xa4` FROM 'SELECT 8'", "ok ", "PREPARE `\xc3\xa4` FROM 'SELECT 8'"},
+      // The server takes it for the same name.
+      {"EXECUTE `\xc3\x84`", "8 ", "EXECUTE `\xc3\x84`"},
+      {"PREPARE s FROM 'SELECT 3'; EXECUTE s; PREPARE t FROM 'SELECT 4'", "ok 3 ok ",
+       "PREPARE s FROM 'SELECT 3'; EXECUTE s; PREPARE t FROM 'SELECT 4'"},
+      {"EXECUTE t", "4 ", "EXECUTE t"},
+      {"PREPARE t FROM 'SELECT 5'", "ok ", "PREPARE t FROM 'SELECT 5'"},
+      {"SET @v = 'SELECT 6'", "ok ", "SET @v = 'SELECT 6'"},
+      {"PREPARE s FROM @v", "ok ", "PREPARE s FROM @v"},
+      {"EXECUTE s", "6 ", "EXECUTE s"},
+      {"EXECUTE t", "5 ", "SELECT 5"},
+      {"DROP PREPARE t", "ok ", "DROP PREPARE t"},
+      {"EXECUTE t", "<1243>", "EXECUTE t"},
+      {"SET sql_mode = 'NO_BACKSLASH_ESCAPES'", "ok ", "SET sql_mode = 'NO_BACKSLASH_ESCAPES'"},
+      {R"(EXECUTE IMMEDIATE 'SELECT "a\"')", "a\\ ", R"(SELECT "a\")"},
+      {"PREPARE u FROM 'USE mysql'", "ok ", "PREPARE u FROM 'USE mysql'"},
+      {"EXECUTE u", "ok ", "USE mysql"},
+      {"SELECT DATABASE()", "mysql ", "SELECT DATABASE()"},
+  };
+  std::vector<std::string> seen;
+  const Session session = Open(pump->port(), [](MYSQL* session) {
+    mysql_options(session, MYSQL_SET_CHARSET_NAME, "utf8mb4");
+  });
+  for (const auto& [sql, answer, text] : steps) {
+    EXPECT_EQ(Ask(session, sql), answer) << sql;
+    seen.push_back(text);
+  }
+  for (const bool resets : {true, false}) {
+    EXPECT_EQ(Ask(session, "PREPARE s FROM 'SELECT 9'"), "ok ");
+    if (resets) {
+      EXPECT_EQ(mysql_reset_connection(session.get()), 0);
+    } else {
+      EXPECT_EQ(mysql_change_user(session.get(), "tester", "tester", "test"), 0);
+    }
+    EXPECT_EQ(Ask(session, "EXECUTE s"), "<1243>");
+    seen.insert(seen.end(), {"PREPARE s FROM 'SELECT 9'", "EXECUTE s"});
+  }
+  EXPECT_EQ(Texts(*pump), seen);
+  int in_mysql = 0;
+  for (const SeenRequest& request : pump->requests()) in_mysql += request.database == "mysql";
+  EXPECT_GE(in_mysql, 1);
+  EXPECT_TRUE(pump->lost().empty());
+  SplitEverywhere(*pump);
+}
+
+TEST_F(MysqlLive, WhatSqlExecutesByNameFailsByItsText) {
+  auto pump = Through("INSERT", "1213");
+  const Session session = Open(pump->port());
+  // Of these, only what is executed at once says INSERT itself.
+  EXPECT_EQ(Ask(session, "SET @v = CONCAT('INS', 'ERT INTO t (v) VALUES (1)')"), "ok ");
+  EXPECT_EQ(Ask(session, "PREPARE s FROM 'INS' 'ERT INTO t (v) VALUES (?)'"), "ok ");
+  EXPECT_EQ(Ask(session, "EXECUTE s USING 1"), "<1213>");
+  EXPECT_EQ(server_->Number("SELECT COUNT(*) FROM test.t"), 0);
+  EXPECT_EQ(Ask(session, "PREPARE s FROM @v"), "ok ");
+  EXPECT_EQ(Ask(session, "EXECUTE s"), "ok ");
+  EXPECT_EQ(server_->Number("SELECT COUNT(*) FROM test.t"), 1);
 }
 
 TEST_F(MysqlLive, LargeResultsAndPacketsPassWhole) {
