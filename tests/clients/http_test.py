@@ -10,10 +10,12 @@ import unittest
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from stage import BIG, ClientsTest, Server, certificate, digest, run  # noqa: E402
+from stage import BIG, ClientsTest, digest, run  # noqa: E402
+
+from bare_servers import BareNginx  # noqa: E402
 
 CONFIGURATION = """
-daemon off; master_process off; pid {folder}/pid; error_log {folder}/log warn;
+daemon off; master_process off; pid {folder}/pid; error_log stderr warn;
 events {{ }}
 http {{
   access_log {folder}/access;
@@ -22,7 +24,7 @@ http {{
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   client_max_body_size 0; gzip on; gzip_types text/plain; default_type text/plain; keepalive_requests 100000;
   server {{
-    listen 127.0.0.1:{port}; listen 127.0.0.1:{tls} ssl; ssl_certificate {made}; ssl_certificate_key {key};
+    listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};
     root {folder}/files; autoindex on; absolute_redirect off;
     location /said {{ return 200 "$request_method $request_length $http_x_word\\n"; }}
     location /moved {{ return 302 /small; }}
@@ -33,14 +35,13 @@ http {{
 """
 
 
-class Nginx(Server):
-    def __init__(self):
-        super().__init__(ports=2)
+class Nginx(BareNginx):
+    configuration = CONFIGURATION
 
-    def words(self):
+    def _start(self):
         files = pathlib.Path(self.folder, "files")
         (files / "put").mkdir(parents=True)
-        os.chmod(self.folder, 0o755)
+        self.owner.own(files / "put")
         (files / "small").write_text("small\n")
         (files / "empty").write_bytes(b"")
         (files / "chunks").write_text("".join(f"line {i}\n" for i in range(100_000)))
@@ -48,10 +49,7 @@ class Nginx(Server):
         with open(files / "big", "wb") as file:
             for i in range(BIG // len(block)):
                 file.write(i.to_bytes(8, "big") + block[8:])
-        made, key = certificate(self.folder)
-        pathlib.Path(self.folder, "conf").write_text(CONFIGURATION.format(
-            folder=self.folder, port=self.port, tls=self.more_ports[0], made=made, key=key))
-        return ["/usr/sbin/nginx", "-p", self.folder, "-c", f"{self.folder}/conf", "-e", f"{self.folder}/log"]
+        super()._start()
 
 
 def curl(port, *words, scheme="http", paths=("/small",)):
@@ -104,7 +102,7 @@ class HttpClients(ClientsTest):
 
     def test_an_encrypted_curl_sees_no_difference_and_is_told_as_such(self):
         said, wire = self.through(lambda port: self.without_dates(self.work(port, "https")),
-                                  port=self.server.more_ports[0], encrypted=True)
+                                  port=self.server.tls_port, encrypted=True)
         self.has(said[0], b"small\n <200 1 6>")
         self.assertEqual(wire.counters.requests, 0)
 

@@ -3,7 +3,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -11,7 +10,9 @@ import unittest
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from stage import BIG, ClientsTest, Server, certificate, digest, run  # noqa: E402
+from stage import BIG, ClientsTest, digest, run  # noqa: E402
+
+from bare_servers import BareMariadb  # noqa: E402
 
 SCRIPT = """
 CREATE OR REPLACE TABLE c (a INT, b VARCHAR(20), c DATETIME, d BLOB, e DOUBLE);
@@ -32,36 +33,8 @@ DROP TABLE c; DROP PROCEDURE p;
 """
 
 
-class Mariadb(Server):
-    """Takes `tester` with the password `tester`."""
-
-    def __init__(self):
-        self.certificates = tempfile.mkdtemp(prefix="clients-")
-        os.chmod(self.certificates, 0o755)
-        self.certificate, self.key = certificate(self.certificates)
-        os.chmod(self.key, 0o644)
-        super().__init__(user="mysql")
-        run(["/usr/bin/mariadb", "--no-defaults", f"--socket={self.folder}/socket", "-uroot"],
-            b"CREATE DATABASE test; CREATE USER tester@'127.0.0.1' IDENTIFIED BY 'tester';"
-            b"GRANT ALL ON *.* TO tester@'127.0.0.1';")
-
-    def words(self):
-        common = ["--no-defaults", f"--datadir={self.folder}/data", f"--tmpdir={self.folder}"]
-        done = subprocess.run(["/usr/bin/mariadb-install-db", *common, "--auth-root-authentication-method=normal",
-                               "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=4M",
-                               "--innodb-flush-method=nosync"], cwd=self.folder, capture_output=True,
-                              text=True, **self.account())
-        if done.returncode != 0:
-            raise RuntimeError(done.stdout + done.stderr)
-        return ["/usr/sbin/mariadbd", *common, f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid",
-                f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin",
-                "--local-infile=1", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=64M",
-                "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--max-allowed-packet=256M",
-                f"--ssl-cert={self.certificate}", f"--ssl-key={self.key}"]
-
-    def stop(self):
-        super().stop()
-        shutil.rmtree(self.certificates, ignore_errors=True)
+SETTINGS = ["--local-infile=1", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=64M",
+            "--max-allowed-packet=256M"]
 
 
 def client(port, *words, program="mariadb", tls=False):
@@ -75,7 +48,7 @@ class MysqlClients(ClientsTest):
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Mariadb()
+        cls.server = BareMariadb(*SETTINGS)
         cls.addClassCleanup(cls.server.stop)
         cls.folder = tempfile.mkdtemp(prefix="clients-")
         cls.addClassCleanup(shutil.rmtree, cls.folder)

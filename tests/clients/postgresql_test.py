@@ -16,9 +16,10 @@ import unittest
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from stage import BIG, ClientsTest, TESTS, Wire, certificate, digest, run  # noqa: E402
+from stage import BIG, ClientsTest, TESTS, Wire, digest, run  # noqa: E402
 
 from bare_postgres import BarePostgres  # noqa: E402
+from bare_servers import make_certificate  # noqa: E402
 from labkit.accounts import DATABASE_ACCOUNT, Account  # noqa: E402
 import pg8000  # noqa: E402
 
@@ -164,11 +165,10 @@ class PostgresqlClients(ClientsTest):
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="clients-")
         cls.addClassCleanup(shutil.rmtree, cls.folder)
-        made, key = certificate(cls.folder)
         account = Account(DATABASE_ACCOUNT)
-        for path in (cls.folder, made, key):
-            account.own(path)
-        cls.server = BarePostgres("ssl=on", f"ssl_cert_file={made}", f"ssl_key_file={key}")
+        account.own(cls.folder)
+        key, certificate = make_certificate(cls.folder, account)
+        cls.server = BarePostgres("ssl=on", f"ssl_cert_file={certificate}", f"ssl_key_file={key}")
         cls.addClassCleanup(cls.server.stop)
 
     def test_psql_sees_no_difference(self):

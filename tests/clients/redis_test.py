@@ -11,7 +11,9 @@ import unittest
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from stage import BIG, ClientsTest, Server, certificate, digest, run  # noqa: E402
+from stage import BIG, ClientsTest, digest, run  # noqa: E402
+
+from bare_servers import BareRedis  # noqa: E402
 
 SCRIPT = b"""FLUSHALL
 SET a 1
@@ -64,22 +66,6 @@ QUIT
 """
 
 
-class Redis(Server):
-    def __init__(self):
-        self.certificates = tempfile.mkdtemp(prefix="clients-")
-        self.certificate, self.key = certificate(self.certificates)
-        super().__init__(ports=2)
-
-    def words(self):
-        return ["/usr/bin/redis-server", "--port", str(self.port), "--tls-port", str(self.more_ports[0]),
-                "--tls-cert-file", self.certificate, "--tls-key-file", self.key, "--tls-auth-clients", "no",
-                "--bind", "127.0.0.1", "--save", "", "--dir", self.folder, "--enable-debug-command", "yes"]
-
-    def stop(self):
-        super().stop()
-        shutil.rmtree(self.certificates, ignore_errors=True)
-
-
 def cli(port, *words):
     return ["/usr/bin/redis-cli", "-p", str(port), *words]
 
@@ -89,7 +75,7 @@ class RedisClients(ClientsTest):
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Redis()
+        cls.server = BareRedis("--enable-debug-command", "yes")
         cls.addClassCleanup(cls.server.stop)
         cls.folder = tempfile.mkdtemp(prefix="clients-")
         cls.addClassCleanup(shutil.rmtree, cls.folder)
@@ -105,7 +91,7 @@ class RedisClients(ClientsTest):
 
     def test_an_encrypted_terminal_sees_no_difference_and_is_told_as_such(self):
         said, wire = self.through(lambda port: run(cli(port, "--tls", "--insecure"), SCRIPT) + self.left(),
-                                  port=self.server.more_ports[0], encrypted=True)
+                                  port=self.server.tls_port, encrypted=True)
         self.has(said, b"hello")
         self.assertEqual(wire.counters.requests, 0)
 

@@ -8,12 +8,10 @@ the codec was awake is in the counters that the proxy prints at its end.
 
 import collections
 import contextlib
-import ctypes
 import hashlib
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import struct
@@ -27,9 +25,6 @@ import unittest
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "testing"))
 
-from look import free_port  # noqa: E402
-
-PR_SET_PDEATHSIG = 1
 PROXY = os.environ.get("FIREDRILL_WIRE_PROXY") or str(TESTS.parent / "build/dev/bench/wire_proxy")
 LIMIT_S = 120
 BIG = 100_000_000
@@ -38,11 +33,6 @@ COUNTERS = re.compile(r"accepted (\d+), refused (\d+), requests (\d+), .*\n"
                       r"lost (\d+) \((.*)\), encrypted (\d+)", re.DOTALL)
 Counters = collections.namedtuple("Counters", "accepted refused requests lost why encrypted")
 Stream = collections.namedtuple("Stream", "length sha256")
-
-
-def ends_with_parent():
-    """For preexec_fn: a server ends when the test does, however that ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class Digest:
@@ -195,57 +185,6 @@ def digest(words, given=None):
         if process.returncode != 0:
             raise AssertionError(f"{words} ended with {process.returncode}: {errors.read().decode(errors='replace')}")
     return f"{said.stream()}".encode()
-
-
-def certificate(folder):
-    """A self-made one; returns the paths of it and of its key, which anyone may read who may enter the folder."""
-    made, key = os.path.join(folder, "certificate"), os.path.join(folder, "key")
-    run(["/usr/bin/openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-keyout", key, "-out", made])
-    return made, key
-
-
-class Server:
-    """A process of the test's own that answers at `port`; `start` returns its words."""
-
-    def __init__(self, ports=1, user=None):
-        self.folder = tempfile.mkdtemp(prefix="clients-")
-        self.process = None
-        self._held = [free_port() for _ in range(ports)]
-        self.port, *self.more_ports = [port for _, port in self._held]
-        self.user = user if os.geteuid() == 0 else None
-        if self.user:
-            shutil.chown(self.folder, self.user, self.user)
-        try:
-            with open(os.path.join(self.folder, "log"), "w") as log:
-                self.process = subprocess.Popen(self.words(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                                cwd=self.folder, preexec_fn=ends_with_parent, **self.account())
-            limit = time.monotonic() + 60
-            while not self.answers():
-                if self.process.poll() is not None or time.monotonic() > limit:
-                    raise RuntimeError(pathlib.Path(self.folder, "log").read_text())
-                time.sleep(0.02)
-        except BaseException:
-            self.stop()
-            raise
-
-    def account(self):
-        return {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
-
-    def answers(self):
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-            return True
-        except OSError:
-            return False
-
-    def stop(self):
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-        for held, _ in self._held:
-            held.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class ClientsTest(unittest.TestCase):

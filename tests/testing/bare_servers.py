@@ -1,4 +1,4 @@
-"""Bare servers of a test's own, each on a port that was free: MariaDB, Redis, an HTTP server; nothing of them stays."""
+"""Bare servers of a test's own, each on ports that were free: MariaDB, Redis, HTTP servers; nothing of them stays."""
 
 import contextlib
 import ctypes
@@ -6,6 +6,7 @@ import http.server
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,19 +34,28 @@ def make_certificate(folder, account):
 
 
 class BareServer:
+    """`_start` spawns it, with `settings` behind its own words, and waits until it answers."""
+
     account = "nobody"
 
-    def __init__(self):
+    def __init__(self, *settings):
+        self.settings = settings
         self.folder = tempfile.mkdtemp(prefix="bare-server-")
         self.process = None
         self.owner = Account(self.account)
         self.owner.own(self.folder)
-        self._held, self.port = free_port()
+        self._held = []
+        self.port = self.another_port()
         try:
             self._start()
         except BaseException:
             self.stop()
             raise
+
+    def another_port(self):
+        held, port = free_port()
+        self._held.append(held)
+        return port
 
     def spawn(self, *words):
         parent = os.getpid()
@@ -56,7 +66,7 @@ class BareServer:
                 os._exit(1)
 
         with open(os.path.join(self.folder, "log"), "a") as log:
-            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
+            self.process = subprocess.Popen([*words, *self.settings], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
                                             preexec_fn=before_exec, **self.owner.popen_arguments())
 
     def until_answered(self, ask):
@@ -71,7 +81,8 @@ class BareServer:
         if self.process:
             self.process.kill()
             self.process.wait(10)
-        self._held.close()
+        for held in self._held:
+            held.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -111,7 +122,7 @@ class BareRedis(BareServer):
 
     def _start(self):
         key, certificate = make_certificate(self.folder, self.owner)
-        self._held_tls, self.tls_port = free_port()
+        self.tls_port = self.another_port()
         self.spawn("/usr/bin/redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir",
                    self.folder, "--tls-port", str(self.tls_port), "--tls-key-file", key, "--tls-cert-file", certificate,
                    "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
@@ -121,10 +132,24 @@ class BareRedis(BareServer):
         return subprocess.run(["redis-cli", "-h", "127.0.0.1", "-p", str(self.port), *words], capture_output=True,
                               text=True, timeout=60)
 
-    def stop(self):
-        super().stop()
-        with contextlib.suppress(AttributeError):
-            self._held_tls.close()
+
+class BareNginx(BareServer):
+    """Configured by `configuration`, in which {folder}, {port}, {tls_port}, {key} and {certificate} are filled in."""
+
+    configuration = None
+
+    def _start(self):
+        key, certificate = make_certificate(self.folder, self.owner)
+        self.tls_port = self.another_port()
+        with open(os.path.join(self.folder, "configuration"), "w") as file:
+            file.write(self.configuration.format(folder=self.folder, port=self.port, tls_port=self.tls_port, key=key,
+                                                 certificate=certificate))
+        self.spawn("/usr/sbin/nginx", "-p", self.folder, "-c", file.name, "-e", "stderr")
+        self.until_answered(self._listens)
+
+    def _listens(self):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
 
 
 class BareHttp:
