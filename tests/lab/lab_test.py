@@ -4,20 +4,23 @@
 import ctypes
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import urllib.error
 import urllib.request
 
 sys.dont_write_bytecode = True
 LAB = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../experiments/lab/lab"))
 sys.path.insert(0, os.path.dirname(LAB))
 
-from labkit import configuration, defects  # noqa: E402
-from labkit.accounts import LabError  # noqa: E402
+from labkit import configuration, defects, extras, releases  # noqa: E402
+from labkit.accounts import LabError, program  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
 
@@ -78,7 +81,8 @@ class LabTest(unittest.TestCase):
 
     def test_two_labs_run_side_by_side_and_leave_nothing(self):
         one = self.up("one")
-        two = self.up("two", "--defect", "rule-deleted", "--site", os.path.join(self.folder, "two.yaml"))
+        two = self.up("two", "--defect", "rule-deleted", "--site", os.path.join(self.folder, "two.yaml"),
+                      "--with", "gateway", "--with", "pgbouncer", "--set", "retries=2", "--set", "pool-size=15")
         ports_one, ports_two = (set(described(each)["ports"].values()) for each in (one, two))
         self.assertFalse(ports_one & ports_two)
 
@@ -97,14 +101,50 @@ class LabTest(unittest.TestCase):
         self.assertNotEqual(before, described(one)["servers"]["shop"])
         self.assertIn("alive", fetch(urls["shop"] + "/health"))
 
+        self.settings_are_changed_live_and_by_a_release(two)
         # The look must be able to see, else "nothing found" proves nothing.
         self.assertGreaterEqual(len(processes_of(one)), 7)
+        self.assertGreaterEqual(len(processes_of(two)), 9)
         lab("down", "--dir", one)
         self.assertEqual(set(), processes_of(one))
         self.assertFalse(os.path.exists(one))
         self.assertIn("alive", fetch(described(two)["urls"]["shop"] + "/health"))
         lab("down", "--dir", two)
         self.assertEqual([], os.listdir(self.folder))
+
+    def settings_are_changed_live_and_by_a_release(self, directory):
+        """Behind its gateway and PgBouncer, where the ordinary shop has neither."""
+        urls = described(directory)["urls"]
+        login = urls["gateway"] + "/login?email=user1@shop.example"
+        shop = described(directory)["servers"]["shop"]
+        self.assertIn('"user"', fetch(login))
+        self.assertIn("db_pool_max 15.0", fetch(urls["shop"] + "/metrics"))
+        lab("set", "--dir", directory, "pool-size=30", "leak-share=1")
+        self.assertEqual(shop, described(directory)["servers"]["shop"])
+        fetch(login)
+        self.assertIn("db_pool_max 30.0", fetch(urls["shop"] + "/metrics"))
+        self.assertIn('state="in_use"} 1.0', fetch(urls["shop"] + "/metrics"))
+        refused = lab("set", "--dir", directory, "statement-timeout=1s", check=False)
+        self.assertIn("it takes a deployment", refused.stderr)
+
+        # The leak outlives its flag, and a restart the flag: only both together end it.
+        lab("set", "--dir", directory, "leak-share=0")
+        self.assertIn('state="in_use"} 1.0', fetch(urls["shop"] + "/metrics"))
+        lab("deploy", "--dir", directory, "statement-timeout=50ms")
+        self.assertIn('state="in_use"} 0.0', fetch(urls["shop"] + "/metrics"))
+        self.assertIn("db_pool_max 30.0", fetch(urls["shop"] + "/metrics"))
+        # Only a limit that PgBouncer passes on cancels a scan of a million rows.
+        lab("set", "--dir", directory, "login-query=lower-email")
+        with self.assertRaises(urllib.error.HTTPError) as cancelled:
+            fetch(urls["shop"] + "/login?email=user1@shop.example")
+        self.assertEqual({"error": "57014"}, json.load(cancelled.exception))
+
+        lab("roll-back", "--dir", directory)
+        self.assertIn("db_pool_max 15.0", fetch(urls["shop"] + "/metrics"))
+        self.assertIn('"user"', fetch(login))
+        self.assertEqual({"pool-size": "15", "retries": "2"},
+                         {name: value for name, value in json.loads(fetch(urls["shop_operations"] + "/settings")).items()
+                          if value != releases.SETTINGS[name].default})
 
     def rules(self, directory):
         groups = json.loads(fetch(described(directory)["urls"]["prometheus"] + "/api/v1/rules"))["data"]["groups"]
@@ -124,14 +164,54 @@ class LabTest(unittest.TestCase):
             self.assertGreater(os.path.getsize(secret), 10)
         self.assertTrue(os.access(spec["injectors"][1]["programs"][0]["path"], os.X_OK))
 
-    def test_a_killed_supervisor_leaves_no_server(self):
-        directory = self.up("killed")
-        self.assertGreaterEqual(len(processes_of(directory)), 7)
+    def test_a_standby_takes_over_and_a_reset_makes_the_pair_anew(self):
+        """A killed supervisor leaves none of the two."""
+        directory = self.up("killed", "--with", "replica")
+        urls, ports = described(directory)["urls"], described(directory)["ports"]
+        upload = urllib.request.Request(urls["shop"] + "/api/images", method="POST")
+        first = json.loads(fetch(upload))["id"]
+        standby = self.database(directory, ports["replica"])
+        self.assertTrue(wait_until(lambda: self.ask(standby, "SELECT max(id) FROM images") == first, 5))
+        lab("stop-primary", "--dir", directory)
+        self.ask(standby, "SELECT pg_promote()")
+        # The shop's pool notices the loss with its first question, and then finds who takes writes.
+        self.assertTrue(wait_until(lambda: self.answers(upload), 10))
+        self.assertGreater(self.ask(standby, "SELECT max(id) FROM images"), first)
+        standby.close()
+        lab("reset", "--dir", directory)
+        standby = self.database(directory, ports["replica"])
+        self.assertTrue(self.ask(standby, "SELECT pg_is_in_recovery()"))
+        self.assertLess(self.ask(standby, "SELECT max(id) FROM images"), first)
+        standby.close()
+        self.assertTrue(wait_until(lambda: self.answers(upload), 10))
+
+        self.assertGreaterEqual(len(processes_of(directory)), 9)
         os.kill(described(directory)["pid"], signal.SIGKILL)
         self.assertTrue(wait_until(lambda: not processes_of(directory), 3), processes_of(directory))
         self.assertIn("dead", lab("status", "--dir", directory, check=False).stdout)
         lab("down", "--dir", directory)
         self.assertFalse(os.path.exists(directory))
+
+    @staticmethod
+    def database(directory, port):
+        import psycopg2
+        with open(os.path.join(directory, "postgres.password")) as word:
+            connection = psycopg2.connect(host="127.0.0.1", port=port, user="postgres", dbname="shop", password=word.read())
+        connection.autocommit = True
+        return connection
+
+    @staticmethod
+    def ask(connection, question):
+        with connection.cursor() as cursor:
+            cursor.execute(question)
+            return cursor.fetchone()[0]
+
+    @staticmethod
+    def answers(question):
+        try:
+            return bool(fetch(question))
+        except OSError:
+            return False
 
     def test_down_ends_a_stopped_database_of_a_killed_supervisor(self):
         directory = self.up("stopped")
@@ -176,6 +256,10 @@ class LabTest(unittest.TestCase):
         for arguments, words in ((("up", "--defect", "rule-delted"), "`lab defects` lists them"),
                                  (("up", "--dir", foreign), "is not empty and was not made by the lab"),
                                  (("up", "--dir", os.path.join(self.folder, "l" * 80)), "choose a shorter --dir"),
+                                 (("up", "--set", "pool-size=many"), "pool-size cannot be 'many', but 1 to 999"),
+                                 (("up", "--set", "pool=20"), "there is no setting 'pool'"),
+                                 (("up", "--set", "retries=3"), "`retries` needs `lab up --with gateway`"),
+                                 (("up", "--with", "pgbouncer", "--with", "replica"), "not both"),
                                  (("down", "--dir", foreign), "there is no lab in")):
             done = lab(*arguments, check=False)
             self.assertEqual(1, done.returncode)
@@ -192,13 +276,51 @@ class DefectTest(unittest.TestCase):
                                  ("for-10m", "for: 2s", "for: 10m")):
             planted = configuration.rule_texts(1, [name])
             self.assertEqual(sound["shop.yml"], planted["shop.yml"])
-            self.assertNotIn(gone, planted["postgresql.yml"])
-            self.assertIn(come, planted["postgresql.yml"])
+            changed = defects.rule_pattern(defects.SLOTS_ALERT).search(planted["postgresql.yml"])
+            self.assertNotIn(gone, changed[0] if changed else "")
+            self.assertIn(come, changed[0] if changed else "")
             self.assertIn("- alert: PostgresDown", planted["postgresql.yml"])
 
     def test_a_defect_that_does_not_fit_the_rules_is_refused(self):
         with self.assertRaises(LabError):
             defects.edit_rule({"shop.yml": "groups: []\n"}, defects.SLOTS_ALERT, lambda rule: "")
+
+    def test_every_rule_fires_on_what_it_is_for(self):
+        with tempfile.TemporaryDirectory(prefix="lab-rules-") as folder:
+            os.mkdir(os.path.join(folder, "rules"))
+            for name, text in configuration.rule_texts(1, [], extras.EXTRAS).items():
+                with open(os.path.join(folder, "rules", name), "w") as written:
+                    written.write(text)
+            shutil.copy(os.path.join(os.path.dirname(__file__), "rules_test.yml"), folder)
+            promtool = program("promtool", "prometheus")
+            tests = os.path.join(folder, "rules_test.yml")
+            done = subprocess.run([promtool, "test", "rules", tests], capture_output=True, text=True)
+            self.assertEqual(0, done.returncode, done.stdout + done.stderr)
+
+            # None is left out, and a rule that is broken is seen.
+            with open(tests) as opened:
+                said = opened.read()
+            for name, text in configuration.rule_texts(1, [], extras.EXTRAS).items():
+                for alert in re.findall(r"- alert: (\w+)", text):
+                    self.assertRegex(said, rf"alertname: {alert}\n +exp_alerts:\n +- exp_labels")
+            shop = os.path.join(folder, "rules", "shop.yml")
+            with open(shop) as opened:
+                text = opened.read()
+            with open(shop, "w") as broken:
+                broken.write(text.replace('state="in_use"', 'state="in-use"'))
+            done = subprocess.run([promtool, "test", "rules", tests], capture_output=True, text=True)
+            self.assertEqual(1, done.returncode)
+            self.assertIn("AppPoolSaturated", done.stdout + done.stderr)
+
+    def test_an_alert_about_the_whole_machine_is_there_on_request_only(self):
+        self.assertNotIn("with-cpu-alert.yml", configuration.rule_texts(1, []))
+        self.assertIn("HostHighCpu", configuration.rule_texts(1, [], ["cpu-alert"])["with-cpu-alert.yml"])
+
+    def test_windows_and_durations_follow_the_interval(self):
+        text = configuration.rule_texts(15, [])["shop.yml"]
+        self.assertIn("[75s]", text)
+        self.assertIn("for: 45s", text)
+        self.assertNotIn("[5s]", text)
 
     def test_generated_files_please_promtool_and_amtool(self):
         self.assertEqual(1 + len(defects.DEFECTS) + 1, lab("check").stdout.count("ok "))

@@ -7,6 +7,7 @@ import tempfile
 from labkit import configuration
 from labkit.accounts import program
 from labkit.defects import DEFECTS
+from labkit.extras import EXTRAS
 
 
 def judge(command):
@@ -17,12 +18,12 @@ def judge(command):
 
 
 def check_one(folder, interval_s, defects):
-    ports = {name: 20000 + index for index, name in enumerate(configuration.PORT_NAMES)}
+    ports = {name: 20000 + index for index, name in enumerate(configuration.port_names(EXTRAS))}
     os.makedirs(os.path.join(folder, "rules"))
     token = os.path.join(folder, "webhook.token")
     files = {"webhook.token": "x", "prometheus.yml": configuration.prometheus_text(ports, interval_s, defects),
              "alertmanager.yml": configuration.alertmanager_text(ports, interval_s, defects, token)}
-    for name, text in configuration.rule_texts(interval_s, defects).items():
+    for name, text in configuration.rule_texts(interval_s, defects, EXTRAS).items():
         files[os.path.join("rules", name)] = text
     for name, text in files.items():
         with open(os.path.join(folder, name), "w") as written:

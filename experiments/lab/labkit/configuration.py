@@ -9,30 +9,46 @@ import os
 import re
 
 from labkit import defects as planted
+from labkit import extras
+from labkit.accounts import LabError
 
+ON_REQUEST = "with-"  # rules/with-NAME.yml is for `lab up --with NAME`
 SOURCE_DIR = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 PORT_NAMES = ("postgresql", "shop", "postgres_exporter", "node_exporter", "prometheus", "alertmanager",
-              "sinks", "firedrill_webhook")
+              "shop_operations", "sinks", "firedrill_webhook")
+
+
+def port_names(chosen):
+    return PORT_NAMES + extras.port_names(chosen)
+
+
+# Job → the ports where its metrics are.
+JOBS = {"shop": ("shop",), "postgresql": ("postgres_exporter", "replica_exporter"), "node": ("node_exporter",),
+        "prometheus": ("prometheus",), "alertmanager": ("alertmanager",)}
 
 
 def url(ports, name):
     return f"http://127.0.0.1:{ports[name]}"
 
 
-def rule_texts(interval_s, defects):
+def rule_texts(interval_s, defects, chosen=()):
     """File name → text; windows and `for` are multiplied by the interval, for they fit one of 1 s."""
     texts = {}
     for path in sorted(glob.glob(os.path.join(SOURCE_DIR, "rules", "*.yml"))):
+        name = os.path.basename(path)
+        if name.startswith(ON_REQUEST) and name.removeprefix(ON_REQUEST).removesuffix(".yml") not in chosen:
+            continue
         with open(path) as rules:
             text = rules.read()
         text = re.sub(r"\[(\d+)s\]", lambda match: f"[{int(match[1]) * interval_s}s]", text)
         text = re.sub(r"for: (\d+)s", lambda match: f"for: {int(match[1]) * interval_s}s", text)
-        texts[os.path.basename(path)] = text
+        texts[name] = text
     return planted.edit_rules(texts, defects)
 
 
 def prometheus_text(ports, interval_s, defects):
+    """A target for each server of `ports` that has metrics."""
     # An exporter that cannot log in waits 1 s before it answers; a scrape each second would time out
     # and show `up` 0 instead of pg_up 0.
     slower = f"""
@@ -42,10 +58,8 @@ def prometheus_text(ports, interval_s, defects):
         f"""
   - job_name: {job}{slower if job == "postgresql" else ""}
     static_configs:
-      - targets: ["127.0.0.1:{ports[port]}"]"""
-        for job, port in (("shop", "shop"), ("postgresql", "postgres_exporter"),
-                          ("node", "node_exporter"), ("prometheus", "prometheus"),
-                          ("alertmanager", "alertmanager")))
+      - targets: [{", ".join(f'"127.0.0.1:{ports[port]}"' for port in names if port in ports)}]"""
+        for job, names in JOBS.items() if names[0] in ports)
     return f"""\
 global:
   scrape_interval: {interval_s}s
@@ -101,23 +115,28 @@ receivers:
 """
 
 
-def postgresql_text(lab, ports):
+def postgresql_text(lab, ports, name):
+    """Of the server `name`, which is a key of `ports` and a folder of the lab: postgresql, or replica."""
+    wal = "wal_level = replica\nmax_wal_senders = 4\nwal_keep_size = 256MB" if "replica" in ports else \
+        "wal_level = minimal\nmax_wal_senders = 0"
     return f"""\
 listen_addresses = '127.0.0.1'
-port = {ports['postgresql']}
-unix_socket_directories = '{lab.path("postgresql")}'
-hba_file = '{lab.path("postgresql", "pg_hba.conf")}'
+port = {ports[name]}
+unix_socket_directories = '{lab.path(name)}'
+hba_file = '{lab.path(name, "pg_hba.conf")}'
 max_connections = 60
 superuser_reserved_connections = 3
-shared_buffers = 256MB
+# All of `users` fits: a scan then costs CPU, not a copy out of the page cache.
+shared_buffers = 768MB
 # Files, not /dev/shm: a killed server then leaves nothing outside of its directory.
 dynamic_shared_memory_type = mmap
 fsync = off
 synchronous_commit = off
-wal_level = minimal
-max_wal_senders = 0
+{wal}
 min_wal_size = 32MB
 max_wal_size = 256MB
+shared_preload_libraries = 'pg_stat_statements'
+pg_stat_statements.save = off
 lc_messages = 'C'
 timezone = 'UTC'
 log_timezone = 'UTC'
@@ -127,17 +146,94 @@ log_connections = off
 
 
 HBA_TEXT = """\
-local all all scram-sha-256
-host  all all 127.0.0.1/32 scram-sha-256
+local all         all scram-sha-256
+host  all         all 127.0.0.1/32 scram-sha-256
+host  replication all 127.0.0.1/32 scram-sha-256
 """
+
+
+def database_url(ports, password):
+    """Where the shop finds its database: behind the pooler, or at whichever of a pair takes writes."""
+    if "pgbouncer" in ports:
+        return f"postgresql+psycopg2://shop:{password}@127.0.0.1:{ports['pgbouncer']}/shop"
+    if "replica" in ports:
+        return (f"postgresql+psycopg2://shop:{password}@/shop?host=127.0.0.1:{ports['postgresql']}"
+                f"&host=127.0.0.1:{ports['replica']}&target_session_attrs=read-write")
+    return f"postgresql+psycopg2://shop:{password}@127.0.0.1:{ports['postgresql']}/shop"
+
+
+def pgbouncer_text(lab, ports):
+    if "replica" in ports:
+        raise LabError("PgBouncer 1.18 cannot tell who of a pair takes writes: ask for pgbouncer or replica, not both")
+    return f"""\
+[databases]
+shop = host=127.0.0.1 port={ports['postgresql']} dbname=shop
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {ports['pgbouncer']}
+unix_socket_dir =
+auth_type = scram-sha-256
+auth_file = {lab.path("pgbouncer", "users.txt")}
+admin_users = postgres
+stats_users = exporter
+pool_mode = transaction
+default_pool_size = 10
+max_client_conn = 500
+# The shop gives up after 2 s; PgBouncer would keep its question for 2 min.
+query_wait_timeout = 5
+ignore_startup_parameters = extra_float_digits
+log_connections = 0
+log_disconnections = 0
+"""
+
+
+def gateway_text(ports, retries):
+    """An upload is not tried again: nobody knows whether the first one was done."""
+    again = f"""
+    retries {retries}
+    retry-on all-retryable-errors
+    http-request disable-l7-retry if METH_POST""" if int(retries) else "\n    retries 0"
+    return f"""\
+global
+    maxconn 4000
+    nbthread 1
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 30s
+    # A question that the shop has not answered by then is asked again; the shop goes on with the first one.
+    timeout server 3s
+    timeout http-request 5s
+frontend customers
+    bind 127.0.0.1:{ports['gateway']}
+    default_backend shop
+backend shop{again}
+    server shop 127.0.0.1:{ports['shop']}
+"""
+
+
+# What the shop's /sales asks, as one number: a probe wants one.
+SALES_REPORT = ("SELECT count(*) FROM (SELECT date_trunc('day', created_at) AS day, count(*) AS orders, "
+                "sum(cents) AS cents FROM orders GROUP BY 1 ORDER BY 1 DESC) AS days")
 
 
 def site_text(lab, ports):
     def quoted(*parts):
         return json.dumps(lab.path(*parts))
 
-    restart = json.dumps(os.path.join(SOURCE_DIR, "lab"))
-    postgresql = f"host: 127.0.0.1, port: {ports['postgresql']}"
+    def program(name, *words, leaves, timeout="20s"):
+        words = ", ".join(json.dumps(word) for word in words + ("--dir", lab.dir))
+        return f"""
+        - {{name: {name}, path: {json.dumps(os.path.join(SOURCE_DIR, "lab"))}, arguments: [{words}], timeout: {timeout}, leaves: {leaves}}}"""
+
+    def profile(name, user, secret, server="postgresql"):
+        return f"""
+        - name: {name}
+          postgresql: {{host: 127.0.0.1, port: {ports[server]}, user: {user}, database: shop, password: {{file: {quoted(secret)}}}}}"""
+
+    pair = "" if "replica" not in ports else (
+        profile("primary", "postgres", "postgres.password")
+        + profile("standby", "postgres", "postgres.password", server="replica"))
     return f"""\
 # Written by `lab up`: what Firedrill may know of and do to the lab in {lab.dir}.
 apiVersion: firedrill/v1
@@ -155,24 +251,47 @@ spec:
       - {{name: firedrill-canary, path: /firedrill-canary, token: {{file: {quoted('webhook.token')}}}}}
   pages: ['severity="page"']
   endpoints:
-    - {{name: shop, url: "{url(ports, 'shop')}"}}
+    - {{name: shop, url: "{url(ports, 'gateway' if 'gateway' in ports else 'shop')}"}}
+    - {{name: shop-operations, url: "{url(ports, 'shop_operations')}"}}
   announce: []
   injectors:
     - name: lab-db
       labels: {{role: database, service: shop}}
-      profiles:
-        - name: leaker
-          postgresql: {{{postgresql}, user: reports, database: shop, password: {{file: {quoted('leaker.password')}}}}}
-        - name: dba
-          postgresql: {{{postgresql}, user: firedrill_dba, database: shop, password: {{file: {quoted('dba.password')}}}}}
+      # A superuser may take an index away; a promoted standby stays one.
+      policy: {{superuser: true, lastingRemedies: true}}
+      profiles:{profile("leaker", "reports", "leaker.password")}
+          statements:
+            - {{name: sales-report, sql: "{SALES_REPORT}"}}{profile("dba", "firedrill_dba", "dba.password")}
           statements:
             - name: sessions-of-run
               sql: "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'firedrill:' || $1 || ':%' AND usename <> current_user"
               parameters: [run]
+            - name: usable-indexes
+              sql: "SELECT count(*) FROM pg_index WHERE indrelid = 'public.users'::regclass AND indisvalid"
+            - name: shop-idle-in-transaction
+              sql: "SELECT count(*) FROM pg_stat_activity WHERE usename = 'shop' AND state = 'idle in transaction'"
+          remedyStatements:
+            - name: end-idle-transactions
+              sql: "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('shop', 'reports') AND state = 'idle in transaction'"
+              leaves: nothing
+              timeout: 5s
+            - name: end-shop-sessions
+              sql: "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'shop'"
+              leaves: nothing
+              timeout: 5s{profile("admin", "postgres", "postgres.password")}{pair}
+      programs:{program("restart-database", "restart-database", leaves="nothing")}{
+    program("stop-primary", "stop-primary", leaves="changed") if pair else ""}
     - name: lab-app
       labels: {{role: app, service: shop}}
-      programs:
-        - {{name: restart-shop, path: {restart}, arguments: [restart-shop, --dir, {json.dumps(lab.dir)}], timeout: 20s, leaves: nothing}}
+      policy: {{lastingRemedies: true}}
+      programs:{program("restart-shop", "restart-shop", leaves="nothing")}{
+    program("roll-back", "roll-back", leaves="nothing")}{
+    program("deploy-bigger-pool", "deploy", "pool-size=50", leaves="changed")}{
+    program("deploy-statement-timeout", "deploy", "statement-timeout=250ms", leaves="changed")}{
+    program("deploy-weak-statement-timeout", "deploy", "statement-timeout=500ms", leaves="changed")}{
+    program("deploy-lower-email", "deploy", "login-query=lower-email", leaves="changed")}{
+    program("deploy-leak", "deploy", "leak-share=0.05", leaves="changed")}{
+    program("deploy-reports", "deploy", "admin-reports=10", leaves="changed")}
     - name: lab-load
       labels: {{role: load}}
       endpoints: [shop]

@@ -22,13 +22,21 @@ CREATE = """
 CREATE DATABASE shop
 """
 
-# `reports` is the leaking client: nothing but a login, so that the server's limit for ordinary users holds for it.
+# Tables and indexes are made in the transaction that fills them: so none of it goes through the WAL, which each lab
+# would have to copy. `users` is large enough for a scan of it to hurt, and its index on e-mails is an ordinary one:
+# a unique one may not be taken away. `reports` is the leaking client: nothing but a login, so that the server's
+# limit for ordinary users holds for it.
 FILL = """
+BEGIN
 CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL, password_hash text NOT NULL)
 INSERT INTO users (email, password_hash) SELECT 'user' || n || '@shop.example', '$2b$12$' || left(md5(n::text) || md5('x' || n), 53) FROM generate_series(1, {rows}) AS n
-CREATE UNIQUE INDEX users_email_idx ON users (email)
+CREATE INDEX users_email_idx ON users (email)
 CREATE TABLE images (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id bigint NOT NULL, name text NOT NULL, created_at timestamptz NOT NULL DEFAULT now())
 INSERT INTO images (user_id, name) SELECT 1 + n % 1000, 'image-' || n || '.jpg' FROM generate_series(1, 20000) AS n
+CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id bigint NOT NULL, cents bigint NOT NULL, created_at timestamptz NOT NULL)
+INSERT INTO orders (user_id, cents, created_at) SELECT 1 + n % 1000, 100 + n % 9900, now() - n * interval '1 minute' FROM generate_series(1, 150000) AS n
+COMMIT
+CREATE EXTENSION pg_stat_statements
 CREATE ROLE shop LOGIN
 CREATE ROLE reports LOGIN
 CREATE ROLE firedrill_dba LOGIN IN ROLE pg_signal_backend, pg_monitor
@@ -36,7 +44,8 @@ CREATE ROLE exporter LOGIN IN ROLE pg_monitor
 REVOKE CONNECT ON DATABASE shop FROM public
 GRANT CONNECT ON DATABASE shop TO shop, reports, firedrill_dba, exporter
 GRANT SELECT, INSERT, UPDATE ON users, images TO shop
-GRANT SELECT ON users, images TO reports
+GRANT SELECT ON orders TO shop
+GRANT SELECT ON users, images, orders TO reports
 VACUUM ANALYZE
 CHECKPOINT
 """
@@ -47,11 +56,13 @@ def email(number):
     return f"user{number}@shop.example"
 
 
-def single_user(data, account, database, statements):
+def single_user(data, account, database, statements, wal_level="minimal"):
     """Runs one statement per line on a stopped database."""
-    command = [postgresql_program("postgres"), "--single", "-D", data, "-c", "fsync=off",
-               "-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "log_min_messages=warning",
-               "-c", "dynamic_shared_memory_type=mmap", "-c", "maintenance_work_mem=128MB", database]
+    # A standby may not have fewer connections than its data's last server had.
+    command = [postgresql_program("postgres"), "--single", "-D", data, "-c", "fsync=off", "-c", "max_connections=20",
+               "-c", f"wal_level={wal_level}", "-c", "max_wal_senders=0", "-c", "log_min_messages=warning",
+               "-c", "dynamic_shared_memory_type=mmap", "-c", "maintenance_work_mem=128MB",
+               "-c", "min_wal_size=32MB", "-c", "max_wal_size=64MB", database]
     done = subprocess.run(command, input=statements, text=True, capture_output=True, cwd="/",
                           **account.popen_arguments())
     # Single-user mode ends with success whatever became of the statements.
@@ -111,13 +122,20 @@ def drop_oldest():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def copy_data(target, account, rows, passwords, extra_sql, say):
-    """Makes a database of its own out of the prepared one, with its own passwords."""
+def copy_data(target, account, rows, passwords, extra_sql, say, wal_level="minimal"):
+    """Makes a database of its own out of the prepared one, with its own passwords.
+
+    With `wal_level` replica, a copy of what comes out can follow it as a standby.
+    """
     ready = cached_data(account, rows, say)
     with cache_lock(fcntl.LOCK_SH):
-        done = subprocess.run(["cp", "-a", "--reflink=auto", ready, target], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise LabError(f"copying {ready} to {target} failed: {done.stderr.strip()}")
+        copy_folder(ready, target)
     statements = [f"ALTER ROLE {role} PASSWORD '{word}'" for role, word in passwords.items()]
     statements += extra_sql
-    single_user(target, account, "postgres", "\n".join(statements) + "\n")
+    single_user(target, account, "postgres", "\n".join(statements) + "\n", wal_level)
+
+
+def copy_folder(source, target):
+    done = subprocess.run(["cp", "-a", "--reflink=auto", source, target], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise LabError(f"copying {source} to {target} failed: {done.stderr.strip()}")

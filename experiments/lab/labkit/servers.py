@@ -6,8 +6,9 @@ import shutil
 import signal
 
 from labkit import configuration
+from labkit.releases import Releases
 from labkit.accounts import DATABASE_ACCOUNT, SERVER_ACCOUNT, Account, LabError, postgresql_program, program
-from labkit.prepared_data import ROLES, copy_data, email
+from labkit.prepared_data import ROLES, copy_data, copy_folder, email
 
 EMAILS_IN_FILE = 5000
 
@@ -38,6 +39,7 @@ class Stack:
         self.server_account = Account(SERVER_ACCOUNT)
         self.passwords = {role: secrets.token_urlsafe(18) for role in ROLES + ("postgres",)}
         self.token = secrets.token_urlsafe(24)
+        self.releases = Releases(lab, options.set, "gateway" in ports)
         if options.rows < EMAILS_IN_FILE:
             raise LabError(f"--rows {options.rows} is too small: at least {EMAILS_IN_FILE}")
 
@@ -60,11 +62,11 @@ class Stack:
 
     def write_files(self):
         lab, ports, options, servers = self.lab, self.ports, self.options, self.server_account
-        for name in ("prometheus", "prometheus/rules", "alertmanager", "shop", "exporter", "postgresql"):
+        for name in ("prometheus", "prometheus/rules", "alertmanager", "shop", "exporter"):
             self.folder(name)
         self.folder("prometheus", "data", account=servers)
         self.folder("alertmanager", "data", account=servers)
-        for name, text in configuration.rule_texts(options.interval, options.defects).items():
+        for name, text in configuration.rule_texts(options.interval, options.defects, options.extra).items():
             self.write(text, "prometheus", "rules", name)
         self.write(configuration.prometheus_text(ports, options.interval, options.defects), "prometheus", "prometheus.yml")
 
@@ -79,28 +81,66 @@ class Stack:
 
         known = "wrong" if "exporter-blind" in options.defects else self.passwords["exporter"]
         self.write(known, "exporter", "password", mode=0o600, account=servers)
-        self.write(f"postgresql+psycopg2://shop:{self.passwords['shop']}@127.0.0.1:{ports['postgresql']}/shop",
+        # Copies, for the source tree may be where the servers' account cannot read.
+        shutil.copy(os.path.join(configuration.SOURCE_DIR, "exporter", "queries.yaml"),
+                    lab.path("exporter", "queries.yaml"))
+        self.write(configuration.database_url(ports, self.passwords["shop"]),
                    "shop", "database.url", mode=0o600, account=servers)
-        # A copy, for the source tree may be where the servers' account cannot read.
-        for name in ("shop.py", "gunicorn.conf.py"):
+        for name in ("shop.py", "settings.py", "operations.py", "gunicorn.conf.py"):
             shutil.copy(os.path.join(configuration.SOURCE_DIR, "shop", name), lab.path("shop", name))
+        self.folder("shop", "live", account=servers)
+        self.releases.write()
+        if "pgbouncer" in ports:
+            self.folder("pgbouncer")
+            self.write(configuration.pgbouncer_text(lab, ports), "pgbouncer", "pgbouncer.ini")
+            self.write("".join(f'"{role}" "{self.passwords[role]}"\n' for role in ("shop", "exporter", "postgres")),
+                       "pgbouncer", "users.txt", mode=0o600, account=servers)
+        if "gateway" in ports:
+            self.folder("gateway")
+            self.write_gateway()
         step = options.rows // EMAILS_IN_FILE
         self.write("".join(email(1 + step * index) + "\n" for index in range(EMAILS_IN_FILE)), "emails.txt")
 
+    def write_gateway(self):
+        """Anew with each deployment."""
+        with open(self.lab.path("gateway", "haproxy.cfg"), "w") as written:
+            written.write(configuration.gateway_text(self.ports, self.releases.now()["retries"]))
+
     def copy_database(self):
+        """Also in place of an old one; its servers must have ended."""
         capped = "leaker-capped" in self.options.defects
-        copy_data(self.lab.path("postgresql", "data"), self.database_account, self.options.rows, self.passwords,
-                  ["ALTER ROLE reports CONNECTION LIMIT 5"] if capped else [], self.say)
-        # The socket is made beside the data, hence the folder is the server's own.
-        self.database_account.own(self.lab.path("postgresql"))
-        self.write(configuration.HBA_TEXT, "postgresql", "pg_hba.conf")
-        self.write(configuration.postgresql_text(self.lab, self.ports), "postgresql", "postgresql.conf")
+        pair = "replica" in self.ports
+        for name in ("postgresql", "replica") if pair else ("postgresql",):
+            shutil.rmtree(self.lab.path(name), ignore_errors=True)
+            # The socket is made beside the data, hence the folder is the server's own.
+            self.folder(name, account=self.database_account)
+            self.write(configuration.HBA_TEXT, name, "pg_hba.conf")
+            self.write(configuration.postgresql_text(self.lab, self.ports, name), name, "postgresql.conf")
+        data = self.lab.path("postgresql", "data")
+        copy_data(data, self.database_account, self.options.rows, self.passwords,
+                  ["ALTER ROLE reports CONNECTION LIMIT 5"] if capped else [], self.say,
+                  "replica" if pair else "minimal")
+        if pair:
+            # A copy of a stopped primary is a base backup.
+            copy_folder(data, self.lab.path("replica", "data"))
+            self.write("", "replica", "data", "standby.signal", mode=0o600, account=self.database_account)
+            self.write(f"primary_conninfo = 'host=127.0.0.1 port={self.ports['postgresql']} user=postgres "
+                       f"password={self.passwords['postgres']} application_name=replica'\n",
+                       "replica", "primary.conf", mode=0o600, account=self.database_account)
+            with open(self.lab.path("replica", "postgresql.conf"), "a") as opened:
+                opened.write("include = 'primary.conf'\n")
 
     def postgresql(self):
+        return self.database("postgresql")
+
+    def replica(self):
+        return self.database("replica")
+
+    def database(self, name):
         return Server(
-            "postgresql", self.database_account,
-            [postgresql_program("postgres"), "-D", self.lab.path("postgresql", "data"),
-             "-c", f"config_file={self.lab.path('postgresql', 'postgresql.conf')}"],
+            name, self.database_account,
+            [postgresql_program("postgres"), "-D", self.lab.path(name, "data"),
+             "-c", f"config_file={self.lab.path(name, 'postgresql.conf')}"],
             # Fast shutdown does not wait for clients. On SIGQUIT the server ends its own children, also one
             # in the middle of a query, and gives its shared memory back; after SIGKILL it could not.
             stop_signal=signal.SIGINT, orphan_signal=signal.SIGQUIT)
@@ -108,7 +148,12 @@ class Stack:
     def shop(self):
         environment = {"SHOP_BIND": f"127.0.0.1:{self.ports['shop']}",
                        "SHOP_DATABASE_URL_FILE": self.lab.path("shop", "database.url"),
+                       "SHOP_OPERATIONS": f"127.0.0.1:{self.ports['shop_operations']}",
+                       "SHOP_RELEASE_FILE": self.lab.path("shop", "release.json"),
+                       "SHOP_LIVE_FILE": self.lab.path("shop", "live", "settings.json"),
                        "PYTHONDONTWRITEBYTECODE": "1"}
+        if "pgbouncer" in self.ports:
+            environment["SHOP_POOLED"] = "1"
         if "cached-logins" in self.options.defects:
             environment["SHOP_LOGIN_CACHE"] = self.lab.path("emails.txt")
         if "shop-never-reconnects" in self.options.defects:
@@ -117,11 +162,28 @@ class Stack:
                       ["/usr/bin/python3", program("gunicorn", "gunicorn"), "--chdir", self.lab.path("shop"),
                        "--config", self.lab.path("shop", "gunicorn.conf.py"), "shop:app"], environment)
 
+    def gateway(self):
+        return Server("gateway", self.server_account,
+                      [program("haproxy", "haproxy"), "-db", "-f", self.lab.path("gateway", "haproxy.cfg")])
+
+    def pgbouncer(self):
+        return Server("pgbouncer", self.server_account,
+                      [program("pgbouncer", "pgbouncer"), self.lab.path("pgbouncer", "pgbouncer.ini")],
+                      # At once, without waiting for its clients.
+                      stop_signal=signal.SIGTERM)
+
     def postgres_exporter(self):
-        return Server("postgres_exporter", self.server_account,
+        return self.exporter("postgres_exporter", "postgresql")
+
+    def replica_exporter(self):
+        return self.exporter("replica_exporter", "replica")
+
+    def exporter(self, name, server):
+        return Server(name, self.server_account,
                       [program("prometheus-postgres-exporter", "prometheus-postgres-exporter"),
-                       f"--web.listen-address=127.0.0.1:{self.ports['postgres_exporter']}", "--log.level=warn"],
-                      {"DATA_SOURCE_URI": f"127.0.0.1:{self.ports['postgresql']}/shop?sslmode=disable",
+                       f"--web.listen-address=127.0.0.1:{self.ports[name]}", "--log.level=warn",
+                       f"--extend.query-path={self.lab.path('exporter', 'queries.yaml')}"],
+                      {"DATA_SOURCE_URI": f"127.0.0.1:{self.ports[server]}/shop?sslmode=disable",
                        "DATA_SOURCE_USER": "exporter",
                        "DATA_SOURCE_PASS_FILE": self.lab.path("exporter", "password")})
 

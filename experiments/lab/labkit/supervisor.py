@@ -26,6 +26,9 @@ PR_SET_PDEATHSIG = 1
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 5
 RESTART_TIMEOUT_S = 15
+RESET_TIMEOUT_S = 120
+# What speaks PostgreSQL's protocol and not HTTP.
+DATABASES = ("postgresql", "replica", "pgbouncer")
 _libc = ctypes.CDLL(None)
 
 
@@ -44,7 +47,7 @@ class Supervisor:
         self.say = say
         self.running = {}  # name → (Server, Popen)
         self.seen_dead = set()
-        self.reservation = PortReservation(configuration.PORT_NAMES)
+        self.reservation = PortReservation(configuration.port_names(options.extra))
         self.ports = self.reservation.ports()
         self.stack = Stack(lab, self.ports, options, say)
         self.control = None
@@ -121,13 +124,17 @@ class Supervisor:
         self.launch(stack.node_exporter())
         self.launch(stack.alertmanager())
         stack.copy_database()
-        self.launch(stack.postgresql())
-        self.wait_for(lambda: health.postgresql_accepts(self.ports["postgresql"]))
+        self.start_databases()
         self.launch(stack.postgres_exporter())
+        for extra in ("pgbouncer", "gateway", "replica_exporter"):
+            if extra in self.ports:
+                self.launch(getattr(stack, extra)())
         for name, path in (("shop", "/health"), ("shop", "/login?email=user1@shop.example"),
                            ("postgres_exporter", "/metrics"), ("node_exporter", "/metrics"),
                            ("alertmanager", "/-/ready")):
             self.wait_for(lambda: health.answers(configuration.url(self.ports, name) + path))
+        if "gateway" in self.ports:
+            self.wait_for(lambda: health.answers(configuration.url(self.ports, "gateway") + "/health"))
         if "silenced" in defects:
             self.wait_for(lambda: health.silence(alertmanager))
         # Last, so that its first scrapes find everything up and no alert of the start is left behind.
@@ -146,12 +153,18 @@ class Supervisor:
         self.took = time.monotonic() - begin
         self.store_description(ready=True)
 
+    def start_databases(self):
+        for name in ("postgresql", "replica"):
+            if name in self.ports:
+                self.launch(self.stack.database(name))
+                self.wait_for(lambda: health.postgresql_accepts(self.ports[name]))
+
     def store_description(self, ready):
         self.lab.store({
             "ready": ready, "dir": self.lab.dir, "pid": os.getpid(), "site": self.options.site,
             "defects": list(self.options.defects), "interval": f"{self.options.interval}s",
-            "rows": self.options.rows, "ports": self.ports,
-            "urls": {name: configuration.url(self.ports, name) for name in self.ports if name != "postgresql"},
+            "rows": self.options.rows, "extras": list(self.options.extra), "ports": self.ports,
+            "urls": {name: configuration.url(self.ports, name) for name in self.ports if name not in DATABASES},
             "servers": {name: process.pid for name, (_, process) in self.running.items()}})
 
     # Serving
@@ -187,8 +200,8 @@ class Supervisor:
             if request["do"] == "stop":
                 channel.sendall(b'{"ok": true}\n')
                 raise Stop
-            if request["do"] == "restart-shop":
-                reply = self.restart_shop()
+            if request["do"] in self.ACTIONS:
+                reply = self.act(request)
             elif request["do"] == "status":
                 reply = {"ok": True, "servers": {
                     name: {"pid": process.pid, "ended": process.poll()}
@@ -199,18 +212,61 @@ class Supervisor:
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"a request failed: {error!r}", file=sys.stderr, flush=True)
 
-    def restart_shop(self):
+    def act(self, request):
+        """What is asked for is done when this returns, or has failed for the reason in the answer."""
         begin = time.monotonic()
-        self.stop_servers(["shop"])
-        self.seen_dead.discard("shop")
-        self.launch(self.stack.shop())
         try:
-            self.wait_for(lambda: health.answers(configuration.url(self.ports, "shop") + "/health"),
-                          RESTART_TIMEOUT_S - (time.monotonic() - begin))
+            self.ACTIONS[request["do"]](self, request, begin + RESTART_TIMEOUT_S)
         except LabError as error:
             return {"ok": False, "error": str(error)}
         self.store_description(ready=True)
         return {"ok": True, "took": round(time.monotonic() - begin, 2)}
+
+    def restart(self, names, limit):
+        self.stop_servers(names)
+        for name in names:
+            self.seen_dead.discard(name)
+            self.launch(getattr(self.stack, name)())
+        for name in names:
+            if name in DATABASES:
+                self.wait_for(lambda: health.postgresql_accepts(self.ports[name]), limit - time.monotonic())
+            else:
+                self.wait_for(lambda: health.answers(configuration.url(self.ports, name) + "/health"),
+                              limit - time.monotonic())
+
+    def restart_shop(self, request, limit):
+        self.restart(["shop"], limit)
+
+    def restart_database(self, request, limit):
+        self.restart(["postgresql"], limit)
+
+    def stop_primary(self, request, limit):
+        self.stop_servers(["postgresql"])
+
+    def deploy(self, request, limit):
+        self.release_changed(self.stack.releases.deploy(request["settings"]), limit)
+
+    def roll_back(self, request, limit):
+        self.stack.releases.roll_back()
+        self.release_changed({"shop", "gateway"}, limit)
+
+    def release_changed(self, servers, limit):
+        if "gateway" in servers and "gateway" in self.ports:
+            self.stack.write_gateway()
+        self.restart([name for name in ("shop", "gateway") if name in servers and name in self.ports], limit)
+
+    def reset(self, request, limit):
+        """As `up` made it, the data too; what monitoring remembers stays."""
+        databases = [name for name in ("postgresql", "replica") if name in self.ports]
+        self.stop_servers(["shop", *databases])
+        for name in databases:
+            self.seen_dead.discard(name)
+        self.stack.copy_database()
+        self.start_databases()
+        self.roll_back(request, time.monotonic() + RESTART_TIMEOUT_S)  # copying may have taken all of `limit`
+
+    ACTIONS = {"restart-shop": restart_shop, "restart-database": restart_database, "stop-primary": stop_primary,
+               "deploy": deploy, "roll-back": roll_back, "reset": reset}
 
     # Stopping
 

@@ -1,5 +1,5 @@
 # How the shop is served: one process (so that its metrics are one set of numbers) and more threads
-# than rate x time-out, so that the pool is what runs out in an outage and not the threads.
+# than rate x time-out, retries of clients included, so that the pool is what runs out in an outage and not the threads.
 import ctypes
 import os
 import signal
@@ -7,7 +7,7 @@ import signal
 bind = os.environ["SHOP_BIND"]
 workers = 1
 worker_class = "gthread"
-threads = 300
+threads = 800
 worker_connections = 2000
 backlog = 1024
 keepalive = 75

@@ -1,10 +1,13 @@
 # A small shop as people run it: Flask, SQLAlchemy's connection pool with its usual settings, and
 # prometheus_client. Users log in and look at or upload images; everything but /health needs the database.
 #
-# Environment: SHOP_DATABASE_URL_FILE; two planted defects, each off when unset: SHOP_LOGIN_CACHE (a file of
-# e-mails that log in without the database) and SHOP_NEVER_RECONNECTS (one database error, and it gives up).
+# Environment: SHOP_DATABASE_URL_FILE; SHOP_RELEASE_FILE and SHOP_LIVE_FILE (settings.py says what is in them);
+# SHOP_OPERATIONS, an address for operations.py; SHOP_POOLED, set when a pooler of connections stands before the
+# database; two planted defects, each off when unset: SHOP_LOGIN_CACHE (a file of e-mails that log in without the
+# database) and SHOP_NEVER_RECONNECTS (one database error, and it gives up).
 
 import os
+import random
 import threading
 import time
 from contextlib import contextmanager
@@ -13,19 +16,65 @@ import flask
 import prometheus_client
 import sqlalchemy
 from prometheus_client.core import GaugeMetricFamily
-from sqlalchemy import exc, text
+from sqlalchemy import event, exc, text
+from sqlalchemy.pool import QueuePool
 
-POOL_SIZE = 20
-POOL_TIMEOUT_S = 2
-ROUTES = ("/login", "/api/images", "/admin")
-DB_ERROR_CODES = ("acquire_timeout", "53300", "57014", "57P01", "57P03", "connection", "other")
+import operations
+import settings
+
+ROUTES = ("/login", "/api/images", "/admin", "/sales")
+DB_ERROR_CODES = ("acquire_timeout", "53300", "57014", "57P01", "57P03", "25006", "connection", "other")
+LOGINS = {
+    "indexed": text("SELECT id, password_hash FROM users WHERE email = :email"),
+    "lower-email": text("SELECT id, password_hash FROM users WHERE lower(email) = lower(:email)"),
+}
+SALES = text("SELECT date_trunc('day', created_at) AS day, count(*) AS orders, sum(cents) AS cents "
+             "FROM orders GROUP BY 1 ORDER BY 1 DESC")
 
 app = flask.Flask(__name__)
+values = settings.Values(os.environ["SHOP_RELEASE_FILE"], os.environ["SHOP_LIVE_FILE"])
+
+
+class Pool(QueuePool):
+    """SQLAlchemy's, whose size and patience can be changed while it is in use, as those of other pools can."""
+
+    def resize(self, size):
+        with self._overflow_lock:
+            self._overflow += self._pool.maxsize - size  # it counts connections beyond the size
+            self._pool.maxsize = size
+
+    def set_patience(self, seconds):
+        self._timeout = seconds
+
 
 with open(os.environ["SHOP_DATABASE_URL_FILE"]) as url_file:
     engine = sqlalchemy.create_engine(
-        url_file.read().strip(), pool_size=POOL_SIZE, max_overflow=0, pool_timeout=POOL_TIMEOUT_S,
+        url_file.read().strip(), poolclass=Pool, pool_size=int(values["pool-size"]), max_overflow=0,
+        pool_timeout=settings.seconds(values["acquire-timeout"]),
         connect_args={"connect_timeout": 2, "application_name": "shop"})
+
+statement_timeout_ms = round(1000 * (settings.seconds(values["statement-timeout"]) or 0))
+# Before a pooler, what a session is told would stay with a connection that somebody else is given next: there each
+# transaction is told.
+POOLED = bool(os.environ.get("SHOP_POOLED"))
+
+
+@event.listens_for(engine, "connect")
+def limit_session(connection, record):
+    if not POOLED:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {statement_timeout_ms}")
+        connection.commit()
+
+
+def setting_changed(name):
+    if name == "pool-size":
+        engine.pool.resize(int(values[name]))
+    elif name == "acquire-timeout":
+        engine.pool.set_patience(settings.seconds(values[name]))
+
+
+operations.open_door(os.environ["SHOP_OPERATIONS"], values, setting_changed)
 
 started = prometheus_client.Counter("http_requests_started_total", "Requests that arrived.")
 finished = prometheus_client.Counter("http_requests_total", "Requests that were answered.",
@@ -76,8 +125,8 @@ class PoolMetrics:
         connections.add_metric(["idle"], idle)
         connections.add_metric(["in_use"], in_use)
         yield connections
-        yield GaugeMetricFamily("db_pool_max", "Size of the pool.", value=POOL_SIZE)
-        waiting = self._acquiring if in_use >= POOL_SIZE else 0
+        yield GaugeMetricFamily("db_pool_max", "Size of the pool.", value=engine.pool.size())
+        waiting = self._acquiring if in_use >= engine.pool.size() else 0
         yield GaugeMetricFamily("db_pool_waiting", "Requests waiting for a connection.", value=waiting)
 
 
@@ -113,19 +162,31 @@ class GaveUp:
     code = None
 
 
+# Connections whose owner has forgotten them. Nothing but a restart of the shop gives them back.
+forgotten = []
+
+
 @contextmanager
-def database():
+def database(forget=False):
+    """A connection of the pool, given back at the end, or forgotten as a client with a bug forgets it."""
     if GaveUp.code:
         raise DatabaseFailed(GaveUp.code)
     try:
         with pool_metrics.acquiring():
             connection = engine.connect()
-        with connection:
+        try:
             begin = time.monotonic()
+            if POOLED:
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {statement_timeout_ms}")
             try:
                 yield connection
             finally:
                 query_duration.observe(time.monotonic() - begin)
+        finally:
+            if forget:
+                forgotten.append(connection)
+            else:
+                connection.close()
     except exc.SQLAlchemyError as error:
         code = error_code_of(error)
         db_errors.labels(code).inc()
@@ -176,9 +237,8 @@ def login():
     email = flask.request.args.get("email", "")
     if email in CACHED_LOGINS:
         return {"user": email}
-    with database() as connection:
-        row = connection.execute(
-            text("SELECT id, password_hash FROM users WHERE email = :email"), {"email": email}).first()
+    with database(forget=random.random() < float(values["leak-share"])) as connection:
+        row = connection.execute(LOGINS[values["login-query"]], {"email": email}).first()
     if row is None:
         return {"error": "no such user"}, 401
     return {"user": row.id}
@@ -205,7 +265,16 @@ def upload_image():
 def admin():
     with database() as connection:
         row = connection.execute(text("SELECT count(*) AS images, max(created_at) AS newest FROM images")).first()
+        for _ in range(int(values["admin-reports"])):
+            connection.execute(SALES).all()
     return {"images": row.images, "newest": row.newest.isoformat() if row.newest else None}
+
+
+@app.get("/sales")
+def sales():
+    with database() as connection:
+        rows = connection.execute(SALES).all()
+    return {"days": [{"day": row.day.isoformat(), "orders": row.orders, "cents": int(row.cents)} for row in rows]}
 
 
 @app.get("/health")
