@@ -15,6 +15,7 @@
 #include "base/time_proto.h"
 #include "experiment/address.h"
 #include "experiment/mapper.h"
+#include "experiment/rules.h"
 #include "experiment/vocabulary.h"
 #include "experiment/yaml_tree.h"
 #include "firedrill/v1/wire.pb.h"
@@ -181,6 +182,7 @@ absl::StatusOr<v1::Fault> ReadFault(const std::string& text) {
   Reporter reporter(text);
   v1::Fault fault;
   if (root.has_value()) MapYaml(*root, &fault, &reporter);
+  if (root.has_value()) CheckTexts(fault, &reporter);
   problems.insert(problems.end(), reporter.problems().begin(), reporter.problems().end());
   if (root.has_value() && problems.empty()) return fault;
   return absl::InvalidArgumentError(

@@ -85,6 +85,7 @@ std::string MeaningOf(const std::string& refers_to) {
       {"matcher", "a Prometheus matcher: 'severity=\"page\"', with =, !=, =~ or !~"},
       {"cron", "five fields: minute, hour, day of month, month, day of week"},
       {"timeZone", "an IANA name: Europe/Berlin"},
+      {"regex", "a regular expression as RE2 reads it"},
       {"template", "{name} stands for a value"},
       {"faultKind", "a kind of fault: holdConnections"},
       {"remedyKind", "a kind of remedy: runProgram"},

@@ -9,7 +9,8 @@
 
 namespace firedrill {
 
-// Of any definition: unique names within a list, matchers, dates, zones, schedules, URLs.
+// Of any definition: unique names within a list, matchers, dates, zones, schedules, URLs,
+// regular expressions.
 void CheckTexts(const google::protobuf::Message& definition, Reporter* reporter);
 
 // Names of an experiment: what refers to targets, loads, requests, checks and anchors.

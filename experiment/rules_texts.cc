@@ -12,6 +12,7 @@
 #include "experiment/rules.h"
 #include "experiment/vocabulary.h"
 #include "experiment/walk.h"
+#include "re2/re2.h"
 
 namespace firedrill {
 namespace {
@@ -38,6 +39,40 @@ void CheckDate(const std::string& text, const std::string& path, Reporter* repor
   reporter->AtValue(path, absl::StrCat("'", text, "' is no day of the calendar"));
 }
 
+std::string RegexAdvice(RE2::ErrorCode code) {
+  switch (code) {
+    case RE2::ErrorMissingParen:
+    case RE2::ErrorUnexpectedParen:
+      return "each ( needs its ); write \\( and \\) for the characters themselves";
+    case RE2::ErrorMissingBracket:
+      return "close it with ]; write \\[ for the character itself";
+    case RE2::ErrorRepeatArgument:
+    case RE2::ErrorRepeatOp:
+      return "write something in front of it, or \\*, \\+, \\? for the character itself";
+    case RE2::ErrorBadPerlOp:
+      return "RE2 looks neither ahead nor behind; say it with less";
+    case RE2::ErrorBadEscape:
+      return "RE2 has neither back-references nor this escape; write \\\\ for a backslash itself";
+    case RE2::ErrorRepeatSize:
+    case RE2::ErrorPatternTooLarge:
+      return "repeat less: at most 1000 times, all in all";
+    default:
+      return "write it as RE2 reads it: https://github.com/google/re2/wiki/Syntax";
+  }
+}
+
+// As whoever matches by it compiles it.
+void CheckRegex(const std::string& text, const std::string& path, Reporter* reporter) {
+  RE2::Options options;
+  options.set_log_errors(false);
+  const RE2 regex(text, options);
+  if (regex.ok()) return;
+  const size_t at = text.find(regex.error_arg());
+  reporter->Inside(path, text, at == std::string::npos ? 0 : at,
+                   absl::StrCat("not a regular expression: ", regex.error()),
+                   RegexAdvice(regex.error_code()));
+}
+
 void CheckText(const FieldDescriptor* field, const std::string& path, const std::string& text,
                Reporter* reporter) {
   const std::string& language = RuleOf(field).refers_to();
@@ -53,6 +88,8 @@ void CheckText(const FieldDescriptor* field, const std::string& path, const std:
     if (cron.ok()) return;
     reporter->Inside(path, text, offset, std::string(cron.status().message()),
                      "\"0 10 * * 2\" is every Tuesday at 10:00");
+  } else if (language == "regex") {
+    CheckRegex(text, path, reporter);
   } else if (language == "timeZone") {
     CheckTimeZone(text, path, reporter);
   } else if (language == "date") {

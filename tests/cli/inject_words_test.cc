@@ -69,6 +69,17 @@ TEST(InjectWords, WrongOnesAreToldWhatMayHaveBeenMeant) {
   EXPECT_FALSE(AdHocProfile("5432", "tcp").ok());
 }
 
+// Not only when the traffic is about to be matched.
+TEST(InjectWords, ARegularExpressionIsReadAtOnce) {
+  EXPECT_THAT(Complaint({"delay-queries", "--profile", "p", "--delay", "1s", "--match.regex",
+                         "from (users"}),
+              testing::AllOf(HasSubstr("not a regular expression"), HasSubstr("from (users"),
+                             HasSubstr("each ( needs its )")));
+  EXPECT_TRUE(ParseInject({"delay-queries", "--profile", "p", "--delay", "1s", "--match.regex",
+                           "from \\(?users"})
+                  .ok());
+}
+
 TEST(InjectWords, HelpNamesEveryFlagWithItsMeaning) {
   const std::string help = InjectHelp("delayQueries");
   EXPECT_THAT(help, HasSubstr("--match.tables"));
