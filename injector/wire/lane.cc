@@ -152,6 +152,8 @@ void Lane::Remove(Relay* relay) {
   relays_[relay->place] = relays_.back();
   relays_.pop_back();
   Counters::Less(counters.open);
+  if (relay->encrypted()) Counters::Less(counters.encrypted_open);
+  if (relay->lost()) Counters::Less(counters.lost_open);
   loop_.Retire(std::unique_ptr<Watcher>(relay));
   // A descriptor is free again, or soon much memory is.
   if (accepting_ && !listening_) loop_.WakeAt(this, 0);

@@ -152,6 +152,8 @@ class LaneProxy final : public Proxy {
       add(sum.refused, counters.refused);
       add(sum.encrypted, counters.encrypted);
       add(sum.lost, counters.lost);
+      add(sum.encrypted_open, counters.encrypted_open);
+      add(sum.lost_open, counters.lost_open);
       add(sum.leaked, counters.leaked);
       add(sum.stalled, counters.stalled);
       add(sum.reset, counters.reset);

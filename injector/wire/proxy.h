@@ -62,9 +62,12 @@ struct ProxyCounters {
   uint64_t encrypted = 0;  // Of all accepted: their streams could not be looked into.
   uint64_t lost = 0;       // Codecs that lost track: those connections pass unmatched.
   std::string lost_why;    // The latest reason.
-  uint64_t leaked = 0;     // Held open at the server after the client has gone, right now.
-  uint64_t stalled = 0;    // Right now.
-  uint64_t reset = 0;      // By Reset(), and by rules that cut.
+  // Of those that are open right now, whenever they came.
+  uint64_t encrypted_open = 0;
+  uint64_t lost_open = 0;
+  uint64_t leaked = 0;   // Held open at the server after the client has gone, right now.
+  uint64_t stalled = 0;  // Right now.
+  uint64_t reset = 0;    // By Reset(), and by rules that cut.
   uint64_t bytes_to_server = 0;
   uint64_t bytes_to_client = 0;
   uint64_t requests = 0;

@@ -30,6 +30,9 @@ class Relay final : public Watcher {
   // RST to the client, and a close to the server. The relay is removed.
   void Reset();
   uint64_t id() const { return id_; }
+  // It could not be looked into, or not any more.
+  bool encrypted() const { return noted_encrypted_; }
+  bool lost() const { return noted_lost_; }
 
   void OnEvents(int slot, uint32_t events) override;
   void OnAlarm() override;

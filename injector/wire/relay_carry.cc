@@ -277,9 +277,11 @@ void Relay::NoteCodec() {
   if (!noted_encrypted_ && codec_->encrypted()) {
     noted_encrypted_ = true;
     Counters::Add(lane_.counters.encrypted, 1);
+    Counters::Add(lane_.counters.encrypted_open, 1);
   }
   if (!noted_lost_ && (misled_ || !codec_->lost().empty())) {
     noted_lost_ = true;
+    Counters::Add(lane_.counters.lost_open, 1);
     lane_.NoteLost(misled_ ? "the codec contradicts itself" : codec_->lost());
   }
   if (const uint64_t unmatched = codec_->unmatched(); unmatched != unmatched_) {

@@ -69,6 +69,8 @@ void AddCounters(const ProxyCounters& from, ProxyCounters* to) {
   to->refused += from.refused;
   to->encrypted += from.encrypted;
   to->lost += from.lost;
+  to->encrypted_open += from.encrypted_open;
+  to->lost_open += from.lost_open;
   if (!from.lost_why.empty()) to->lost_why = from.lost_why;
   to->leaked += from.leaked;
   to->stalled += from.stalled;
@@ -539,6 +541,8 @@ void Worker::Report(v1::WireStatus* status) const {
   status->set_encrypted(all.encrypted);
   status->set_lost(all.lost);
   status->set_lost_why(all.lost_why);
+  status->set_encrypted_open(all.encrypted_open);
+  status->set_lost_open(all.lost_open);
   status->set_leaked(all.leaked);
   status->set_stalled(all.stalled);
   status->set_reset(all.reset);

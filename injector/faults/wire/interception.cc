@@ -288,19 +288,21 @@ absl::StatusOr<v1::Observation> WireFault::Observe(const Context&, const Node&) 
   observation.set_subject(way_.subject);
   Judge(now, then_, *count, &observation);
   const uint64_t accepted = now.accepted() - then_.accepted();
-  const uint64_t encrypted = now.encrypted() - then_.encrypted();
+  // Those that were carried already when the fault began are in it too.
+  const uint64_t carried = accepted + then_.open();
+  const uint64_t encrypted = now.encrypted() - then_.encrypted() + then_.encrypted_open();
+  const uint64_t lost = now.lost() - then_.lost() + then_.lost_open();
   std::string detail = observation.detail();
   absl::StrAppend(&detail, "; ", Counted(now.open(), "connection", "connections"), " open");
   if (reconnected_ > 0) {
     absl::StrAppend(&detail, ", ", Counted(reconnected_, "was", "were"), " made to come back");
   }
   if (NeedsRequests() && encrypted > 0) {
-    absl::StrAppend(&detail, "; ", encrypted, " of ", accepted,
+    absl::StrAppend(&detail, "; ", encrypted, " of ", carried,
                     " connections are encrypted: not looked into");
-    if (encrypted >= accepted) observation.set_reached(false);
+    if (encrypted >= carried) observation.set_reached(false);
   }
-  if (now.lost() > then_.lost()) {
-    const uint64_t lost = now.lost() - then_.lost();
+  if (lost > 0) {
     absl::StrAppend(&detail, "; ", Counted(lost, "connection passes", "connections pass"),
                     " unmatched: ", now.lost_why());
   }
@@ -312,7 +314,7 @@ absl::StatusOr<v1::Observation> WireFault::Observe(const Context&, const Node&) 
   figures["connections"] = static_cast<double>(accepted);
   figures["open"] = static_cast<double>(now.open());
   figures["encrypted"] = static_cast<double>(encrypted);
-  figures["unmatched"] = static_cast<double>(now.lost() - then_.lost());
+  figures["unmatched"] = static_cast<double>(lost);
   figures["reconnected"] = static_cast<double>(reconnected_);
   if (!NeedsRequests()) return observation;
   figures["requests"] = static_cast<double>(now.requests() - then_.requests());

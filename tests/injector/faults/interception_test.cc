@@ -1,9 +1,14 @@
 // What all faults on live traffic have in common: workers, redirects, refusals.
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <thread>
 
 #include "absl/strings/match.h"
+#include "base/unique_fd.h"
+#include "tests/testing/counting_server.h"
 #include "tests/testing/wire_fault_stage.h"
 
 namespace firedrill {
@@ -12,6 +17,16 @@ namespace {
 using ::testing::HasSubstr;
 
 class InterceptionTest : public WireFaults {};
+
+UniqueFd ConnectTo(int port) {
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  return fd;
+}
 
 TEST_F(InterceptionTest, AddUpAndAreTakenBackOneByOne) {
   const auto users = Put(DelayUsers(), "users");
@@ -149,6 +164,36 @@ TEST_F(InterceptionTest, ClientsSeeForThemselvesThatTheServerRefuses) {
     return PQstatus(client.get()) == CONNECTION_OK && Ask(client, kUsers).took >= kDelay;
   })) << "and again through the fault when it is back";
   ExpectGone(fault);
+}
+
+// A pool's connection outlives a fault, and is carried into the next one.
+TEST_F(InterceptionTest, CountsEncryptedConnectionsThatWereThereBefore) {
+  CountingServer server;
+  v1::Profile* profile = node_.mutable_spec.add_profiles();
+  profile->set_name("front");
+  profile->mutable_http()->set_host("127.0.0.1");
+  profile->mutable_http()->set_port(static_cast<uint32_t>(server.port()));
+  v1::Fault message;
+  message.mutable_delay_queries()->set_profile("front");
+  const int port = FreePort();
+  message.mutable_delay_queries()->set_listen(absl::StrCat("127.0.0.1:", port));
+  *message.mutable_delay_queries()->mutable_delay() = ToProto(kDelay);
+
+  const auto first = Put(message, "first");
+  const UniqueFd pooled = ConnectTo(port);
+  const absl::string_view hello = "\x16\x03\x01 and so on";
+  ASSERT_EQ(write(pooled.get(), hello.data(), hello.size()), static_cast<ssize_t>(hello.size()));
+  EXPECT_TRUE(Within(absl::Seconds(5), [&] { return Look(first).figures().at("encrypted") == 1; }));
+  ExpectGone(first, "first");
+
+  const auto second = Put(message, "second");
+  EXPECT_THAT(Look(second).detail(), HasSubstr("1 of 1 connections are encrypted"));
+  EXPECT_EQ(Look(second).figures().at("encrypted"), 1);
+  const UniqueFd plain = ConnectTo(port);
+  EXPECT_TRUE(Within(absl::Seconds(5), [&] {
+    return absl::StrContains(Look(second).detail(), "1 of 2 connections are encrypted");
+  })) << Look(second).detail();
+  ExpectGone(second, "second");
 }
 
 TEST_F(InterceptionTest, RefusesWhatItCannotSeeOrUndo) {
