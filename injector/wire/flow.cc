@@ -16,20 +16,40 @@ constexpr size_t kSmallMarks = 8;
 }  // namespace
 
 void HoldLog::Add(uint64_t asked_us, uint64_t held_us) {
-  const uint64_t count = count_.load(std::memory_order_relaxed);
+  const uint64_t count = count_.fetch_add(1, std::memory_order_relaxed);
   const uint64_t most = UINT32_MAX;
   latest_[count % kLatest].store(std::min(asked_us, most) << 32 | std::min(held_us, most),
                                  std::memory_order_relaxed);
-  count_.store(count + 1, std::memory_order_relaxed);
+}
+
+void HoldLogs::Add(const Hold& hold, uint64_t held_us) {
+  all.Add(hold.total(), held_us);
+  const auto without = [held_us](uint64_t others) { return held_us - std::min(held_us, others); };
+  if (hold.network > 0 && network != nullptr) network->Add(hold.network, without(hold.request));
+  for (uint64_t left = hold.request == 0 ? 0 : hold.rules; left != 0; left &= left - 1) {
+    const auto rule = static_cast<size_t>(__builtin_ctzll(left));
+    if (rule >= rules.size() || rules[rule] == nullptr) continue;
+    rules[rule]->Add(hold.request, without(hold.network));
+  }
 }
 
 void HoldLog::Read(std::vector<uint32_t>* asked_us, std::vector<uint32_t>* held_us) const {
   const size_t there = std::min<uint64_t>(count(), kLatest);
   for (size_t i = 0; i < there; ++i) {
     const uint64_t both = latest_[i].load(std::memory_order_relaxed);
+    // Counted, but not there yet.
+    if (both == 0) continue;
     asked_us->push_back(static_cast<uint32_t>(both >> 32));
     held_us->push_back(static_cast<uint32_t>(both));
   }
+}
+
+absl::Duration Quantile(std::vector<uint32_t>& micros, double quantile) {
+  if (micros.empty()) return absl::ZeroDuration();
+  const auto place =
+      micros.begin() + static_cast<ptrdiff_t>(quantile * static_cast<double>(micros.size() - 1));
+  std::nth_element(micros.begin(), place, micros.end());
+  return absl::Microseconds(*place);
 }
 
 void Flow::Append(absl::string_view bytes, Nanos arrived, Hold hold) {
@@ -40,7 +60,7 @@ void Flow::Append(absl::string_view bytes, Nanos arrived, Hold hold) {
   if (first_ < marks_.size()) {
     Mark& last = marks_.back();
     const bool alike = last.arrived == arrived && last.hold.network == hold.network &&
-                       last.hold.request == hold.request;
+                       last.hold.request == hold.request && last.hold.rules == hold.rules;
     if (alike || (hold.none() && last.hold.none())) {
       last.end = end;
       return;
@@ -83,15 +103,14 @@ void Flow::Pay(size_t count, Nanos now) {
                 static_cast<Nanos>(std::ceil(static_cast<double>(count) / rate_ * 1e9));
 }
 
-void Flow::Wrote(size_t count, Nanos now, HoldLog* log) {
+void Flow::Wrote(size_t count, Nanos now, HoldLogs* logs) {
   Pay(count, now);
   gone_ += count;
   head_ += count;
   while (first_ < marks_.size() && marks_[first_].end <= gone_) {
     const Mark& mark = marks_[first_++];
     if (!mark.hold.none()) {
-      log->Add(mark.hold.total(),
-               static_cast<uint64_t>(std::max<Nanos>(0, now - mark.arrived)) / 1000);
+      logs->Add(mark.hold, static_cast<uint64_t>(std::max<Nanos>(0, now - mark.arrived)) / 1000);
     }
   }
   if (!empty()) return;
@@ -121,7 +140,7 @@ void Flow::Relax(uint32_t network, bool requests) {
   for (size_t i = first_; i < marks_.size(); ++i) {
     Hold& hold = marks_[i].hold;
     hold.network = std::min(hold.network, network);
-    if (!requests) hold.request = 0;
+    if (!requests) hold.request = hold.rules = 0;
   }
 }
 

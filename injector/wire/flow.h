@@ -5,9 +5,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "injector/wire/loop.h"
 
 namespace firedrill::wire {
@@ -16,11 +18,12 @@ namespace firedrill::wire {
 struct Hold {
   uint32_t network = 0;  // For the direction's delay.
   uint32_t request = 0;  // For a rule.
+  uint64_t rules = 0;    // Which ones, as bits by their place; none once rules have changed.
   bool none() const { return network == 0 && request == 0; }
   uint64_t total() const { return uint64_t{network} + request; }
 };
 
-// The latest holds: what was asked for, and what it was. Written by one thread, read by any.
+// The latest holds: what was asked for, and what it was. Written and read by any thread.
 class HoldLog {
  public:
   static constexpr size_t kLatest = 1024;
@@ -35,6 +38,20 @@ class HoldLog {
   std::atomic<uint64_t> latest_[kLatest] = {};
 };
 
+// Where holds are noted: all of them for the counters, and each for the fault that it comes from,
+// without what others added to it.
+struct HoldLogs {
+  HoldLog all;
+  // Of the direction's delay, and by the place of the rule; null where nobody asks.
+  std::shared_ptr<HoldLog> network;
+  std::vector<std::shared_ptr<HoldLog>> rules;
+
+  void Add(const Hold& hold, uint64_t held_us);
+};
+
+// Of some times in microseconds, which it reorders; zero where there are none.
+absl::Duration Quantile(std::vector<uint32_t>& micros, double quantile);
+
 // Hardly any memory of its own while it is empty.
 class Flow {
  public:
@@ -43,7 +60,7 @@ class Flow {
   // What may go out at `now`; empty when nothing may. Valid until the next call of another method.
   absl::string_view Ready(Nanos now) const;
   // The first `count` bytes of Ready() have gone out at `now`.
-  void Wrote(size_t count, Nanos now, HoldLog* log);
+  void Wrote(size_t count, Nanos now, HoldLogs* logs);
   // For bytes that went out without having been held, while there is a rate.
   void Pay(size_t count, Nanos now);
   // When Ready() will be something that it is not at `now`; kNever while empty.
@@ -52,7 +69,7 @@ class Flow {
   size_t Permitted(Nanos now) const;
 
   // What is held under orders that have changed: no longer for the network than `network`
-  // microseconds, and not for a rule unless `requests`.
+  // microseconds, and not for a rule unless `requests`, as whose rules may have changed places.
   void Relax(uint32_t network, bool requests);
   // Bytes per second; 0: no limit.
   void SetRate(double rate);

@@ -56,6 +56,9 @@ absl::StatusOr<Orders> Orders::From(const Disturbance& disturbance) {
   delay(kToClient, "delay_to_client", disturbance.delay_to_client);
   if (!status.ok()) return status;
   orders.rules = disturbance.rules;
+  orders.rule_holds = disturbance.rule_holds;
+  orders.holds[kToServer] = disturbance.holds_to_server;
+  orders.holds[kToClient] = disturbance.holds_to_client;
   orders.rate[kToServer] = disturbance.rate_to_server;
   orders.rate[kToClient] = disturbance.rate_to_client;
   orders.stall = disturbance.stall;
@@ -131,6 +134,10 @@ void Lane::StopAccepting() {
 void Lane::Obey(std::shared_ptr<const Orders> orders) {
   const bool rules_changed = orders->rules != orders_->rules;
   orders_ = std::move(orders);
+  for (const Direction direction : {kToServer, kToClient}) {
+    holds[direction].network = orders_->holds[direction];
+    holds[direction].rules = orders_->rule_holds;
+  }
   // From the back: a relay that is over leaves its place to the last one.
   for (size_t i = relays_.size(); i > 0; --i) relays_[i - 1]->Obey(rules_changed);
 }

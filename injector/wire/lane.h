@@ -28,6 +28,8 @@ struct Orders {
 
   std::shared_ptr<const Rules> rules;
   Delay delay[2];  // By direction.
+  std::vector<std::shared_ptr<HoldLog>> rule_holds;
+  std::shared_ptr<HoldLog> holds[2];  // By direction.
   double rate[2] = {0, 0};
   double stall = 0;
   double leak = 0;
@@ -94,7 +96,7 @@ class Lane final : private Watcher {
 
   Counters counters;
   Pipes pipes;
-  HoldLog holds;
+  HoldLogs holds[2];  // By direction.
   // Of the latest codec that lost track. Any thread.
   std::string lost_why() const FD_EXCLUDES(mutex_);
 

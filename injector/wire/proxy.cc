@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -70,14 +69,6 @@ absl::Status PrepareListener(int listener) {
   setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
   return absl::OkStatus();
-}
-
-absl::Duration Quantile(std::vector<uint32_t>& micros, double quantile) {
-  if (micros.empty()) return absl::ZeroDuration();
-  const auto place =
-      micros.begin() + static_cast<ptrdiff_t>(quantile * static_cast<double>(micros.size() - 1));
-  std::nth_element(micros.begin(), place, micros.end());
-  return absl::Microseconds(*place);
 }
 
 class LaneProxy final : public Proxy {
@@ -162,8 +153,10 @@ class LaneProxy final : public Proxy {
       add(sum.requests, counters.requests);
       add(sum.failed, counters.failed);
       add(sum.unmatched, counters.unmatched);
-      sum.delayed += lane->holds.count();
-      lane->holds.Read(&asked, &held);
+      for (const HoldLogs& logs : lane->holds) {
+        sum.delayed += logs.all.count();
+        logs.all.Read(&asked, &held);
+      }
       if (sum.lost_why.empty()) sum.lost_why = lane->lost_why();
     }
     sum.asked_p50 = Quantile(asked, 0.5);

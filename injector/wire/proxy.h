@@ -20,6 +20,8 @@
 
 namespace firedrill::wire {
 
+class HoldLog;
+
 // Everything that is done to the traffic of one proxy at a time. Empty: it flows on untouched.
 struct Disturbance {
   // Of all delay_queries and fail_queries; null: none.
@@ -27,6 +29,11 @@ struct Disturbance {
   // Per direction; zero: none. Drawn with `seed`.
   std::optional<v1::DelayShape> delay_to_server;
   std::optional<v1::DelayShape> delay_to_client;
+  // Where it is noted, for the fault that it comes from, what was held: by the place of the rule,
+  // and for each direction's delay. Null or missing: nowhere.
+  std::vector<std::shared_ptr<HoldLog>> rule_holds;
+  std::shared_ptr<HoldLog> holds_to_server;
+  std::shared_ptr<HoldLog> holds_to_client;
   // Bytes per second for each connection and direction; 0: no limit.
   double rate_to_server = 0;
   double rate_to_client = 0;

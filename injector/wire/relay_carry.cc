@@ -198,7 +198,7 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
       const Rules* rules = lane_.orders().rules.get();
       if (rules == nullptr) continue;
       const Decision decision = rules->Decide(piece.request);
-      const Hold longer = {hold.network, Micros(decision.delay)};
+      const Hold longer = {hold.network, Micros(decision.delay), decision.hit};
       if (decision.failure == nullptr && longer.request == 0) continue;
       Emit(direction, bytes.substr(from, begin - from), hold);
       from = begin;
@@ -269,7 +269,7 @@ void Relay::Drain(Direction direction) {
     if (bytes.empty()) return;
     const size_t written = Write(direction, bytes);
     if (way.dropped) return;
-    way.flow.Wrote(written, Now(), &lane_.holds);
+    way.flow.Wrote(written, Now(), &lane_.holds[direction]);
   }
 }
 

@@ -80,12 +80,15 @@ void AddCounters(const ProxyCounters& from, ProxyCounters* to) {
   to->requests += from.requests;
   to->delayed += from.delayed;
   to->failed += from.failed;
-  // Of the latest that has held anything.
-  if (from.delayed > 0) {
-    to->asked_p50 = from.asked_p50;
-    to->held_p50 = from.held_p50;
-    to->held_p99 = from.held_p99;
-  }
+}
+
+void AddHolds(const HoldLog& log, v1::WireCount* count) {
+  std::vector<uint32_t> asked, held;
+  log.Read(&asked, &held);
+  count->set_delayed(log.count());
+  count->set_asked_p50_nanos(absl::ToInt64Nanoseconds(Quantile(asked, 0.5)));
+  count->set_held_p50_nanos(absl::ToInt64Nanoseconds(Quantile(held, 0.5)));
+  count->set_held_p99_nanos(absl::ToInt64Nanoseconds(Quantile(held, 0.99)));
 }
 
 double Least(double one, double other) {
@@ -341,9 +344,11 @@ absl::Status Worker::Apply() {
 }
 
 absl::StatusOr<Disturbance> Worker::Compose() {
+  std::erase_if(holds_, [this](const auto& one) { return wishes_.count(one.first) == 0; });
   RETURN_IF_ERROR(CompileRules());
   Disturbance all;
   all.rules = rules_;
+  all.rule_holds = rule_holds_;
   all.seed = seed_;
   for (const auto& [stamp, wish] : wishes_) {
     if (wish.has_delay_to_server()) {
@@ -352,6 +357,7 @@ absl::StatusOr<Disturbance> Worker::Compose() {
             "another fault delays the bytes to this server already; begin one after the other");
       }
       all.delay_to_server = wish.delay_to_server();
+      all.holds_to_server = HoldsOf(stamp);
     }
     if (wish.has_delay_to_client()) {
       if (all.delay_to_client.has_value()) {
@@ -359,6 +365,7 @@ absl::StatusOr<Disturbance> Worker::Compose() {
             "another fault delays the bytes of this server already; begin one after the other");
       }
       all.delay_to_client = wish.delay_to_client();
+      all.holds_to_client = HoldsOf(stamp);
     }
     all.rate_to_server = Least(all.rate_to_server, wish.rate_to_server());
     all.rate_to_client = Least(all.rate_to_client, wish.rate_to_client());
@@ -381,6 +388,7 @@ absl::Status Worker::CompileRules() {
   }
   std::vector<Rule> rules;
   std::vector<std::string> stamps;
+  std::vector<std::shared_ptr<HoldLog>> holds;
   for (const auto& [stamp, wish] : wishes_) {
     if (!HasRule(wish)) continue;
     const Rules::Count& before = counted_[stamp];
@@ -392,6 +400,7 @@ absl::Status Worker::CompileRules() {
     }
     rules.push_back(std::move(rule));
     stamps.push_back(stamp);
+    holds.push_back(wish.has_delay() ? HoldsOf(stamp) : nullptr);
   }
   std::shared_ptr<const Rules> compiled;
   if (!rules.empty()) {
@@ -399,6 +408,7 @@ absl::Status Worker::CompileRules() {
   }
   rules_ = std::move(compiled);
   rule_stamps_ = std::move(stamps);
+  rule_holds_ = std::move(holds);
   rules_made_from_ = std::move(made_from);
   return absl::OkStatus();
 }
@@ -411,7 +421,15 @@ void Worker::FoldRuleCounts() {
   }
   rules_ = nullptr;
   rule_stamps_.clear();
+  rule_holds_.clear();
   rules_made_from_.clear();
+}
+
+// They go on while other faults come and go, so that each is judged by its own.
+std::shared_ptr<HoldLog> Worker::HoldsOf(const std::string& stamp) {
+  std::shared_ptr<HoldLog>& log = holds_[stamp];
+  if (log == nullptr) log = std::make_shared<HoldLog>();
+  return log;
 }
 
 // Nobody is led here any more before anything else is done.
@@ -426,6 +444,7 @@ void Worker::Heal(const std::string& why) {
   wishes_.clear();
   for (const auto& proxy : proxies_) proxy->Set({}).IgnoreError();
   FoldRuleCounts();
+  holds_.clear();
   healed_ = why;
   if (setup_.listen().empty()) CloseListener();
   kill_.Disarm();
@@ -529,6 +548,7 @@ void Worker::Report(v1::WireStatus* status) const {
       count.set_matched(before->second.matched);
       count.set_hit(before->second.hit);
     }
+    if (const auto log = holds_.find(stamp); log != holds_.end()) AddHolds(*log->second, &count);
     const auto at = std::find(rule_stamps_.begin(), rule_stamps_.end(), stamp);
     if (at == rule_stamps_.end() || rules_ == nullptr) continue;
     const Rules::Count now = rules_->CountOf(static_cast<size_t>(at - rule_stamps_.begin()));
@@ -550,9 +570,6 @@ void Worker::Report(v1::WireStatus* status) const {
   status->set_bytes_to_client(all.bytes_to_client);
   status->set_requests(all.requests);
   status->set_delayed(all.delayed);
-  status->set_asked_p50_nanos(absl::ToInt64Nanoseconds(all.asked_p50));
-  status->set_held_p50_nanos(absl::ToInt64Nanoseconds(all.held_p50));
-  status->set_held_p99_nanos(absl::ToInt64Nanoseconds(all.held_p99));
   status->set_failed(all.failed);
 }
 

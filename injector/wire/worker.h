@@ -18,6 +18,7 @@
 #include "base/unique_fd.h"
 #include "firedrill/v1/wire_control.pb.h"
 #include "injector/os/connect_redirect.h"
+#include "injector/wire/flow.h"
 #include "injector/wire/proxy.h"
 #include "injector/wire/rules.h"
 
@@ -60,6 +61,7 @@ class Worker {
   absl::Status Apply();
   absl::StatusOr<Disturbance> Compose();
   absl::Status CompileRules();
+  std::shared_ptr<HoldLog> HoldsOf(const std::string& stamp);
   void FoldRuleCounts();
   // Takes connections in, at `listen` or for a redirect.
   absl::Status Open();
@@ -106,6 +108,9 @@ class Worker {
   std::vector<std::string> rule_stamps_;
   std::string rules_made_from_;
   std::map<std::string, Rules::Count> counted_;
+  // What was held for each wish: by its stamp, and of the compiled rules in their order.
+  std::map<std::string, std::shared_ptr<HoldLog>> holds_;
+  std::vector<std::shared_ptr<HoldLog>> rule_holds_;
   std::string healed_;
 };
 

@@ -16,10 +16,10 @@ class DelayBytes final : public WireFault {
     if (direction_ != v1::BYTE_DIRECTION_TO_CLIENT) *wish->mutable_delay_to_server() = shape_;
     if (direction_ != v1::BYTE_DIRECTION_TO_SERVER) *wish->mutable_delay_to_client() = shape_;
   }
-  void Judge(const v1::WireStatus& now, const v1::WireStatus& then, const v1::WireCount&,
+  void Judge(const v1::WireStatus&, const v1::WireStatus&, const v1::WireCount& count,
              v1::Observation* observation) const override {
-    const uint64_t delayed = now.delayed() - then.delayed();
-    JudgeDelay(shape_, now, delayed > 0, observation);
+    const uint64_t delayed = count.delayed();
+    JudgeDelay(shape_, count, observation);
     observation->set_detail(delayed == 0 ? "no bytes have come yet"
                                          : absl::StrCat("bytes were ", observation->detail(), ", ",
                                                         Counted(delayed, "time", "times")));

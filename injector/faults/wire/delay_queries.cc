@@ -20,7 +20,7 @@ class DelayQueries final : public WireFault {
   }
   void Judge(const v1::WireStatus& now, const v1::WireStatus& then, const v1::WireCount& count,
              v1::Observation* observation) const override {
-    JudgeDelay(shape_, now, count.hit() > 0 && now.delayed() > then.delayed(), observation);
+    JudgeDelay(shape_, count, observation);
     observation->set_detail(absl::StrCat(count.hit(), " of ", now.requests() - then.requests(),
                                          " requests met", observation->detail().empty() ? "" : ", ",
                                          observation->detail()));

@@ -378,11 +378,12 @@ std::string Counted(uint64_t count, absl::string_view one, absl::string_view man
   return absl::StrCat(count, " ", count == 1 ? one : many);
 }
 
-void JudgeDelay(const v1::DelayShape& shape, const v1::WireStatus& now, bool hit,
+void JudgeDelay(const v1::DelayShape& shape, const v1::WireCount& count,
                 v1::Observation* observation) {
+  const bool hit = count.delayed() > 0;
   const absl::Duration asked =
-      shape.has_delay() ? FromProto(shape.delay()) : absl::Nanoseconds(now.asked_p50_nanos());
-  const absl::Duration held = absl::Nanoseconds(hit ? now.held_p50_nanos() : 0);
+      shape.has_delay() ? FromProto(shape.delay()) : absl::Nanoseconds(count.asked_p50_nanos());
+  const absl::Duration held = absl::Nanoseconds(count.held_p50_nanos());
   observation->set_requested(absl::ToDoubleMilliseconds(asked));
   observation->set_real(absl::ToDoubleMilliseconds(held));
   observation->set_unit("ms");
@@ -391,7 +392,7 @@ void JudgeDelay(const v1::DelayShape& shape, const v1::WireStatus& now, bool hit
   if (!hit) return;
   observation->set_detail(
       absl::StrCat("held for ", absl::FormatDuration(held), " (median; p99 ",
-                   absl::FormatDuration(absl::Nanoseconds(now.held_p99_nanos())), ")"));
+                   absl::FormatDuration(absl::Nanoseconds(count.held_p99_nanos())), ")"));
 }
 
 }  // namespace firedrill

@@ -107,8 +107,9 @@ absl::Status CheckShape(const v1::DelayShape& shape);
 v1::QueryMatch MatchOf(const v1::QueryMatch& match);
 // "1 connection", "3 connections".
 std::string Counted(uint64_t count, absl::string_view one, absl::string_view many);
-// What was asked for and what came out, of held requests or bytes; no detail where none was hit.
-void JudgeDelay(const v1::DelayShape& shape, const v1::WireStatus& now, bool hit,
+// What was asked for and what came out, of what was held for this fault; no detail where nothing
+// was.
+void JudgeDelay(const v1::DelayShape& shape, const v1::WireCount& count,
                 v1::Observation* observation);
 
 }  // namespace firedrill

@@ -49,6 +49,39 @@ TEST_F(InterceptionTest, AddUpAndAreTakenBackOneByOne) {
   EXPECT_TRUE(Ask(client, kImages).ok);
 }
 
+TEST_F(InterceptionTest, EachDelayIsJudgedByWhatWasHeldForIt) {
+  const v1::Fault longer = DelayUsers();
+  v1::Fault shorter = longer;
+  shorter.mutable_delay_queries()->mutable_match()->set_tables(0, "images");
+  *shorter.mutable_delay_queries()->mutable_delay() = ToProto(absl::Milliseconds(10));
+  v1::Fault bytes;
+  bytes.mutable_delay_bytes()->set_profile("shop-db");
+  bytes.mutable_delay_bytes()->set_listen(longer.delay_queries().listen());
+  bytes.mutable_delay_bytes()->set_direction(v1::BYTE_DIRECTION_TO_SERVER);
+  *bytes.mutable_delay_bytes()->mutable_delay() = ToProto(absl::Milliseconds(20));
+  const auto users = Put(longer, "users");
+  const auto images = Put(shorter, "images");
+  const Session client = Client();
+  EXPECT_GE(Ask(client, kUsers).took, kDelay);
+  const auto all = Put(bytes, "bytes");
+  for (int i = 0; i < 7; ++i) EXPECT_TRUE(Ask(client, kImages).ok);
+
+  const v1::Observation of_users = Look(users);
+  EXPECT_TRUE(of_users.reached()) << "most of what was held was held for others";
+  EXPECT_GE(of_users.real(), 150);
+  const v1::Observation of_images = Look(images);
+  EXPECT_EQ(of_images.requested(), 10);
+  EXPECT_TRUE(of_images.reached());
+  EXPECT_LT(of_images.real(), 150);
+  const v1::Observation of_bytes = Look(all);
+  EXPECT_TRUE(of_bytes.reached());
+  EXPECT_GE(of_bytes.real(), 20);
+  EXPECT_THAT(of_bytes.detail(), HasSubstr("7 times"));
+  ExpectGone(users, "users");
+  ExpectGone(images, "images");
+  ExpectGone(all, "bytes");
+}
+
 // As faults of one run that begin together do.
 TEST_F(InterceptionTest, ThoseThatComeAtOnceShareAWorker) {
   const v1::Fault delaying = DelayUsers();

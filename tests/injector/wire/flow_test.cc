@@ -31,7 +31,7 @@ class FlowTest : public ::testing::Test {
   }
 
   Flow flow_;
-  HoldLog log_;
+  HoldLogs log_;
 };
 
 TEST_F(FlowTest, LetsGoWhenDueAndNotBefore) {
@@ -69,11 +69,11 @@ TEST_F(FlowTest, PartialWritesGoOnWhereTheyStopped) {
   flow_.Append("abcdef", 0, Network(1));
   flow_.Append("gh", 0, Network(2));
   flow_.Wrote(4, kMs, &log_);
-  EXPECT_EQ(log_.count(), 0u);
+  EXPECT_EQ(log_.all.count(), 0u);
   EXPECT_EQ(flow_.Ready(kMs), "ef");
   EXPECT_EQ(flow_.Ready(2 * kMs), "efgh");
   EXPECT_EQ(Take(2 * kMs), "efgh");
-  EXPECT_EQ(log_.count(), 2u);
+  EXPECT_EQ(log_.all.count(), 2u);
 }
 
 TEST_F(FlowTest, SaysWhatWasAskedAndWhatItWas) {
@@ -81,10 +81,27 @@ TEST_F(FlowTest, SaysWhatWasAskedAndWhatItWas) {
   flow_.Append("b", kMs, {});
   EXPECT_EQ(Take(13 * kMs), "ab");
   std::vector<uint32_t> asked, held;
-  log_.Read(&asked, &held);
+  log_.all.Read(&asked, &held);
   // What was not held is not among them.
   EXPECT_EQ(asked, std::vector<uint32_t>{10000});
   EXPECT_EQ(held, std::vector<uint32_t>{13000});
+}
+
+TEST_F(FlowTest, EachFaultIsToldWhatWasHeldForIt) {
+  log_.network = std::make_shared<HoldLog>();
+  log_.rules = {std::make_shared<HoldLog>(), nullptr, std::make_shared<HoldLog>()};
+  flow_.Append("a", 0, {10000, 20000, 0b110});
+  EXPECT_EQ(Take(31 * kMs), "a");
+  flow_.Append("b", 40 * kMs, {0, 5000, 0b001});
+  // Whose it was is not known any more.
+  flow_.Relax(0, false);
+  EXPECT_EQ(Take(50 * kMs), "b");
+  std::vector<uint32_t> asked, held;
+  log_.network->Read(&asked, &held);
+  log_.rules[2]->Read(&asked, &held);
+  EXPECT_EQ(asked, (std::vector<uint32_t>{10000, 20000}));
+  EXPECT_EQ(held, (std::vector<uint32_t>{11000, 21000})) << "without what the other added";
+  EXPECT_EQ(log_.rules[0]->count(), 0u);
 }
 
 TEST_F(FlowTest, RelaxingLetsGoWhatWouldNotBeHeldAnyMore) {
