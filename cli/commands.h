@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,8 @@ int LintCommand(const std::vector<std::string>& files, const std::string& site,
 int SchemaCommand(const std::string& kind);
 int ExplainCommand(const std::string& path);
 int FaultsCommand();
+// Of a statement of PostgreSQL, from standard input where none is given.
+int FingerprintCommand(const std::optional<std::string>& statement);
 // What ended runs left on the nodes of this machine, and undoes what nobody owns any more.
 int LeftoversCommand(const Places& places);
 int JudgeCommand(const Places& places, const std::string& run, bool json);

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -165,6 +166,14 @@ int main(int argc, char** argv) {
   CLI::App* faults =
       app.add_subcommand("faults", "Lists what can be broken, with an example, and how each ends");
   faults->callback([&] { code = firedrill::FaultsCommand(); });
+
+  std::optional<std::string> statement;
+  CLI::App* fingerprint = app.add_subcommand(
+      "fingerprint",
+      "Prints the fingerprint of a PostgreSQL statement, for match.fingerprint; exit 0 or 2");
+  fingerprint->add_option("statement", statement,
+                          "The statement, as in 'SELECT 1' (else standard input)");
+  fingerprint->callback([&] { code = firedrill::FingerprintCommand(statement); });
 
   Places judge_places;
   std::string judge_run;

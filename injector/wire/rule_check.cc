@@ -22,7 +22,8 @@ absl::Status CheckMatch(v1::Protocol protocol, const v1::QueryMatch& match) {
   if (!match.fingerprint().empty() &&
       (match.fingerprint().size() != 16 ||
        match.fingerprint().find_first_not_of("0123456789abcdef") != std::string::npos)) {
-    return Wrong("fingerprint", "is not 16 hexadecimal digits; take it from pg_query");
+    return Wrong("fingerprint",
+                 "is not 16 hexadecimal digits; `firedrill fingerprint` prints them");
   }
   if (protocol == v1::PROTOCOL_HTTP && !(match.user().empty() && match.database().empty())) {
     return Wrong(match.user().empty() ? "database" : "user",

@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "injector/wire/codec.h"
 
 namespace firedrill::wire {
 namespace {
@@ -178,6 +179,7 @@ bool Parse(absl::string_view text, SqlFacts* facts) {
     AddTables(tree.parse_tree, &facts->tables);
     AddParsedVerbs(tree.parse_tree, &facts->verbs);
   }
+  if (!parsed) facts->unread = tree.error != nullptr ? tree.error->message : "no parse tree";
   pg_query_free_parse_result(tree);
   if (!parsed) return false;
   PgQueryFingerprintResult fingerprint = pg_query_fingerprint(terminated.c_str());
@@ -196,6 +198,22 @@ SqlFacts FactsOf(Dialect dialect, absl::string_view text, bool parse) {
   // What is dropped is no table to the parser but a list of words.
   if (facts.by_words || drops) TableWords(dialect, text).AddTo(&facts.tables);
   return facts;
+}
+
+absl::StatusOr<std::string> FingerprintOf(absl::string_view text) {
+  if (text.size() > kMaxText) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a text of ", text.size(), " bytes is told apart by its first ", kMaxText,
+                     ", which have no fingerprint; match by `regex`"));
+  }
+  const SqlFacts facts = FactsOf(Dialect::kPostgresql, text, true);
+  if (facts.by_words) {
+    return absl::InvalidArgumentError(absl::StrCat("PostgreSQL's parser says: ", facts.unread));
+  }
+  if (facts.verbs.empty() || facts.fingerprint == 0) {
+    return absl::InvalidArgumentError("there is no statement in it");
+  }
+  return absl::StrCat(absl::Hex(facts.fingerprint, absl::kZeroPad16));
 }
 
 }  // namespace firedrill::wire

@@ -47,6 +47,20 @@ class Commands(Stage):
         self.assertEqual(done.returncode, 2)
         self.assertIn("writing to standard output: No space left on device", done.stderr)
 
+    def test_a_fingerprint_is_printed_and_read_as_a_match(self):
+        def tell(*words, text=""):
+            return subprocess.run([PROGRAM, "fingerprint", *words], input=text, capture_output=True, text=True)
+        given, read = tell("SELECT * FROM users WHERE id = 1"), tell(text="select * from users\nwhere id = $1;\n")
+        self.assertEqual((given.returncode, given.stderr), (0, ""))
+        self.assertRegex(given.stdout, r"^[0-9a-f]{16}\n$")
+        self.assertEqual(given.stdout, read.stdout)
+        self.assertNotEqual(given.stdout, tell("SELECT * FROM images WHERE id = 1").stdout)
+        for wrong, said in (("SELEC 1", 'syntax error at or near "SELEC"'), ("", "there is no statement in it")):
+            refused = tell(wrong)
+            self.assertEqual((refused.returncode, refused.stdout), (2, ""))
+            self.assertIn("firedrill: fingerprint: ", refused.stderr)
+            self.assertIn(said, refused.stderr)
+
     def test_an_unknown_format(self):
         err = self.wrong("report", "last", "--format", "pdf")
         self.assertIn("--format", err)

@@ -123,6 +123,20 @@ TEST(Rules, AFingerprintIsPgQuerys) {
   EXPECT_FALSE(Hits(match, "SELECT a FROM t WHERE c = 1"));
 }
 
+TEST(Rules, AFingerprintIsToldAsAMatchWantsIt) {
+  const absl::StatusOr<std::string> print = FingerprintOf("select a\nfrom t where b = 1;\n");
+  ASSERT_TRUE(print.ok()) << print.status();
+  const std::string match = absl::StrCat("fingerprint: '", *print, "'");
+  EXPECT_TRUE(Hits(match, "SELECT a FROM t WHERE b = 'other'"));
+  EXPECT_FALSE(Hits(match, "SELECT a FROM t WHERE c = 1"));
+  const auto why = [](const std::string& text) {
+    return std::string(FingerprintOf(text).status().message());
+  };
+  EXPECT_THAT(why("select from where"), HasSubstr("syntax error at or near \"where\""));
+  EXPECT_THAT(why(" -- nothing\n"), HasSubstr("no statement"));
+  EXPECT_THAT(why(absl::StrCat("select '", std::string(20000, 'x'), "'")), HasSubstr("regex"));
+}
+
 TEST(Rules, EveryRegexIsAskedAboutTheWholeText) {
   const auto rules = Compiled({Meaning("regex: 'a+b$'"), Meaning("regex: '(?i)FROM t'"),
                                Meaning("regex: '^x' verbs: 'select'")});
