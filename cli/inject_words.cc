@@ -145,8 +145,11 @@ absl::Status SayMatch(const std::string& text, const std::vector<Flag>& flags, S
   for (const absl::string_view part : absl::StrSplit(text, ',', absl::SkipEmpty())) {
     const std::vector<std::string> sides = absl::StrSplit(part, absl::MaxSplits('=', 1));
     if (sides.size() != 2) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--match ", text, ": write it as table=users,verb=select"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--match ", text, ": ", part,
+          " is no key=value; write it as table=users,verb=select. A comma divides: a value that "
+          "has "
+          "one goes into a flag of its own, as in --match.regex 'a,b' or --match.tables a,b"));
     }
     const auto flag = std::find_if(flags.begin(), flags.end(), [&](const Flag& one) {
       return one.path.size() == 2 && one.path[0] == "match" &&
@@ -159,7 +162,8 @@ absl::Status SayMatch(const std::string& text, const std::vector<Flag>& flags, S
       }
       if (known.empty()) return absl::InvalidArgumentError("this fault has no --match");
       return absl::InvalidArgumentError(
-          absl::StrCat("--match: ", sides[0], " is none of ", absl::StrJoin(known, ", ")));
+          absl::StrCat("--match: ", sides[0], " is none of ", absl::StrJoin(known, ", "),
+                       "; each is a flag too, such as --match.tables users"));
     }
     Say(*flag, sides[1], root);
   }

@@ -260,6 +260,30 @@ void DoubtEarly(const FaultCourse& fault, Result& result) {
   result.set_observed(absl::StrCat(result.observed(), "; off after ", lasted));
 }
 
+// What to do about a fault that was never in force.
+std::string AdviceFor(const FaultCourse* fault) {
+  const v1::Observation none;
+  const v1::Observation& best = fault == nullptr ? none : fault->best;
+  const auto figure = [&best](const char* name) {
+    const auto found = best.figures().find(name);
+    return found == best.figures().end() ? 0 : found->second;
+  };
+  // Only faults on live traffic count the connections that they carry.
+  if (best.figures().count("connections") > 0) {
+    if (figure("connections") + figure("open") == 0) {
+      return "no client came through it: have one connect, to `listen` or to the profile's "
+             "address; "
+             "connections that were open before come with `reconnect: true`";
+    }
+    if (figure("encrypted") > 0) return "have the clients speak in the clear, or delay bytes";
+    if (best.figures().count("matched") > 0 && figure("matched") == 0) {
+      return "none of the requests that came was meant: see `match`, or let the run last longer";
+    }
+  }
+  if (best.real() > 0) return "ask for less, or see on the node what stood against it";
+  return "see on the node what stood against it";
+}
+
 }  // namespace
 
 void JudgeEfficacy(Case& run) {
@@ -298,7 +322,7 @@ void JudgeEfficacy(Case& run) {
             weakest != nullptr && !ended && !weakest->reason.empty()
                 ? weakest->reason
                 : std::string("it never measured what was asked of it"),
-            "lower the size, or see on the node what stood against it");
+            AdviceFor(weakest));
     }
   }
 }

@@ -262,7 +262,8 @@ void CheckOverlaps(v1::Plan& plan) {
       AddFinding(plan, v1::Finding::KIND_CIRCUMSTANCE, "same-subject", b.name(),
                  absl::StrCat(a.name(), " and ", b.name(), " are both ", kind_a.name, " on ",
                               a.node(), " through the same profile, at the same time"),
-                 "let one begin after the other has ended, or make them one fault");
+                 "let one begin after the other has ended, or make them one fault; faults of other "
+                 "kinds may be on meanwhile");
     }
   }
 }

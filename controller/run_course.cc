@@ -2,7 +2,9 @@
 #include <algorithm>
 
 #include "absl/algorithm/container.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/time_proto.h"
 #include "controller/run_turn.h"
 #include "experiment/anchor.h"
@@ -301,11 +303,39 @@ void SayFinish(Turn& turn, v1::Outcome outcome, std::string reason) {
   turn.Do(std::move(finish));
 }
 
+// Why nothing is on any more, by the event that was the last to say so.
+std::string WhyOver(const Turn& turn) {
+  constexpr char kTime[] = "the last fault's time is over";
+  if (turn.state.time_is_up) return "the run's longest time is over";
+  if (turn.event.has_timer()) {
+    absl::string_view timer = turn.event.timer().name();
+    if (absl::StartsWith(timer, "revert/")) return kTime;
+    // One that acts once has no time that could be over.
+    if (absl::ConsumePrefix(&timer, "apply/")) {
+      return absl::StrCat(timer, " acts once, and is the last");
+    }
+    if (absl::ConsumePrefix(&timer, "expire/")) {
+      return absl::StrCat("the lease of ", timer, " is over");
+    }
+  }
+  if (!turn.event.has_fault()) return "every fault is over";
+  const v1::FaultReport& report = turn.event.fault();
+  const auto found = turn.state.faults.find(absl::StrCat(report.fault(), "@", report.node()));
+  if (found == turn.state.faults.end()) return kTime;
+  const std::string who = absl::StrCat(report.fault(), " on ", report.node());
+  const std::string why = report.reason().empty() ? "" : absl::StrCat(": ", report.reason());
+  if (report.state() == v1::FAULT_STATE_REFUSED) return absl::StrCat(who, " was refused", why);
+  if (found->second.planned.ending() == v1::ENDING_ONE_SHOT) return "the last fault has acted";
+  // A node that keeps the time itself may be the first to say so.
+  if (found->second.revert_issued || why == ": its time is over") return kTime;
+  return absl::StrCat(who, " was ended before its time", why);
+}
+
 void Progress(Turn& turn) {
   RunState& state = turn.state;
   if (state.finishing || state.phase == v1::PHASE_UNSPECIFIED) return;
   if (state.phase == v1::PHASE_INJECT && FaultsAreOver(state) && !state.stopping) {
-    turn.Enter(v1::PHASE_REVERT, "the last fault's time is over");
+    turn.Enter(v1::PHASE_REVERT, WhyOver(turn));
   }
   if (AnyLive(state)) return;
   if (state.stop.has_value()) {

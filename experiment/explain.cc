@@ -181,6 +181,11 @@ std::string EndingWords(v1::Ending ending) {
 void AddKind(const v1::KindRule& kind, const std::vector<MeasuredField>& fields, std::string* out) {
   if (!kind.ends().empty()) {
     absl::StrAppend(out, "\nhow it ends: ", EndingWords(kind.ending()), "\n", Wrap(kind.ends(), 2));
+    absl::StrAppend(out, "\nseveral of them\n",
+                    Wrap("One at a time on a node through one profile: each would measure the "
+                         "other's work as its own, so `plan` refuses it. Faults of other kinds, "
+                         "nodes or profiles may be on meanwhile.",
+                         2));
   }
   if (!fields.empty()) {
     absl::StrAppend(out, "\nfields for 'is'\n");

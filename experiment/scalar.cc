@@ -258,6 +258,9 @@ std::string PatternWords(const std::string& pattern) {
     std::vector<std::string> words = absl::StrSplit(pattern, '|');
     return absl::StrCat("write ", words.size() == 1 ? "" : "one of ", absl::StrJoin(words, ", "));
   }
+  if (pattern == "(\\[[0-9a-fA-F:]+\\]|[0-9.]+):[0-9]{1,5}") {
+    return "write an address of this machine, not a name, and a port: 127.0.0.1:5433 or [::1]:5433";
+  }
   if (pattern == ".+:[0-9]+") return "write an address and a port: 127.0.0.1:9099";
   if (pattern == "/.*") return "write an absolute path";
   if (pattern == "/\\S*") return "begin with a slash, without blanks";

@@ -62,6 +62,13 @@ TEST(InjectWords, WrongOnesAreToldWhatMayHaveBeenMeant) {
               HasSubstr("delay"));
   EXPECT_THAT(Complaint({"delay-queries", "--profile", "p", "--match", "tabel=users"}),
               HasSubstr("tables"));
+  const std::string divided =
+      Complaint({"delay-queries", "--profile", "p", "--match", "regex=a,b", "--delay", "1s"});
+  EXPECT_THAT(divided, testing::AllOf(HasSubstr("b is no key=value"), HasSubstr("--match.regex"),
+                                      HasSubstr("--match.tables")));
+  EXPECT_THAT(
+      Complaint({"delay-queries", "--profile", "p", "--delay", "1s", "--listen", "localhost:5433"}),
+      testing::AllOf(HasSubstr("127.0.0.1:5433"), testing::Not(HasSubstr("{1,5}"))));
   EXPECT_THAT(Complaint({"delay-queries", "--profile", "p", "--delay", "1s", "--duration", "3h"}),
               HasSubstr("1h"));
   EXPECT_THAT(Complaint({"delay-queries", "--profile"}), HasSubstr("needs a value"));

@@ -24,6 +24,31 @@ TEST(JudgeEfficacy, WhatIsAnchoredOnAFaultNotInForceIsInDoubt) {
   EXPECT_EQ(judgement.exit_code(), 6);
 }
 
+TEST(JudgeEfficacy, WhatToDoHangsOnWhatWasMissing) {
+  using Figures = std::map<std::string, double>;
+  const auto mend = [](double real, const Figures& figures) {
+    ShopCourse course;
+    course.leak_in_force = false;
+    std::vector<v1::Event> history = ShopHistory(course).Build();
+    for (v1::Event& event : history) {
+      if (!event.has_fault() || event.fault().fault() != "leak") continue;
+      if (!event.fault().has_observation()) continue;
+      v1::Observation& seen = *event.mutable_fault()->mutable_observation();
+      seen.set_real(real);
+      for (const auto& [name, value] : figures) (*seen.mutable_figures())[name] = value;
+    }
+    return Of(Judge(history), "leak").mend();
+  };
+  EXPECT_THAT(mend(10, {}), testing::StartsWith("ask for less, or see on the node"));
+  EXPECT_THAT(mend(0, {}), testing::StartsWith("see on the node"));
+  EXPECT_THAT(mend(0, {{"connections", 0}, {"open", 0}, {"matched", 0}}),
+              testing::StartsWith("no client came through it"));
+  EXPECT_THAT(mend(0, {{"connections", 2}, {"open", 1}, {"matched", 0}}),
+              testing::StartsWith("none of the requests that came was meant"));
+  EXPECT_THAT(mend(0, {{"connections", 2}, {"encrypted", 2}, {"matched", 0}}),
+              testing::StartsWith("have the clients speak in the clear"));
+}
+
 TEST(JudgeEfficacy, AOneShotFaultWithoutEffectIsNotInForce) {
   ShopCourse course;
   course.cut_in_force = false;

@@ -330,6 +330,43 @@ TEST(RunTest, AnApplyThatIsNeverAnsweredIsRevertedWhenItsTimeIsOver) {
 
 // ---- what ends it early
 
+// The last of the reasons with which a phase was entered.
+std::string ReasonOf(v1::Phase phase, const Rehearsal& run) {
+  std::string reason;
+  for (const v1::Event& event : run.history()) {
+    if (event.has_phase() && event.phase().phase() == phase) reason = event.phase().reason();
+  }
+  return reason;
+}
+
+TEST(RunTest, SaysWhyNothingIsOnAnyMore) {
+  Rehearsal timely = Leaking();
+  timely.Healthy(absl::Seconds(12));
+  CutOnce(timely);
+  timely.Healthy(absl::Seconds(29));
+  EXPECT_EQ(ReasonOf(v1::PHASE_REVERT, timely), "the last fault's time is over");
+
+  Rehearsal early = Leaking();
+  early.Healthy(absl::Seconds(12));
+  CutOnce(early);
+  early.Report("leak", v1::FAULT_STATE_REVERTED, false, "the server has thrown it out");
+  EXPECT_EQ(ReasonOf(v1::PHASE_REVERT, early),
+            "leak on db-1 was ended before its time: the server has thrown it out");
+
+  Rehearsal own_clock = Leaking();
+  own_clock.Healthy(absl::Seconds(12));
+  CutOnce(own_clock);
+  own_clock.Report("leak", v1::FAULT_STATE_REVERTED, false, "its time is over");
+  EXPECT_EQ(ReasonOf(v1::PHASE_REVERT, own_clock), "the last fault's time is over");
+
+  Rehearsal acted = Leaking();
+  acted.Healthy(absl::Seconds(5));
+  acted.Report("leak", v1::FAULT_STATE_REVERTED, false, "the server has thrown it out");
+  acted.Healthy(absl::Seconds(7));
+  CutOnce(acted);
+  EXPECT_EQ(ReasonOf(v1::PHASE_REVERT, acted), "cut@db-1 acts once, and is the last");
+}
+
 TEST(RunTest, AStopUndoesEverythingAndIsConfirmedOnlyByTheReport) {
   Rehearsal run = Leaking();
   run.AskToStop();

@@ -187,6 +187,9 @@ TEST(Explain, TellsTypeRulesKeysEndingAndExample) {
   }
   EXPECT_THAT(*Explain("experiment.spec.faults[0].holdConnections.fillTo"),
               HasSubstr("from 0.01 to 1 share of the usable slots"));
+  EXPECT_THAT(*Explain("experiment.spec.faults.delayQueries"),
+              HasSubstr("One at a time on a node through one profile"));
+  EXPECT_THAT(*Explain("experiment.spec.faults.delayQueries.listen"), HasSubstr("127.0.0.1:5433"));
   EXPECT_THAT(*Explain("experiment.spec.guardrails.http"), HasSubstr("status   the HTTP status"));
   EXPECT_THAT(*Explain("Experiment"), HasSubstr("apiVersion"));
 }
