@@ -2,8 +2,10 @@
 #include <algorithm>
 
 #include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "controller/plan_parts.h"
@@ -106,12 +108,43 @@ void CheckEndpoints(const Use& use, const v1::Plan& plan) {
   }
 }
 
+// The injector would refuse it too, but only when the run has begun.
+void CheckProtocols(const Use& use) {
+  const google::protobuf::Message& message = *use.kind.message;
+  const google::protobuf::FieldDescriptor* field =
+      message.GetDescriptor()->FindFieldByName("protocol");
+  const int asked = field == nullptr ? v1::PROTOCOL_UNSPECIFIED
+                                     : message.GetReflection()->GetEnumValue(message, field);
+  const bool looks_into = message.GetDescriptor()->FindFieldByName("match") != nullptr;
+  const auto word = [](int protocol) {
+    const std::string name = v1::Protocol_Name(static_cast<v1::Protocol>(protocol));
+    return absl::AsciiStrToLower(absl::StripPrefix(name, "PROTOCOL_"));
+  };
+  for (const std::string& name : NamesOf(message, "profile")) {
+    for (const v1::ProfileSummary& profile : use.node.profiles()) {
+      // An older injector says nothing of other servers than PostgreSQL's.
+      if (profile.name() != name || profile.protocol() == v1::PROTOCOL_UNSPECIFIED) continue;
+      const std::string is = absl::StrCat("profile ", name, " of node ", use.node.node(), " is a ",
+                                          word(profile.protocol()), " server");
+      if (asked != v1::PROTOCOL_UNSPECIFIED && profile.protocol() != asked) {
+        use.Refuse("protocol", absl::StrCat(is, ", not ", word(asked)),
+                   "name another profile, or the profile's own protocol where the fault has it");
+      } else if (looks_into && profile.protocol() == v1::PROTOCOL_TCP) {
+        use.Refuse("protocol", absl::StrCat(is, ": nobody looks into its requests"),
+                   "give the profile the server's own protocol, or use delayBytes, "
+                   "stallConnections or the like");
+      }
+    }
+  }
+}
+
 void CheckFault(const Use& use, const v1::PlannedFault& fault) {
   const v1::Policy& policy = use.node.policy();
   CheckCapability(use, true);
   CheckKind(use, policy.faults(), "faults");
   CheckMagnitudes(use);
   CheckNames(use, "profile", use.node.profiles());
+  CheckProtocols(use);
   for (const std::string& profile : NamesOf(*use.kind.message, "profile")) {
     if (policy.profiles().empty() || absl::c_linear_search(policy.profiles(), profile)) continue;
     use.Refuse("policy",

@@ -245,8 +245,9 @@ class SiteCheck {
                 });
   }
 
-  // Remedies speak to PostgreSQL.
-  void CheckProfile(const std::string& target, const std::string& name, const std::string& path) {
+  // Of what speaks to PostgreSQL only: remedies, and probes by `sql`.
+  void CheckProfile(const std::string& target, const std::string& name, const std::string& path,
+                    const std::string& who = "this remedy is") {
     Need(target, "profile", name, path, ProfilesOf);
     for (const v1::NodeSpec* node : NodesOf(target)) {
       for (const v1::Profile& profile : node->profiles()) {
@@ -255,7 +256,7 @@ class SiteCheck {
         reporter_.AtValue(path,
                           absl::StrCat("profile '", name, "' of node '", node->name(), "' is a ",
                                        ServerOf(profile), " server"),
-                          "this remedy is for PostgreSQL");
+                          absl::StrCat(who, " for PostgreSQL"));
       }
     }
   }
@@ -303,31 +304,58 @@ class SiteCheck {
            kind_path + ".statement",
            [&](const v1::NodeSpec& node) { return StatementsOf(node, name); });
     }
+    if (body.GetDescriptor()->FindFieldByName("match") != nullptr) {
+      CheckLookedInto(step.target(), name, kind_path);
+    }
     const FieldDescriptor* protocol = body.GetDescriptor()->FindFieldByName("protocol");
     if (protocol == nullptr) return;
     CheckProtocol(step.target(), name, body.GetReflection()->GetEnum(body, protocol)->number(),
                   protocol, kind_path);
   }
 
+  // Requests are told apart where their protocol is known.
+  void CheckLookedInto(const std::string& target, const std::string& profile_name,
+                       const std::string& path) {
+    for (const v1::NodeSpec* node : NodesOf(target)) {
+      for (const v1::Profile& profile : node->profiles()) {
+        if (profile.name() != profile_name || !profile.has_tcp()) continue;
+        reporter_.AtValue(path + ".profile",
+                          absl::StrCat("profile '", profile_name, "' of node '", node->name(),
+                                       "' is a tcp server: nobody looks into its requests"),
+                          "give the profile the server's own protocol, or use delayBytes, "
+                          "stallConnections or the like");
+        return;
+      }
+    }
+  }
+
   void CheckProtocol(const std::string& target, const std::string& profile_name, int protocol,
                      const FieldDescriptor* field, const std::string& path) {
     std::string word;
-    for (const EnumWord& candidate : WordsOf(field->enum_type())) {
+    std::vector<std::string> known;
+    for (const EnumWord& candidate : WordsOf(field)) {
+      known.push_back(candidate.word);
       if (candidate.value->number() == protocol) word = candidate.word;
     }
     for (const v1::NodeSpec* node : NodesOf(target)) {
       for (const v1::Profile& profile : node->profiles()) {
         if (profile.name() != profile_name || ServerOf(profile) == word) continue;
-        reporter_.AtValue(path + ".protocol",
+        const std::string is = ServerOf(profile);
+        const bool has = std::find(known.begin(), known.end(), is) != known.end();
+        // Where the protocol was left out, the profile is what was written.
+        const std::string given = path + ".protocol";
+        reporter_.AtValue(reporter_.IsGiven(given) ? given : path + ".profile",
                           absl::StrCat("profile '", profile_name, "' of node '", node->name(),
-                                       "' is a ", ServerOf(profile), " server, not ", word));
+                                       "' is a ", is, " server, not ", word),
+                          absl::StrCat("name another profile", has ? ", or write 'protocol: " : "",
+                                       has ? is + "'" : "; this fault is for " + JoinWords(known)));
         return;
       }
     }
   }
 
   void CheckSql(const v1::SqlProbe& sql, const std::string& path) {
-    Need(sql.from(), "profile", sql.profile(), path + ".profile", ProfilesOf);
+    CheckProfile(sql.from(), sql.profile(), path + ".profile", "'sql' is");
     if (reporter_.HasProblem(path + ".profile")) return;
     Need(sql.from(), "statement", sql.statement(), path + ".statement",
          [&](const v1::NodeSpec& node) {

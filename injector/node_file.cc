@@ -91,6 +91,28 @@ std::vector<v1::Capability> RegisteredCapabilities() {
   return capabilities;
 }
 
+namespace {
+
+v1::Protocol ProtocolOf(const v1::Profile& profile) {
+  switch (profile.server_case()) {
+    case v1::Profile::kPostgresql:
+      return v1::PROTOCOL_POSTGRESQL;
+    case v1::Profile::kMysql:
+      return v1::PROTOCOL_MYSQL;
+    case v1::Profile::kRedis:
+      return v1::PROTOCOL_REDIS;
+    case v1::Profile::kHttp:
+      return v1::PROTOCOL_HTTP;
+    case v1::Profile::kTcp:
+      return v1::PROTOCOL_TCP;
+    case v1::Profile::SERVER_NOT_SET:
+      break;
+  }
+  return v1::PROTOCOL_UNSPECIFIED;
+}
+
+}  // namespace
+
 v1::Registration DescribeNode(const v1::NodeSpec& spec) {
   v1::Registration registration;
   registration.set_node(spec.name());
@@ -99,7 +121,7 @@ v1::Registration DescribeNode(const v1::NodeSpec& spec) {
   for (const v1::Profile& profile : spec.profiles()) {
     v1::ProfileSummary& summary = *registration.add_profiles();
     summary.set_name(profile.name());
-    if (profile.has_postgresql()) summary.set_protocol(v1::ProfileSummary::PROTOCOL_POSTGRESQL);
+    summary.set_protocol(ProtocolOf(profile));
     for (const v1::Statement& statement : profile.statements()) {
       summary.add_statements(statement.name());
     }

@@ -405,6 +405,11 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"NoProfile",
                 [](PlanInput& in) { in.nodes[0].mutable_profiles(0)->set_name("leaked"); },
                 "no-profile", "leak: node db-1 has no profile named leaker; it has leaked and dba"},
+        Refusal{"OtherProtocol",
+                [](PlanInput& in) {
+                  in.nodes[0].mutable_profiles(0)->set_protocol(v1::PROTOCOL_REDIS);
+                },
+                "protocol", "leak: profile leaker of node db-1 is a redis server, not postgresql"},
         Refusal{"NoProgram", [](PlanInput& in) { in.nodes[1].clear_programs(); }, "no-program",
                 "node app-1 has no program named restart-shop"},
         Refusal{"NoValues", [](PlanInput& in) { in.nodes[2].clear_values(); }, "no-values",

@@ -100,6 +100,33 @@ TEST_F(SiteCheckTest, MissesTheNamesOfAPromotion) {
             "38:117: no node of target 'db-node' has the program 'stop' (there is none)");
 }
 
+TEST_F(SiteCheckTest, RefusesAProfileOfAnotherProtocol) {
+  Node(0)->mutable_profiles(0)->mutable_redis();
+  EXPECT_EQ(Check(),
+            "35:105: profile 'leaker' of node 'lab-node' is a redis server, not postgresql "
+            "(name another profile, or write 'protocol: redis')");
+  Rewrite(
+      "holdConnections: {profile: leaker, protocol: postgresql, state: idleInTransaction, "
+      "fillTo: 1.0, ramp: 5s, refill: true}",
+      "delayQueries: {profile: leaker, delay: 1s}");
+  EXPECT_EQ(Check(), "");
+  Node(0)->mutable_profiles(0)->mutable_tcp();
+  EXPECT_EQ(Check(),
+            "35:84: profile 'leaker' of node 'lab-node' is a tcp server: nobody looks into its "
+            "requests (give the profile the server's own protocol, or use delayBytes, "
+            "stallConnections or the like)");
+  Rewrite("delayQueries", "delayBytes");
+  EXPECT_EQ(Check(), "");
+}
+
+TEST_F(SiteCheckTest, RefusesToAskAnotherServerThanPostgresqlBySql) {
+  Node(0)->mutable_profiles(1)->mutable_mysql();
+  EXPECT_EQ(Check(),
+            "36:74: profile 'dba' of node 'lab-node' is a mysql server, not postgresql (name "
+            "another profile; this fault is for postgresql)\n"
+            "56:60: profile 'dba' of node 'lab-node' is a mysql server ('sql' is for PostgreSQL)");
+}
+
 TEST_F(SiteCheckTest, MissesAReceiver) {
   site_.clear_webhook();
   EXPECT_EQ(Check(), "48:34: the site has no webhook receiver 'oncall' (there is none)");
