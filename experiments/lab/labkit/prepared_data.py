@@ -127,9 +127,14 @@ def copy_data(target, account, rows, passwords, extra_sql, say, wal_level="minim
 
     With `wal_level` replica, a copy of what comes out can follow it as a standby.
     """
-    ready = cached_data(account, rows, say)
-    with cache_lock(fcntl.LOCK_SH):
-        copy_folder(ready, target)
+    while True:
+        ready = cached_data(account, rows, say)
+        with cache_lock(fcntl.LOCK_SH):
+            if not os.path.isdir(ready):
+                continue  # Another lab, which needed room for its own, was quicker.
+            os.utime(os.path.dirname(ready))  # What is in use is the last to be dropped.
+            copy_folder(ready, target)
+        break
     statements = [f"ALTER ROLE {role} PASSWORD '{word}'" for role, word in passwords.items()]
     statements += extra_sql
     single_user(target, account, "postgres", "\n".join(statements) + "\n", wal_level)
