@@ -120,8 +120,6 @@ absl::Status ParseConnectionError(absl::string_view text) {
   return status;
 }
 
-void IgnoreNotice(void*, const PGresult*) {}
-
 }  // namespace
 
 std::string PostgresAccount::Name() const {
@@ -195,7 +193,7 @@ std::unique_ptr<PostgresSession> PostgresSession::Begin(const PostgresAccount& a
   auto* connection = PQconnectStartParams(keys.data(), values.data(), /*expand_dbname=*/0);
   std::unique_ptr<PostgresSession> session(new PostgresSession(connection));
   PQsetErrorVerbosity(connection, PQERRORS_VERBOSE);
-  PQsetNoticeReceiver(connection, IgnoreNotice, nullptr);
+  PQsetNoticeReceiver(connection, &PostgresSession::Hear, session.get());
   session->events_ = POLLOUT;
   return session;
 }
@@ -220,7 +218,15 @@ absl::Status PostgresSession::Connect(const Patience& patience) {
   return absl::OkStatus();
 }
 
+// A session that is ended between two statements is told so by a notice.
+void PostgresSession::Hear(void* session, const PGresult* notice) {
+  const char* severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+  if (severity == nullptr || absl::string_view(severity) != "FATAL") return;
+  static_cast<PostgresSession*>(session)->last_words_ = ErrorOf(notice);
+}
+
 absl::Status PostgresSession::ConnectionError() const {
+  if (!last_words_.ok()) return last_words_;
   return ParseConnectionError(PQerrorMessage(connection_.get()));
 }
 
@@ -264,7 +270,7 @@ absl::Status PostgresSession::Drain() {
   PGconn* connection = connection_.get();
   const bool alive = PQflush(connection) >= 0 && PQconsumeInput(connection) == 1;
   absl::Status failure;
-  while (busy_ && PQisBusy(connection) == 0) {
+  while (PQisBusy(connection) == 0 && busy_) {
     const std::unique_ptr<PGresult, decltype(&PQclear)> result(PQgetResult(connection), PQclear);
     if (result == nullptr) {
       busy_ = false;
@@ -278,6 +284,7 @@ absl::Status PostgresSession::Drain() {
   if (!failure.ok()) return failure;
   if (alive && PQstatus(connection) == CONNECTION_OK) return absl::OkStatus();
   broken_ = true;
+  if (!last_words_.ok()) return last_words_;
   return absl::UnavailableError("the server closed the session");
 }
 

@@ -103,6 +103,7 @@ class PostgresSession {
     void operator()(PGconn* connection) const { PQfinish(connection); }
   };
   explicit PostgresSession(PGconn* connection) : connection_(connection) {}
+  static void Hear(void* session, const PGresult* notice);
   absl::Status ConnectionError() const;
   absl::Status Flush(const Patience& patience);
   // The rows of what was sent last.
@@ -114,6 +115,8 @@ class PostgresSession {
   bool broken_ = false;
   bool busy_ = false;
   std::string tag_;
+  // Why the server has ended the session, where it has said so.
+  absl::Status last_words_;
   // The statements that the server has prepared, and what they are called there.
   std::map<std::string, std::string> prepared_;
 };

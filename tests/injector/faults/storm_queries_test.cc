@@ -147,7 +147,7 @@ TEST_F(StormQueriesTest, OpensSessionsAgainThatWereEnded) {
   EXPECT_TRUE(Within(absl::Seconds(5), [this] {
     const v1::Observation seen = Seen();
     return seen.figures().contains("errors_57P01") && seen.reached();
-  }));
+  })) << Seen().DebugString();
 }
 
 TEST_F(StormQueriesTest, ThrowsLargeAnswersAwayAsTheyCome) {
