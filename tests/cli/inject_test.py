@@ -95,12 +95,13 @@ class Inject(Stage):
     def test_what_cannot_be_done_is_refused_in_clear_words(self):
         """A taken port, an error of another server, an expression that is none."""
         upstream = ("--upstream", f"127.0.0.1:{self.server.port}", "--protocol", "postgresql")
-        for words, said in ((("delay-queries", "--delay", "1s", "--match.regex", "("), "refused on this-machine: `regex` (:"),
-                            (("fail-queries", "--error", "1205"), "1205 is no SQLSTATE"),
-                            (("delay-queries", "--delay", "1s", "--listen", f"127.0.0.1:{self.server.port}"),
-                             "choose another `listen`")):
+        for words, exit_code, said in (
+                (("delay-queries", "--delay", "1s", "--match.regex", "("), 2, "not a regular expression: missing ): ("),
+                (("fail-queries", "--error", "1205"), 4, "1205 is no SQLSTATE"),
+                (("delay-queries", "--delay", "1s", "--listen", f"127.0.0.1:{self.server.port}"), 4,
+                 "choose another `listen`")):
             code, out, err = self.firedrill("inject", *words, *upstream, "--duration", "5s")
-            self.assertEqual(code, 4, out + err)
+            self.assertEqual(code, exit_code, out + err)
             self.assertIn(said, " ".join((out + err).split()))
         self.assertEqual([], self.look.wait_for_nothing(5, self.look.processes))
 
