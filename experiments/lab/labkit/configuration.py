@@ -287,7 +287,7 @@ spec:
       programs:{program("restart-shop", "restart-shop", leaves="nothing")}{
     program("roll-back", "roll-back", leaves="nothing")}{
     program("deploy-bigger-pool", "deploy", "pool-size=50", leaves="changed")}{
-    program("deploy-statement-timeout", "deploy", "statement-timeout=250ms", leaves="changed")}{
+    program("deploy-statement-timeout", "deploy", "statement-timeout=150ms", leaves="changed")}{
     program("deploy-weak-statement-timeout", "deploy", "statement-timeout=500ms", leaves="changed")}{
     program("deploy-lower-email", "deploy", "login-query=lower-email", leaves="changed")}{
     program("deploy-leak", "deploy", "leak-share=0.05", leaves="changed")}{

@@ -39,7 +39,7 @@ SETTINGS = {
                              "sales reports that /admin computes besides, one after the other"),
     "leak-share": Setting("0", True, A_SHARE, "0 to 1, such as 0.05",
                           "share of the logins whose connection is never given back"),
-    "statement-timeout": Setting("250ms", False, DURATION, A_DURATION,
+    "statement-timeout": Setting("150ms", False, DURATION, A_DURATION,
                                  "the server cancels a statement of the shop that takes longer"),
     "retries": Setting("0", False, r"\d", "0 to 9", "how often the gateway tries again for its clients"),
 }
