@@ -16,6 +16,8 @@ from labkit.layout import cache_dir
 
 KEPT_DATABASES = 4  # of different sizes or versions, in the cache
 
+FIRST_USER_OBJECT = 16384  # PostgreSQL's FirstNormalObjectId
+
 ROLES = ("shop", "reports", "firedrill_dba", "exporter")
 
 CREATE = """
@@ -85,6 +87,11 @@ def prepare(target, account, rows):
         capture_output=True, text=True, cwd="/", **account.popen_arguments())
     if made.returncode != 0:
         raise LabError(f"initdb failed in {target}:\n{made.stderr.strip()}")
+    # What single-user mode makes would get the numbers of system objects, which nobody may change.
+    numbered = subprocess.run([postgresql_program("pg_resetwal"), "-o", str(FIRST_USER_OBJECT), "-D", target],
+                              capture_output=True, text=True, cwd="/", **account.popen_arguments())
+    if numbered.returncode != 0:
+        raise LabError(f"pg_resetwal failed in {target}:\n{numbered.stderr.strip()}")
     single_user(target, account, "postgres", CREATE.strip() + "\n")
     single_user(target, account, "shop", FILL.strip().format(rows=rows) + "\n")
 

@@ -126,7 +126,8 @@ class PoolMetrics:
         connections.add_metric(["in_use"], in_use)
         yield connections
         yield GaugeMetricFamily("db_pool_max", "Size of the pool.", value=engine.pool.size())
-        waiting = self._acquiring if in_use >= engine.pool.size() else 0
+        # One that was given back while a hundred wait is free only until the next of them wakes up.
+        waiting = max(0, self._acquiring - max(0, engine.pool.size() - in_use))
         yield GaugeMetricFamily("db_pool_waiting", "Requests waiting for a connection.", value=waiting)
 
 
