@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "injector/wire/chance.h"
 #include "injector/wire/delay.h"
+#include "injector/wire/literal_filter.h"
 #include "injector/wire/redis_keys.h"
 #include "injector/wire/rule_check.h"
 #include "injector/wire/sql_facts.h"
@@ -125,6 +126,8 @@ class CompiledRules final : public Rules {
   std::vector<Compiled> rules_;
   std::unique_ptr<RE2::Set> set_;
   std::vector<size_t> set_rules_;
+  // Where each regular expression needs some literal.
+  std::optional<LiteralFilter> filter_;
   // Bits by the rule's place: those that ask for a verb, table or fingerprint, ...
   uint64_t asks_words_ = 0;
   uint64_t asks_connect_ = 0;
@@ -185,6 +188,13 @@ void CompiledRules::Ready() {
   for (size_t i = 0; i < rules_.size(); ++i) {
     if (rules_[i].regex != nullptr) set_rules_.push_back(i);
   }
+  LiteralFilter filter;
+  const bool all = std::all_of(set_rules_.begin(), set_rules_.end(), [&](size_t rule) {
+    const std::string literal = RequiredLiteral(rules_[rule].regex->pattern());
+    if (!literal.empty()) filter.Add(literal);
+    return !literal.empty();
+  });
+  if (all) filter_ = filter;
   if (set_rules_.size() < 2) return;
   RE2::Options options;
   options.set_log_errors(false);
@@ -276,6 +286,7 @@ uint64_t CompiledRules::ByLine(absl::string_view line) const {
 uint64_t CompiledRules::ByRegex(absl::string_view text, uint64_t rules) const {
   const uint64_t asked = rules & asks_regex_;
   if (asked == 0) return rules;
+  if (filter_.has_value() && !filter_->MayContainAny(text)) return rules & ~asks_regex_;
   const re2::StringPiece piece(text.data(), text.size());
   if (set_ != nullptr && (asked & (asked - 1)) != 0) {
     // Mostly none fits, and that is found out without memory of its own.
