@@ -213,26 +213,32 @@ class Bench:
     # ---- delays ---------------------------------------------------------------------------------------
 
     def delay(self):
+        """What a delay adds beyond what was asked: against trips through the same proxy without one, after as
+        long a rest, since programs that have slept wake slowly."""
         for connections in (1, 50):
             table = {}
             for asked in DELAYS_MS:
                 say(f"delay of {asked} ms, {connections} connections")
                 count = max(20, min(500, 2000 // asked)) if connections == 1 else max(10, 1000 // asked // 5)
-                # Without a proxy nothing keeps many connections apart.
-                rounds = {"firedrill": [], "no proxy": []} if connections == 1 else {"firedrill": []}
+                wanted = asked * 1000
+                # Without a delay nothing keeps many connections apart.
+                rounds = {"delayed": [], "not delayed": []} if connections == 1 else {"delayed": []}
                 with Contestants(self.arguments.programs) as start:
-                    proxy = start.start("firedrill", self.traffic.port, "tcp", ["--delay-to-client", f"{asked}ms"])
+                    proxies = {"delayed": start.start("firedrill", self.traffic.port, "tcp",
+                                                      ["--delay-to-client", f"{asked}ms"]),
+                               "not delayed": start.start("firedrill", self.traffic.port, "tcp")}
                     for name in self.turns(rounds):
-                        port, wanted = ((proxy.ports[0], asked * 1000) if name == "firedrill" else
-                                        (self.traffic.port, 0))
-                        rounds[name].append(self.traffic.client("delay", port, connections, count, wanted))
-                best = min(rounds["firedrill"], key=lambda one: one["error_p50_us"])
-                table[f"{asked} ms"] = {
-                    "error_p50_us": best["error_p50_us"], "error_p99_us": best["error_p99_us"],
-                    "early": sum(one["early"] for one in rounds["firedrill"]),
-                    "trips": sum(one["trips"] for one in rounds["firedrill"]),
-                    **{"no_proxy_p50_us": min(one["error_p50_us"] for one in rounds[name])
-                       for name in rounds if name != "firedrill"}}
+                        mine = (wanted, 2 * wanted if connections == 1 else 0) if name == "delayed" else (0, wanted)
+                        rounds[name].append(self.traffic.client("delay", proxies[name].ports[0], connections, count,
+                                                                *mine))
+                best = min(rounds["delayed"], key=lambda one: one["error_p50_us"])
+                table[f"{asked} ms"] = row = {
+                    "beyond_p50_us": best["error_p50_us"], "beyond_p99_us": best["error_p99_us"],
+                    "early": sum(one["early"] for one in rounds["delayed"]),
+                    "trips": sum(one["trips"] for one in rounds["delayed"])}
+                if connections == 1:
+                    row["not_delayed_p50_us"] = min(one["error_p50_us"] for one in rounds["not delayed"])
+                    row["error_p50_us"] = round(row["beyond_p50_us"] - row["not_delayed_p50_us"], 1)
             self.results[f"round trip beyond the delay asked, {connections} connection(s)"] = table
 
     def paced(self):

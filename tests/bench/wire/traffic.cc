@@ -4,16 +4,13 @@
 //   wire_traffic server                              prints its port; until its stdin ends
 //   wire_traffic echo  ADDRESS PORT COUNT            round trips of 64 bytes, one after the other
 //   wire_traffic bulk  ADDRESS PORT up|down BYTES
-//   wire_traffic idle  ADDRESS PORT COUNT            opens them and says so; then by lines of
-//   stdin:
-//                      "send" on each one, "receive" on each one and say how many answered; closes
-//                      them when stdin ends
+//   wire_traffic idle  ADDRESS PORT COUNT            opens them and says so; a line "send" on stdin
+//                      sends on each, "receive" says how many got an answer; until stdin ends
 //   wire_traffic churn ADDRESS PORT                  downloads that are left in the middle, until
-//   stdin
-//                      ends
-//   wire_traffic delay ADDRESS PORT CONNECTIONS COUNT ASKED_US    round trips against what was
-//   asked; polls,
-//                      so that its own waking does not count
+//                      stdin ends
+//   wire_traffic delay ADDRESS PORT CONNECTIONS COUNT ASKED_US PACE_US    round trips beyond what
+//                      was asked, one each PACE_US at most; polls, so that its own waking does not
+//                      count
 //   wire_traffic paced ADDRESS PORT RATE SECONDS     64-byte messages at a rate, echoed
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -334,7 +331,9 @@ int Churn(const char* address, int port) {
   return 0;
 }
 
-int Delay(const char* address, int port, int connections, int count, int64_t asked_us) {
+// A trip begins `pace_us` after the one before at the earliest.
+int Delay(const char* address, int port, int connections, int count, int64_t asked_us,
+          int64_t pace_us) {
   struct Trip {
     int fd;
     int64_t begins;
@@ -363,10 +362,10 @@ int Delay(const char* address, int port, int connections, int count, int64_t ask
         trip.received += static_cast<size_t>(n);
         if (trip.received < kMessage) continue;
         errors.push_back(NowNs() - trip.sent - asked_us * 1000);
-        if (--trip.left == 0) {
-          --open;
-          continue;
-        }
+        if (--trip.left == 0) --open;
+        trip.begins = trip.sent + pace_us * 1000;
+        trip.sent = 0;
+        continue;
       }
       trip.sent = NowNs();
       trip.received = 0;
@@ -450,9 +449,9 @@ int main(int argc, char** argv) {
     return Idle(argv[2], port, static_cast<int>(number(3)));
   }
   if (mode == "churn" && given.size() == 3) return Churn(argv[2], port);
-  if (mode == "delay" && given.size() == 6) {
-    return Delay(argv[2], port, static_cast<int>(number(3)), static_cast<int>(number(4)),
-                 number(5));
+  if (mode == "delay" && given.size() == 7) {
+    return Delay(argv[2], port, static_cast<int>(number(3)), static_cast<int>(number(4)), number(5),
+                 number(6));
   }
   if (mode == "paced" && given.size() == 5) {
     return Paced(argv[2], port, static_cast<int>(number(3)), static_cast<int>(number(4)));
