@@ -198,9 +198,8 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
       const Rules* rules = lane_.orders().rules.get();
       if (rules == nullptr) continue;
       const Decision decision = rules->Decide(piece.request);
-      if (decision.hit == 0) continue;
+      if (decision.failure == nullptr && decision.delay <= absl::ZeroDuration()) continue;
       const Hold longer = {hold.network, Micros(decision.delay), decision.hit};
-      if (decision.failure == nullptr && longer.request == 0) continue;
       Emit(direction, bytes.substr(from, begin - from), hold);
       from = begin;
       if (decision.failure != nullptr && Fail(*decision.failure, longer)) {
