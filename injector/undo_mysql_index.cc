@@ -7,7 +7,7 @@
 #include "base/status_macros.h"
 #include "injector/os/mysql_index.h"
 #include "injector/undo.h"
-#include "injector/undo_index.h"
+#include "injector/undo_sessions.h"
 
 namespace firedrill {
 namespace {

@@ -7,7 +7,7 @@
 #include "base/status_macros.h"
 #include "injector/os/postgres_index.h"
 #include "injector/undo.h"
-#include "injector/undo_index.h"
+#include "injector/undo_sessions.h"
 
 namespace firedrill {
 namespace {
