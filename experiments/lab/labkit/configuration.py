@@ -24,7 +24,7 @@ def port_names(chosen):
 
 
 # Job → the ports where its metrics are.
-JOBS = {"shop": ("shop",), "postgresql": ("postgres_exporter", "replica_exporter"), "node": ("node_exporter",),
+JOBS = {"shop": ("shop_operations",), "postgresql": ("postgres_exporter", "replica_exporter"), "node": ("node_exporter",),
         "prometheus": ("prometheus",), "alertmanager": ("alertmanager",)}
 
 

@@ -1,13 +1,15 @@
-"""The door for operators: settings are read and changed here while the shop runs.
+"""The door for operators: metrics, and settings that are read and changed while the shop runs.
 
 A port and threads of its own, for in an outage the requests of customers wait for all threads of the shop.
-GET /settings · PUT /settings/NAME?value=V · DELETE /settings/NAME (back to what the release says)
+GET /metrics · GET /settings · PUT /settings/NAME?value=V · DELETE /settings/NAME (back to what the release says)
 """
 
 import json
 import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import prometheus_client
 
 from settings import SettingError
 
@@ -40,7 +42,14 @@ def open_door(address, values, changed):
                 self.reply(409, {"error": str(error)})
 
         def do_GET(self):
-            if self.path == "/settings":
+            if self.path == "/metrics":
+                body = prometheus_client.generate_latest()
+                self.send_response(200)
+                self.send_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            elif self.path == "/settings":
                 self.reply(200, values.all())
             else:
                 self.reply(404, {"error": f"there is no {self.path}"})

@@ -42,6 +42,13 @@ class Pool(QueuePool):
         with self._overflow_lock:
             self._overflow += self._pool.maxsize - size  # it counts connections beyond the size
             self._pool.maxsize = size
+        while self._overflow > 0:
+            try:
+                connection = self._pool.get(False)
+            except sqlalchemy.util.queue.Empty:
+                return  # those in use are closed when they are given back to a full pool
+            connection.close()
+            self._dec_overflow()
 
     def set_patience(self, seconds):
         self._timeout = seconds
