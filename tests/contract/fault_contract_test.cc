@@ -1,10 +1,11 @@
 // What every fault promises, asked of each one that is registered, for each of its protocols, on
-// the stage that its own example needs. A new fault is tested here without a change, as long as its
-// example finds its profile on the stage of its protocol.
+// the stage that its own example needs; of a fault on live traffic with the traffic of every
+// protocol. A new fault is tested here without a change, as long as its example finds its profile
+// on the stage of its protocol.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <libpq-fe.h>
 
+#include <atomic>
 #include <set>
 #include <thread>
 
@@ -45,6 +46,40 @@ absl::StatusOr<v1::Fault> ParseExample(const std::string& text) {
   return fault;
 }
 
+// One that is registered, and of a fault on live traffic whose traffic it is to meet.
+struct Case {
+  RegisteredFault fault;
+  v1::Protocol protocol;
+};
+
+// Faults on live traffic need some, and hit nothing that the server itself would show.
+bool IsOnTheWire(v1::Fault::KindCase kind) {
+  return FieldOf(kind)->message_type()->FindFieldByName("client_user") != nullptr;
+}
+bool LooksIntoRequests(v1::Fault::KindCase kind) {
+  return FieldOf(kind)->message_type()->FindFieldByName("match") != nullptr;
+}
+
+std::vector<Case> Inside() {
+  std::vector<Case> cases;
+  for (const RegisteredFault& fault : RegisteredFaults()) {
+    if (!IsOnTheWire(fault.kind)) cases.push_back({fault, fault.protocol});
+  }
+  return cases;
+}
+std::vector<Case> OnTheWire() {
+  std::vector<Case> cases;
+  for (const RegisteredFault& fault : RegisteredFaults()) {
+    if (!IsOnTheWire(fault.kind)) continue;
+    for (const EnumWord& word : WordsOf(v1::Protocol_descriptor())) {
+      const auto protocol = static_cast<v1::Protocol>(word.value->number());
+      if (protocol == v1::PROTOCOL_TCP && LooksIntoRequests(fault.kind)) continue;
+      cases.push_back({fault, protocol});
+    }
+  }
+  return cases;
+}
+
 // Of the examples of a kind, the one that is for this protocol.
 absl::StatusOr<v1::Fault> ExampleOf(const RegisteredFault& fault) {
   for (const std::string& text : ExamplesOf(RuleOfKind(fault.kind))) {
@@ -55,14 +90,27 @@ absl::StatusOr<v1::Fault> ExampleOf(const RegisteredFault& fault) {
                                           v1::Protocol_Name(fault.protocol)));
 }
 
-// "holdConnections", "holdConnectionsMysql".
-std::string NameOf(const RegisteredFault& fault) {
-  std::string name = FieldOf(fault.kind)->json_name();
-  if (fault.protocol == v1::PROTOCOL_UNSPECIFIED || fault.protocol == v1::PROTOCOL_POSTGRESQL) {
+// What the example of a fault on live traffic says of requests, in the words of a protocol.
+void Translate(const TrafficWords& words, v1::Fault* fault) {
+  const auto meant = [&words](v1::QueryMatch* match) {
+    for (std::string& verb : *match->mutable_verbs()) verb = words.verb;
+    for (std::string& table : *match->mutable_tables()) table = words.table;
+  };
+  if (fault->has_delay_queries()) meant(fault->mutable_delay_queries()->mutable_match());
+  if (fault->has_fail_queries()) {
+    meant(fault->mutable_fail_queries()->mutable_match());
+    fault->mutable_fail_queries()->set_error(words.error);
+  }
+}
+
+// "holdConnections", "holdConnectionsMysql", "delayQueriesRedis".
+std::string NameOf(const Case& its) {
+  std::string name = FieldOf(its.fault.kind)->json_name();
+  if (its.protocol == v1::PROTOCOL_UNSPECIFIED || its.protocol == v1::PROTOCOL_POSTGRESQL) {
     return name;
   }
   for (const EnumWord& word : WordsOf(v1::Protocol_descriptor())) {
-    if (word.value->number() != fault.protocol) continue;
+    if (word.value->number() != its.protocol) continue;
     absl::StrAppend(&name, std::string(1, absl::ascii_toupper(word.word[0])), word.word.substr(1));
   }
   return name;
@@ -102,7 +150,7 @@ TEST(FaultRegistry, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(MakeFault(v1::Fault()).status().code(), absl::StatusCode::kUnimplemented);
 }
 
-class FaultContract : public ::testing::TestWithParam<RegisteredFault> {
+class FaultContract : public ::testing::TestWithParam<Case> {
  protected:
   static void SetUpTestSuite() { WireWorker::SetProgram(FIREDRILL_BINARY_DIR "/firedrill-wire"); }
   static void TearDownTestSuite() { StrikeStages(); }
@@ -110,18 +158,22 @@ class FaultContract : public ::testing::TestWithParam<RegisteredFault> {
     stage_ = StageOf(GetParam().protocol);
     ASSERT_NE(stage_, nullptr);
     stage_->Furnish(node_);
-    stage_->Populate();
-    auto example = ExampleOf(GetParam());
+    // Whoever comes over TCP is met by faults on live traffic, and would be missed then.
+    stage_->Populate(on_the_wire() ? 0 : 3);
+    auto example = ExampleOf(GetParam().fault);
     ASSERT_TRUE(example.ok()) << example.status();
     message_ = *std::move(example);
+    Translate(stage_->words(), &message_);
     auto fault = MakeFault(message_);
     ASSERT_TRUE(fault.ok()) << fault.status();
     fault_ = *std::move(fault);
     if (on_the_wire()) {
       node_.mutable_spec.set_name("contract");
-      node_.AddProfile("shop-db", "127.0.0.1", stage_->port(), "postgres", "");
+      stage_->AddTrafficProfile(node_, "shop-db");
       const absl::Status may = ConnectRedirect::Check("");
       if (!may.ok()) GTEST_SKIP() << may;
+      idle_ = stage_->NewClient();
+      ASSERT_NE(idle_, nullptr);
       StartTraffic();
     }
     // What the test before has let go of.
@@ -135,33 +187,28 @@ class FaultContract : public ::testing::TestWithParam<RegisteredFault> {
   }
 
   const google::protobuf::Message& body() const {
-    return message_.GetReflection()->GetMessage(message_, FieldOf(GetParam().kind));
+    return message_.GetReflection()->GetMessage(message_, FieldOf(kind()));
   }
-  // Faults on live traffic need some, and hit nothing that the server itself would show.
-  bool on_the_wire() const {
-    return body().GetDescriptor()->FindFieldByName("client_user") != nullptr;
-  }
-  // Clients that come, ask, and go, beside one that stays.
+  v1::Fault::KindCase kind() const { return GetParam().fault.kind; }
+  bool on_the_wire() const { return IsOnTheWire(kind()); }
+  // Clients that come, ask, and go, beside `idle_`, which stays.
   void StartTraffic() {
-    const std::string target = absl::StrCat(
-        "host=127.0.0.1 port=", stage_->port(), " user=postgres password=postgres dbname=postgres",
-        " application_name=traffic connect_timeout=2 sslmode=disable gssencmode=disable");
-    idle_ = {PQconnectdb(target.c_str()), PQfinish};
-    ASSERT_EQ(PQstatus(idle_.get()), CONNECTION_OK) << PQerrorMessage(idle_.get());
-    traffic_ = std::jthread([target](std::stop_token stop) {
+    traffic_ = std::jthread([stage = stage_](std::stop_token stop) {
       while (!stop.stop_requested()) {
-        PGconn* session = PQconnectdb(target.c_str());
-        // Whether there is such a table does not matter to who listens on the wire.
-        for (const char* sql : {"SELECT count(*) FROM users", "SELECT repeat('x', 100000)"}) {
-          PQclear(PQexec(session, sql));
+        if (const auto client = stage->NewClient(); client != nullptr) {
+          client->Ask();
+          client->AskMuch();
         }
-        PQfinish(session);
         absl::SleepFor(absl::Milliseconds(20));
       }
     });
   }
+  void StopTraffic() {
+    traffic_ = std::jthread();
+    idle_.reset();
+  }
 
-  bool one_shot() const { return RuleOfKind(GetParam().kind).ending() == v1::ENDING_ONE_SHOT; }
+  bool one_shot() const { return RuleOfKind(kind()).ending() == v1::ENDING_ONE_SHOT; }
 
   // What journal or reaper do after Release(); nothing for faults without lasting changes.
   void Undo() {
@@ -186,7 +233,7 @@ class FaultContract : public ::testing::TestWithParam<RegisteredFault> {
   }
   // Only a fault that says so may change anything lasting.
   Changes& changes() {
-    if (RuleOfKind(GetParam().kind).ending() == v1::ENDING_JOURNALLED) return journalled_;
+    if (RuleOfKind(kind()).ending() == v1::ENDING_JOURNALLED) return journalled_;
     return none_;
   }
   bool Reached() {
@@ -203,19 +250,19 @@ class FaultContract : public ::testing::TestWithParam<RegisteredFault> {
   v1::Fault message_;
   std::unique_ptr<Fault> fault_;
   std::string before_;
-  std::unique_ptr<PGconn, decltype(&PQfinish)> idle_{nullptr, PQfinish};
+  std::unique_ptr<TrafficClient> idle_;
   std::jthread traffic_;
 };
 
 TEST_P(FaultContract, DocumentsItself) {
-  const v1::KindRule& rule = RuleOfKind(GetParam().kind);
+  const v1::KindRule& rule = RuleOfKind(kind());
   EXPECT_FALSE(rule.summary().empty());
   EXPECT_EQ(rule.summary().back(), '.');
   EXPECT_NE(rule.ending(), v1::ENDING_UNSPECIFIED);
   EXPECT_FALSE(rule.ends().empty());
-  EXPECT_EQ(message_.kind_case(), GetParam().kind);
-  EXPECT_EQ(ProtocolOf(message_), GetParam().protocol);
-  EXPECT_EQ(KindName(message_), FieldOf(GetParam().kind)->json_name());
+  EXPECT_EQ(message_.kind_case(), kind());
+  EXPECT_EQ(ProtocolOf(message_), GetParam().fault.protocol);
+  EXPECT_EQ(KindName(message_), FieldOf(kind())->json_name());
 }
 
 TEST_P(FaultContract, TouchesNothingBeforeApply) {
@@ -311,8 +358,83 @@ TEST_P(FaultContract, HonoursTheStop) {
                      [this] { return Snapshot().find("firedrill") == std::string::npos; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Every, FaultContract, ::testing::ValuesIn(RegisteredFaults()),
-                         [](const auto& info) { return NameOf(info.param); });
+const auto kName = [](const auto& info) { return NameOf(info.param); };
+INSTANTIATE_TEST_SUITE_P(Inside, FaultContract, ::testing::ValuesIn(Inside()), kName);
+INSTANTIATE_TEST_SUITE_P(OnTheWire, FaultContract, ::testing::ValuesIn(OnTheWire()), kName);
+
+// What only faults on live traffic promise.
+class LiveTrafficContract : public FaultContract {};
+
+// Its word for what it has hit must be able to say no.
+TEST_P(LiveTrafficContract, HasHitNothingWhereNobodyComes) {
+  StopTraffic();
+  ASSERT_TRUE(Apply().ok());
+  for (int i = 0; i < 20; ++i) {
+    const auto seen = fault_->Observe(StageContext("it"), node_);
+    ASSERT_TRUE(seen.ok()) << seen.status();
+    EXPECT_FALSE(seen->reached()) << seen->detail();
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  if (one_shot()) return;
+  StartTraffic();
+  EXPECT_TRUE(Reached());
+}
+
+// Less than the example of a delay.
+constexpr absl::Duration kUnhampered = absl::Milliseconds(150);
+
+// A client that came while the fault was on keeps its connection, and is answered whole; who was
+// reset was there before, and comes back.
+TEST_P(LiveTrafficContract, ConnectionsGoOnAfterIt) {
+  ASSERT_TRUE(Apply().ok());
+  std::atomic<bool> released{false}, came{false}, whole{false}, unhampered{false};
+  {
+    const std::jthread thread([&] {
+      const auto client = stage_->NewClient();
+      came = client != nullptr;
+      while (came && !released) client->Ask();
+      whole = came && client->AskMuch();
+      for (int i = 0; i < 10; ++i) whole = whole && client->Ask();
+      unhampered = came && Within(absl::Seconds(5), [&] {
+                     const absl::Duration begin = RealClock().Boot();
+                     return client->Ask() && RealClock().Boot() - begin < kUnhampered;
+                   });
+    });
+    EXPECT_TRUE(Reached());
+    fault_->Release();
+    Undo();
+    EXPECT_TRUE(fault_->ReadBack(StageContext("it"), node_).ok());
+    released = true;
+  }
+  EXPECT_TRUE(came);
+  EXPECT_TRUE(whole);
+  EXPECT_TRUE(unhampered);
+  if (!one_shot()) return;
+  EXPECT_FALSE(idle_->Ask()) << "it was to be reset";
+  EXPECT_TRUE(stage_->NewClient()->Ask());
+}
+
+INSTANTIATE_TEST_SUITE_P(Every, LiveTrafficContract, ::testing::ValuesIn(OnTheWire()), kName);
+
+// What is not looked into cannot be matched: that is said before anything is done.
+TEST(FaultRegistry, RefusesToMatchRequestsOfPlainTcp) {
+  StageNode node;
+  v1::Profile& profile = *node.mutable_spec.add_profiles();
+  profile.set_name("shop-db");
+  profile.mutable_tcp()->set_host("127.0.0.1");
+  profile.mutable_tcp()->set_port(1);
+  int refused = 0;
+  for (const RegisteredFault& fault : RegisteredFaults()) {
+    if (!IsOnTheWire(fault.kind) || !LooksIntoRequests(fault.kind)) continue;
+    auto example = ExampleOf(fault);
+    ASSERT_TRUE(example.ok()) << example.status();
+    const absl::Status status = (*MakeFault(*example))->Validate(node);
+    if (absl::IsPermissionDenied(status)) GTEST_SKIP() << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("is a TCP server")) << status;
+    ++refused;
+  }
+  EXPECT_EQ(refused, 2);
+}
 
 }  // namespace
 }  // namespace firedrill

@@ -8,10 +8,21 @@
 namespace firedrill {
 namespace {
 
+class Client final : public TrafficClient {
+ public:
+  explicit Client(const MariadbServer& server) : session_(server, "traffic") {}
+  bool connected() const { return session_.connected(); }
+  bool Ask() override { return session_.Ask("SELECT count(*) FROM users") == "5000"; }
+  bool AskMuch() override { return session_.Ask("SELECT repeat('x', 100000)").size() == 100'000; }
+
+ private:
+  const MariadbClient session_;
+};
+
 class MysqlStage final : public ContractStage {
  public:
   explicit MysqlStage(std::unique_ptr<MariadbServer> server) : server_(std::move(server)) {
-    for (const char* user : {"leaker", "dba", "admin", "shop"}) {
+    for (const char* user : {"leaker", "dba", "admin", "shop", "traffic"}) {
       server_->Run(absl::StrCat("CREATE USER ", user, "@'127.0.0.1'"));
       server_->Run(absl::StrCat("GRANT ALL ON test.* TO ", user, "@'127.0.0.1'"));
     }
@@ -25,7 +36,15 @@ class MysqlStage final : public ContractStage {
     server_->Run("ANALYZE TABLE test.users");
   }
 
-  int port() const override { return server_->port(); }
+  void AddTrafficProfile(StageNode& node, const std::string& name) override {
+    AddMysqlProfile(node, name, *server_, "traffic");
+  }
+  TrafficWords words() const override { return {"select", "users", "1205"}; }
+  std::unique_ptr<TrafficClient> NewClient() override {
+    auto client = std::make_unique<Client>(*server_);
+    if (!client->connected()) return nullptr;
+    return client;
+  }
 
   void Furnish(StageNode& node) override {
     for (const char* name : {"leaker", "dba", "admin"}) {
@@ -34,9 +53,9 @@ class MysqlStage final : public ContractStage {
     }
   }
 
-  void Populate() override {
+  void Populate(int sessions) override {
     shop_.clear();
-    for (int i = 0; i < 3; ++i) shop_.push_back(std::make_unique<MariadbClient>(*server_));
+    for (int i = 0; i < sessions; ++i) shop_.push_back(std::make_unique<MariadbClient>(*server_));
   }
 
   // Every session, setting and index. What is of an account of faults is a fault's.
@@ -45,7 +64,7 @@ class MysqlStage final : public ContractStage {
     for (const auto& row : server_->Run(
              "SELECT IF(USER IN ('leaker', 'dba', 'admin'), 'firedrill', USER), COMMAND, '' FROM "
              "information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND USER NOT IN ('system "
-             "user', 'root') "
+             "user', 'root', 'traffic', 'unauthenticated user') "
              "UNION ALL SELECT VARIABLE_NAME, REPLACE(VARIABLE_VALUE, 'firedrill', 'folder'), '' "
              "FROM "
              "information_schema.GLOBAL_VARIABLES WHERE VARIABLE_NAME NOT LIKE 'gtid%' AND "

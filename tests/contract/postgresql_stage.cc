@@ -10,6 +10,23 @@
 namespace firedrill {
 namespace {
 
+class Client final : public TrafficClient {
+ public:
+  explicit Client(const std::string& target) : session_(PQconnectdb(target.c_str()), PQfinish) {}
+  bool connected() const { return PQstatus(session_.get()) == CONNECTION_OK; }
+  bool Ask() override { return Get("SELECT count(*) FROM users") == "5000"; }
+  bool AskMuch() override { return Get("SELECT repeat('x', 100000)").size() == 100'000; }
+
+ private:
+  std::string Get(const char* sql) {
+    PGresult* result = PQexec(session_.get(), sql);
+    const std::string value = PQntuples(result) == 1 ? PQgetvalue(result, 0, 0) : "";
+    PQclear(result);
+    return value;
+  }
+  std::unique_ptr<PGconn, decltype(&PQfinish)> session_;
+};
+
 class PostgresqlStage final : public ContractStage {
  public:
   explicit PostgresqlStage(std::unique_ptr<PostgresServer> server) : server_(std::move(server)) {
@@ -23,7 +40,17 @@ class PostgresqlStage final : public ContractStage {
         "GRANT ALL ON users TO leaker, shop; ANALYZE users");
   }
 
-  int port() const override { return server_->port(); }
+  void AddTrafficProfile(StageNode& node, const std::string& name) override {
+    node.AddProfile(name, "127.0.0.1", server_->port(), "postgres", "");
+  }
+  TrafficWords words() const override { return {"select", "users", "57014"}; }
+  std::unique_ptr<TrafficClient> NewClient() override {
+    auto client = std::make_unique<Client>(absl::StrCat(
+        "host=127.0.0.1 port=", server_->port(), " user=postgres password=postgres dbname=postgres",
+        " application_name=traffic connect_timeout=30 sslmode=disable gssencmode=disable"));
+    if (!client->connected()) return nullptr;
+    return client;
+  }
 
   void Furnish(StageNode& node) override {
     for (const char* name : {"leaker", "dba", "admin"}) {
@@ -34,9 +61,9 @@ class PostgresqlStage final : public ContractStage {
     statement.set_sql("SELECT count(*) FROM users");
   }
 
-  void Populate() override {
+  void Populate(int sessions) override {
     shop_.clear();
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < sessions; ++i) {
       const std::string target = absl::StrCat("host=", server_->folder(), " port=", server_->port(),
                                               " user=shop dbname=postgres application_name=web");
       shop_.emplace_back(PQconnectdb(target.c_str()), PQfinish);

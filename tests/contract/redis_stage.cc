@@ -8,6 +8,7 @@
 #include "absl/strings/str_split.h"
 #include "injector/os/redis.h"
 #include "tests/contract/contract_stage.h"
+#include "tests/contract/stream_client.h"
 #include "tests/testing/redis_server.h"
 
 namespace firedrill {
@@ -15,25 +16,36 @@ namespace {
 
 class RedisStage final : public ContractStage {
  public:
-  explicit RedisStage(std::unique_ptr<RedisServer> server) : server_(std::move(server)) {}
+  explicit RedisStage(std::unique_ptr<RedisServer> server) : server_(std::move(server)) {
+    server_->Run({"SET", "users", "answer"});
+    server_->Run({"SET", "much", std::string(StreamClient::kMuch, 'x')});
+  }
 
-  int port() const override { return server_->port(); }
-
-  void Furnish(StageNode& node) override {
+  void AddTrafficProfile(StageNode& node, const std::string& name) override {
     v1::Profile& profile = *node.mutable_spec.add_profiles();
-    profile.set_name("cache");
+    profile.set_name(name);
     profile.mutable_redis()->set_host("127.0.0.1");
     profile.mutable_redis()->set_port(server_->port());
   }
+  TrafficWords words() const override { return {"get", "users", "LOADING"}; }
+  std::unique_ptr<TrafficClient> NewClient() override {
+    return StreamClient::Connect(
+        server_->port(), {"GET users\r\n", StreamClient::Exactly("$6\r\nanswer\r\n")},
+        {"GET much\r\n",
+         StreamClient::Exactly(absl::StrCat("$", StreamClient::kMuch, "\r\n",
+                                            std::string(StreamClient::kMuch, 'x'), "\r\n"))});
+  }
 
-  void Populate() override {
+  void Furnish(StageNode& node) override { AddTrafficProfile(node, "cache"); }
+
+  void Populate(int sessions) override {
     shop_.clear();
     const Patience patience(absl::Seconds(5));
     v1::RedisServer where;
     where.set_host("127.0.0.1");
     where.set_port(server_->port());
     const auto account = FindRedisAccount(where, patience);
-    for (int i = 0; i < 3 && account.ok(); ++i) {
+    for (int i = 0; i < sessions && account.ok(); ++i) {
       auto session = RedisSession::Open(*account, "web", patience);
       if (session.ok()) shop_.push_back(*std::move(session));
     }

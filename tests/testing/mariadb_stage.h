@@ -2,6 +2,7 @@
 // session there.
 #pragma once
 
+#include <fcntl.h>
 #include <mysql.h>
 
 #include <memory>
@@ -39,6 +40,8 @@ class MariadbClient {
     mysql_options(connection_.get(), MYSQL_OPT_CONNECT_TIMEOUT, &patience);
     connected_ = mysql_real_connect(connection_.get(), "127.0.0.1", user.c_str(), "", "test",
                                     server.port(), nullptr, 0) != nullptr;
+    // Else a worker that carries traffic would have it too, and take it for one of its own.
+    if (connected_) fcntl(mysql_get_socket(connection_.get()), F_SETFD, FD_CLOEXEC);
   }
   bool connected() const { return connected_; }
   unsigned long id() const { return mysql_thread_id(connection_.get()); }

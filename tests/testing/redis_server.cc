@@ -1,10 +1,9 @@
 // Starts and stops a Redis server for a test, and asks it things.
 #include "tests/testing/redis_server.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -12,6 +11,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "base/unique_fd.h"
 
@@ -19,17 +19,18 @@ namespace firedrill {
 namespace {
 
 constexpr char kProgram[] = "/usr/bin/redis-server";
+constexpr char kSocket[] = "socket";
 
 // One blocking conversation.
 class Talk {
  public:
-  explicit Talk(uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  // By the Unix socket in this folder.
+  explicit Talk(const std::string& folder) : fd_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     const timeval patience = {10, 0};
     setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    absl::SNPrintF(address.sun_path, sizeof address.sun_path, "%s/%s", folder, kSocket);
     connected_ = connect(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
   }
 
@@ -121,7 +122,7 @@ bool RedisServer::StartAgain() {
                        "--bind", "127.0.0.1",    "--save",
                        "",       "--appendonly", "no",
                        "--dir",  folder_.path(), "--enable-debug-command",
-                       "yes"};
+                       "yes",    "--unixsocket", absl::StrCat(folder_.path(), "/", kSocket)};
   options.arguments.insert(options.arguments.end(), settings_.begin(), settings_.end());
   options.log = folder_.path() + "/log";
   auto child = Child::Start(options);
@@ -129,7 +130,7 @@ bool RedisServer::StartAgain() {
   child_ = *std::move(child);
   for (int i = 0; i < 1500 && child_->Running(); ++i) {
     try {
-      Talk talk(port_);
+      Talk talk(folder_.path());
       if (talk.connected()) {
         talk.Send({"PING"});
         // Or an error that asks for a password: it answers.
@@ -149,7 +150,7 @@ void RedisServer::Stop() {
 RedisServer::~RedisServer() { Stop(); }
 
 std::string RedisServer::Run(const std::vector<std::string>& words) const {
-  Talk talk(port_);
+  Talk talk(folder_.path());
   talk.Send(words);
   return talk.Value();
 }

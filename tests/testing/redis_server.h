@@ -30,9 +30,9 @@ class RedisServer {
   const std::string& folder() const { return folder_.path(); }
   pid_t pid() const { return child_->pid(); }
 
-  // Runs one command on a connection of its own. A bulk string, a status, a number as its text; an
-  // error as "-ERR ..."; nil as "(nil)"; the elements of an array, one a line. Throws
-  // std::runtime_error when there is no answer within 10 s.
+  // Runs one command on a connection of its own, over a Unix socket: past every redirect. A bulk
+  // string, a status, a number as its text; an error as "-ERR ..."; nil as "(nil)"; the elements of
+  // an array, one a line. Throws std::runtime_error when there is no answer within 10 s.
   std::string Run(const std::vector<std::string>& words) const;
 
   // Ends the server at once (its clients see the connection break). Idempotent.
