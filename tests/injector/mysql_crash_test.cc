@@ -25,6 +25,9 @@ constexpr char kLockTable[] =
 constexpr char kLockRows[] =
     "name: 'rows' ending: ENDING_DIES_WITH_PROCESS fault { lock_rows { profile: 'admin' protocol: "
     "PROTOCOL_MYSQL table: 'test.users' column: 'id' values: ['7', '8'] } }";
+constexpr char kStormQueries[] =
+    "name: 'storm' ending: ENDING_DIES_WITH_PROCESS fault { storm_queries { profile: 'admin' "
+    "protocol: PROTOCOL_MYSQL statement: 'slow' sessions: 2 } }";
 
 // On a server of its own.
 class Injector final : public DoomedInjector {
@@ -32,7 +35,8 @@ class Injector final : public DoomedInjector {
   Injector(const std::string& state_dir, const MariadbServer& server, Then then,
            const char* fault = kLoseIndex)
       : DoomedInjector(state_dir, then, fault, [&server](StageNode& node) {
-          AddMysqlProfile(node, "admin", server, "admin");
+          AddStatement(AddMysqlProfile(node, "admin", server, "admin"), "slow",
+                       "SELECT sleep(0.2)");
         }) {}
 };
 
@@ -88,6 +92,17 @@ class MysqlCrashTest : public ::testing::Test {
     EXPECT_TRUE(Within(absl::Seconds(10), [this] { return NobodyOfUs(); })) << when;
   }
 
+  // Nobody has a row, the table, or sessions that ask the storm's statement.
+  bool Free() const {
+    return pooled_->Ask("SELECT count(*) FROM (SELECT id FROM users FOR UPDATE NOWAIT) u") ==
+               "3000" &&
+           pooled_->Ask("LOCK TABLES users WRITE NOWAIT") == "" &&
+           pooled_->Ask("UNLOCK TABLES") == "" &&
+           pooled_->Ask(
+               "SELECT count(*) FROM information_schema.processlist WHERE user = 'admin'"
+               " AND info LIKE '%sleep(0.2)%'") == "0";
+  }
+
   static inline MariadbServer* server_ = nullptr;
   TempDir folder_{"firedrill-lost"};
   const std::string dir_ = folder_.path() + "/state";
@@ -141,23 +156,38 @@ TEST_F(MysqlCrashTest, InjectorAndReaperThatDieTogetherAreUndoneByTheNextStart) 
 }
 
 // What dies with the process: there is nothing to undo, and all is gone.
-TEST_F(MysqlCrashTest, LocksDieWithTheirInjectorAtAnyStep) {
-  for (const char* fault : {kLockTable, kLockRows}) {
-    for (int step = 1;; step += 5) {
-      Injector injector(dir_, *server_, Injector::Then::kRevert, fault);
-      const bool stopped = RunUntilStep(injector, step);
-      injector.Kill();
-      EXPECT_EQ(CodeOfReaper(injector.reaper()), 0);
-      EXPECT_TRUE(Within(absl::Seconds(10), [this] { return NobodyOfUs(); })) << fault << step;
-      EXPECT_EQ(pooled_->Ask("LOCK TABLES users WRITE NOWAIT"), "") << fault << step;
-      EXPECT_EQ(pooled_->Ask("UNLOCK TABLES"), "");
-      EXPECT_EQ(pooled_->Ask("SELECT count(*) FROM (SELECT 1 FROM users) u"), "3000");
-      EXPECT_EQ(pooled_->Ask("UPDATE users SET email = email WHERE id IN (7, 8)"), "");
-      EXPECT_EQ(State(), before_) << fault << step;
-      if (!stopped || HasFailure()) break;
-    }
+class MysqlDiesWithItTest
+    : public MysqlCrashTest,
+      public ::testing::WithParamInterface<std::pair<const char*, const char*>> {};
+
+TEST_P(MysqlDiesWithItTest, AtAnyStep) {
+  int steps = 0, met = 0;
+  for (int step = 1;; ++step) {
+    Injector injector(dir_, *server_, Injector::Then::kRevert, GetParam().second);
+    const bool stopped = RunUntilStep(injector, step);
+    if (stopped && !Free()) ++met;
+    injector.Kill();
+    EXPECT_EQ(CodeOfReaper(injector.reaper()), 0) << "step " << step;
+    EXPECT_TRUE(Within(absl::Seconds(10), [this] { return NobodyOfUs(); })) << "step " << step;
+    EXPECT_TRUE(Free()) << "step " << step;
+    EXPECT_EQ(State(), before_) << "step " << step;
+    EXPECT_EQ(LastingLeftovers(dir_), 0) << "step " << step;
+    if (!stopped || HasFailure()) break;
+    steps = step;
   }
+  RecordProperty("steps", steps);
+  RecordProperty("met", met);
+  EXPECT_GT(steps, 20);
+  // Else no death was in the middle of anything.
+  EXPECT_GT(met, 2);
+  EXPECT_LT(met, steps);
 }
+
+INSTANTIATE_TEST_SUITE_P(Mysql, MysqlDiesWithItTest,
+                         ::testing::Values(std::pair("lockTable", kLockTable),
+                                           std::pair("lockRows", kLockRows),
+                                           std::pair("stormQueries", kStormQueries)),
+                         [](const auto& info) { return std::string(info.param.first); });
 
 // All slots are gone by the time of the undo: only a connection from before gets in.
 class MysqlFullServerTest : public MysqlCrashTest {

@@ -114,6 +114,17 @@ class PostgresqlCrashTest : public ::testing::Test {
     EXPECT_EQ(PlanOf(Pooled()), "Index Scan using users_email_idx on users") << when;
     EXPECT_TRUE(Within(absl::Seconds(2), [this] { return NobodyOfUs(); })) << when;
   }
+  // Nobody has a row, the table, or sessions that ask the storm's statement.
+  bool Free() {
+    // NOWAIT does not say so of the table itself.
+    Ask("SET lock_timeout = '100ms'");
+    const std::string rows =
+        Ask("SELECT count(*) FROM (SELECT 1 FROM users FOR UPDATE NOWAIT) free");
+    Ask("RESET lock_timeout");
+    return rows == "3000\n" &&
+           Ask("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE "
+               "'%pg_sleep(60)' AND pid <> pg_backend_pid()") == "0\n";
+  }
   static inline PostgresServer* server_ = nullptr;
   TempDir folder_{"firedrill-lost"};
   const std::string dir_ = folder_.path() + "/state";
@@ -230,21 +241,37 @@ TEST_F(FullServerTest, WithoutItTheIndexIsNamedAndUndoneByTheNextStart) {
 }
 
 // What dies with the process: there is nothing to undo, and all is gone.
-TEST_F(PostgresqlCrashTest, LocksAndStormsDieWithTheirInjectorAtAnyStep) {
-  for (const char* fault : {kLockTable, kLockRows, kStormQueries}) {
-    for (int step = 1;; step += 5) {
-      Injector injector(dir_, *server_, Injector::Then::kRevert, fault);
-      const bool stopped = RunUntilStep(injector, step);
-      injector.Kill();
-      EXPECT_EQ(CodeOfReaper(injector.reaper()), 0);
-      EXPECT_TRUE(Within(absl::Seconds(2), [this] { return NobodyOfUs(); })) << fault << step;
-      EXPECT_EQ(Ask("SELECT count(*) FROM (SELECT 1 FROM users FOR UPDATE NOWAIT) free"), "3000\n")
-          << fault << step;
-      EXPECT_EQ(State(), before_) << fault << step;
-      if (!stopped || HasFailure()) break;
-    }
+class DiesWithItTest : public PostgresqlCrashTest,
+                       public ::testing::WithParamInterface<std::pair<const char*, const char*>> {};
+
+TEST_P(DiesWithItTest, AtAnyStep) {
+  int steps = 0, met = 0;
+  for (int step = 1;; ++step) {
+    Injector injector(dir_, *server_, Injector::Then::kRevert, GetParam().second);
+    const bool stopped = RunUntilStep(injector, step);
+    if (stopped && !Free()) ++met;
+    injector.Kill();
+    EXPECT_EQ(CodeOfReaper(injector.reaper()), 0) << "step " << step;
+    EXPECT_TRUE(Within(absl::Seconds(2), [this] { return NobodyOfUs(); })) << "step " << step;
+    EXPECT_TRUE(Free()) << "step " << step;
+    EXPECT_EQ(State(), before_) << "step " << step;
+    EXPECT_EQ(LastingLeftovers(dir_), 0) << "step " << step;
+    if (!stopped || HasFailure()) break;
+    steps = step;
   }
+  RecordProperty("steps", steps);
+  RecordProperty("met", met);
+  EXPECT_GT(steps, 20);
+  // Else no death was in the middle of anything.
+  EXPECT_GT(met, 2);
+  EXPECT_LT(met, steps);
 }
+
+INSTANTIATE_TEST_SUITE_P(Postgresql, DiesWithItTest,
+                         ::testing::Values(std::pair("lockTable", kLockTable),
+                                           std::pair("lockRows", kLockRows),
+                                           std::pair("stormQueries", kStormQueries)),
+                         [](const auto& info) { return std::string(info.param.first); });
 
 TEST_F(PostgresqlCrashTest, TheReaperLetsGoOfItsConnectionAfterARevert) {
   Injector injector(dir_, *server_, Injector::Then::kRevert);
