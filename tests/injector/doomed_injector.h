@@ -66,6 +66,13 @@ class DoomedInjector {
     pid_ = 0;
   }
   void Ended() { pid_ = 0; }
+  // Waits until it has, by itself.
+  bool EndsInGoodOrder(absl::Duration limit) {
+    int status = -1;
+    if (!Within(limit, [&] { return waitpid(pid_, &status, WNOHANG) == pid_; })) return false;
+    pid_ = 0;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  }
 
  private:
   int Read() {
@@ -122,9 +129,27 @@ class DoomedInjector {
 // What changes something outside the process. Between two of these a death makes no difference.
 inline bool TouchesTheWorld(uint64_t call) {
   static const auto* const calls = new std::set<uint64_t>{
-      SYS_write,  SYS_sendto, SYS_sendmsg,   SYS_pwrite64, SYS_fsync, SYS_fdatasync,
-      SYS_rename, SYS_unlink, SYS_ftruncate, SYS_connect,  SYS_close};
+      SYS_write,     SYS_sendto, SYS_sendmsg, SYS_pwrite64,  SYS_fsync,
+      SYS_fdatasync, SYS_rename, SYS_unlink,  SYS_ftruncate, SYS_connect,
+      SYS_close,     SYS_bind,   SYS_listen,  SYS_bpf,       SYS_timer_settime};
   return calls->count(call) > 0;
+}
+
+// Runs the traced process until it is about to make its `number`th such call, and stops it there.
+// False where it ended before.
+inline bool TraceUntilStep(pid_t pid, int number) {
+  int status = 0;
+  for (int step = 0;;) {
+    if (ptrace(PTRACE_SYSCALL, pid, nullptr, nullptr) != 0) return false;
+    if (waitpid(pid, &status, __WALL) != pid || WIFEXITED(status) || WIFSIGNALED(status)) {
+      return false;
+    }
+    if (WSTOPSIG(status) != (SIGTRAP | 0x80)) continue;
+    __ptrace_syscall_info info{};
+    ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), pid, sizeof(info), &info);
+    if (info.op != PTRACE_SYSCALL_INFO_ENTRY || !TouchesTheWorld(info.entry.nr)) continue;
+    if (++step == number) return true;
+  }
 }
 
 // Lets the injector run until it is about to make its `number`th such call, and stops it there.
@@ -139,18 +164,37 @@ inline bool RunUntilStep(DoomedInjector& injector, int number) {
     return false;
   }
   injector.Go();
-  for (int step = 0;;) {
-    if (ptrace(PTRACE_SYSCALL, pid, nullptr, nullptr) != 0) return false;
-    if (waitpid(pid, &status, __WALL) != pid || WIFEXITED(status) || WIFSIGNALED(status)) {
-      injector.Ended();
-      return false;
-    }
-    if (WSTOPSIG(status) != (SIGTRAP | 0x80)) continue;
-    __ptrace_syscall_info info{};
-    ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), pid, sizeof(info), &info);
-    if (info.op != PTRACE_SYSCALL_INFO_ENTRY || !TouchesTheWorld(info.entry.nr)) continue;
-    if (++step == number) return true;
+  if (TraceUntilStep(pid, number)) return true;
+  injector.Ended();
+  return false;
+}
+
+// The same of the process that the injector starts: it is stopped there, and the injector goes on
+// alone. Not above 0 where it ended before.
+inline pid_t RunChildUntilStep(DoomedInjector& injector, int number) {
+  const pid_t pid = injector.pid();
+  int status = 0;
+  if (ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACEVFORK | PTRACE_O_TRACESYSGOOD) != 0 ||
+      ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr) != 0 ||
+      waitpid(pid, &status, __WALL) != pid) {
+    ADD_FAILURE() << "tracing the injector: " << strerror(errno);
+    return -1;
   }
+  injector.Go();
+  while (status >> 8 != (SIGTRAP | PTRACE_EVENT_VFORK << 8)) {
+    if (ptrace(PTRACE_CONT, pid, nullptr, nullptr) != 0 || waitpid(pid, &status, __WALL) != pid ||
+        !WIFSTOPPED(status)) {
+      ADD_FAILURE() << "the injector has started nothing";
+      injector.Ended();
+      return -1;
+    }
+  }
+  unsigned long child = 0;
+  ptrace(PTRACE_GETEVENTMSG, pid, nullptr, &child);
+  const pid_t its = static_cast<pid_t>(child);
+  if (waitpid(its, &status, __WALL) != its) return -1;
+  ptrace(PTRACE_DETACH, pid, nullptr, nullptr);
+  return TraceUntilStep(its, number) ? its : 0;
 }
 
 // How a reaper ended, as a child of ours; negative where it did not by itself.

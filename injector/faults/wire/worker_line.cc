@@ -135,7 +135,7 @@ absl::Status WireWorker::Start(const v1::WireSetup& setup, const std::string& su
         absl::StrCat("making a line to a wire worker: ", std::strerror(errno)));
   }
   UniqueFd ours(ends[1]);
-  const UniqueFd theirs = MovedUp(UniqueFd(ends[0]));
+  UniqueFd theirs = MovedUp(UniqueFd(ends[0]));
   const std::string program = Program();
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -156,6 +156,8 @@ absl::Status WireWorker::Start(const v1::WireSetup& setup, const std::string& su
   const int error = posix_spawn(&pid_, argv[0], &actions, &attributes, argv, environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
+  // Or the line would stay open when a worker dies at once, and its answer be waited for.
+  theirs.Reset();
   if (error != 0) {
     pid_ = 0;
     return absl::UnavailableError(absl::StrCat("starting the wire worker ", program, ": ",
