@@ -1,15 +1,16 @@
 #!/usr/bin/python3
-"""Kills and hangs Firedrill's processes while live traffic is redirected and slowed, and looks at the traffic itself.
+"""Kills and hangs Firedrill's processes while live traffic is redirected and disturbed, and looks at the traffic itself.
 
 A case is drawn from (seed, number): `live_traffic.py --seed S --only N` does one again. FIREDRILL_BIN is the folder
-of the binaries, a quarter of FIREDRILL_CRASH_RUNS the number of cases, but at least one of each. Each lane has a Redis
-of its own and a client that never stops asking it. When a promise says so, new connections must reach the server
-itself, at once, and nothing may hamper what is open; when all are closed, there must be nothing any more. Needs root:
-only root may redirect connections.
+of the binaries, a quarter of FIREDRILL_CRASH_RUNS the number of cases, but at least one kill and one hang of each kind
+of fault. Each lane has a Redis of its own and a client that never stops asking it. When a promise says so, new
+connections must reach the server itself, at once, and nothing may hamper what is open; when all are closed, there must
+be nothing any more. Needs root: only root may redirect connections.
 """
 
 import argparse
 import contextlib
+import json
 import os
 import queue
 import random
@@ -36,15 +37,22 @@ WIRE = "firedrill-wire"
 # What is struck, and by when the traffic must be direct and unhampered; None: it goes on being slowed.
 WIRE_LEASE_S, FAULT_LEASE_S, OWNER_LEASE_S = 3.0, 2.0, 5.0
 GONE_S, HUNG_EXTRA_S = 1.0, 0.1
-ACTIONS = (
-    (signal.SIGKILL, (WIRE,), GONE_S), (signal.SIGSTOP, (WIRE,), WIRE_LEASE_S + HUNG_EXTRA_S),
-    (signal.SIGKILL, (INJECTOR,), GONE_S), (signal.SIGSTOP, (INJECTOR,), WIRE_LEASE_S + HUNG_EXTRA_S),
-    (signal.SIGKILL, (INJECTOR, WIRE), GONE_S), (signal.SIGSTOP, (INJECTOR, WIRE), WIRE_LEASE_S + HUNG_EXTRA_S),
-    (signal.SIGKILL, (REAPER, INJECTOR), GONE_S), (signal.SIGKILL, (REAPER,), None),
-    (signal.SIGKILL, (CONTROLLER,), GONE_S), (signal.SIGSTOP, (CONTROLLER,), FAULT_LEASE_S + HUNG_EXTRA_S),
-    (signal.SIGKILL, (CLIENT,), GONE_S), (signal.SIGSTOP, (CLIENT,), OWNER_LEASE_S + HUNG_EXTRA_S))
+KILLS = (
+    ((WIRE,), GONE_S), ((INJECTOR,), GONE_S), ((INJECTOR, WIRE), GONE_S), ((REAPER, INJECTOR), GONE_S), ((REAPER,), None),
+    ((CONTROLLER,), GONE_S), ((CLIENT,), GONE_S))
+HANGS = (
+    ((WIRE,), WIRE_LEASE_S + HUNG_EXTRA_S), ((INJECTOR,), WIRE_LEASE_S + HUNG_EXTRA_S),
+    ((INJECTOR, WIRE), WIRE_LEASE_S + HUNG_EXTRA_S), ((CONTROLLER,), FAULT_LEASE_S + HUNG_EXTRA_S),
+    ((CLIENT,), OWNER_LEASE_S + HUNG_EXTRA_S))
 LANES = 3
 DELAY_S = 0.15
+# An answer takes longer than DELAY_S at this rate.
+ANSWER, RATE = 3000, 8000
+# More connections than this at the server nobody has but who leaks them.
+FEW = 8
+KINDS = {
+    "delayQueries": {"delay": "150ms"}, "failQueries": {"error": "LOADING"}, "leakConnections": {}, "stallConnections": {},
+    "resetConnections": None, "throttleBytes": {"rate": RATE}, "delayBytes": {"delay": "150ms"}}
 ON_WITHIN_S = 30
 ENDS_WITHIN_S = 45
 UNHAMPERED_FOR_S = 0.4
@@ -60,8 +68,7 @@ spec:
   targets: [{name: node, selector: {matchLabels: {role: server}}, count: 1}]
   limits: {environments: [lab], maxDuration: 1m}
   steadyState: [{name: answers, tcp: {endpoint: server}, is: "connected == 1", for: 200ms, every: 100ms}]
-  faults:
-    - {name: slow, target: node, at: 0s, duration: 20s, lease: 2s, delayQueries: {profile: server, delay: 150ms, reconnect: true}}
+  faults: FAULTS
   expect: {recovery: [{name: still-answers, probe: answers, since: slow.end, within: 1s}]}
 """
 
@@ -78,33 +85,83 @@ spec:
 """
 
 
-class Shopper(threading.Thread):
-    """An application with one pooled connection: [(begun, seconds, what went wrong)]."""
+def faults_of(kind):
+    """The steps of an experiment. What is hit once needs something beside it that goes on."""
+    lasting = "delayBytes" if KINDS[kind] is None else kind
+    steps = [{"name": "slow", "target": "node", "at": "0s", "duration": "20s", "lease": "2s",
+              lasting: {"profile": "server", "reconnect": True, **KINDS[lasting]}}]
+    if lasting != kind:
+        steps.append({"name": "once", "target": "node", "at": "500ms", kind: {"profile": "server"}})
+    return json.dumps(steps)
 
-    def __init__(self, port):
+
+class Asked:
+    """What an application got for one question, and by when."""
+
+    def __init__(self, begun):
+        self.begun, self.ended, self.wrong, self.refused, self.crowd = begun, None, None, False, 0
+
+    def hampered(self):
+        took = (self.ended or time.monotonic()) - self.begun
+        return bool(self.wrong or self.refused or self.crowd > FEW or took >= DELAY_S)
+
+    def __repr__(self):
+        took = f"{self.ended - self.begun:.2f} s" if self.ended else "no answer"
+        return f"<{took}, {self.wrong or ('refused' if self.refused else 'answered')}, {self.crowd} connections>"
+
+
+class Shopper(threading.Thread):
+    """An application that never stops asking, over one pooled connection; or, where `comes_anew`, over a new one each
+    time, which asks how many connections the server has."""
+
+    def __init__(self, port, comes_anew):
         super().__init__(daemon=True)
-        self.port, self.asked, self.stopped = port, [], threading.Event()
+        self.port, self.comes_anew, self.asked, self.stopped = port, comes_anew, [], threading.Event()
         self.start()
 
     def run(self):
         pooled = None
         while not self.stopped.wait(0.01):
-            begun = time.monotonic()
+            asked = Asked(time.monotonic())
+            self.asked.append(asked)
             try:
-                pooled = pooled or socket.create_connection(("127.0.0.1", self.port), 10)
-                pooled.sendall(b"PING\r\n")
-                wrong = None if pooled.recv(100) == b"+PONG\r\n" else "its connection was closed"
+                pooled = pooled or socket.create_connection(("127.0.0.1", self.port), 30)
+                self.ask(pooled, asked)
             except OSError as error:
-                wrong = str(error)
-            if wrong and pooled:
+                asked.wrong = str(error)
+            asked.ended = time.monotonic()
+            if pooled and (asked.wrong or self.comes_anew):
                 pooled.close()
                 pooled = None
-            self.asked.append((begun, time.monotonic() - begun, wrong))
         if pooled:
             pooled.close()
 
-    def slowed(self):
-        return bool(self.asked) and self.asked[-1][1] >= DELAY_S
+    def ask(self, connection, asked):
+        connection.sendall(b"INFO clients\r\n" if self.comes_anew else b"GET answer\r\n")
+        heard, whole = b"", None
+        while whole is None or len(heard) < whole:
+            more = connection.recv(65536)
+            if not more:
+                asked.wrong = "its connection was closed"
+                return
+            heard += more
+            if heard.startswith(b"-"):
+                asked.refused = True
+                return
+            head, line, _ = heard.partition(b"\r\n")
+            if line:
+                whole = len(head) + 2 + int(head[1:]) + 2
+        if self.comes_anew:
+            asked.crowd = int(heard.split(b"connected_clients:")[1].split(b"\r")[0])
+        elif heard[-2 - ANSWER:] != b"x" * ANSWER + b"\r\n":
+            asked.wrong = f"a wrong answer: {heard[:40]}"
+
+    def closed(self):
+        return sum(1 for each in self.asked if each.wrong)
+
+    def hampered(self):
+        """Now, or by the answer before."""
+        return any(each.hampered() for each in self.asked[-2:])
 
     def stop(self):
         self.stopped.set()
@@ -126,7 +183,12 @@ class Case:
     def __init__(self, campaign, server, number):
         drawn = random.Random(f"{campaign.seed}:{number}")
         self.campaign, self.server, self.number = campaign, server, number
-        self.signal, self.victims, self.promise = ACTIONS[number % len(ACTIONS)]
+        # Of 2 * len(KINDS) cases in a row each kind is struck once by a kill and once by a hang.
+        self.signal = (signal.SIGKILL, signal.SIGSTOP)[number % 2]
+        turn, at = divmod(number // 2, len(KINDS))
+        self.kind = list(KINDS)[at]
+        actions = KILLS if self.signal == signal.SIGKILL else HANGS
+        self.victims, self.promise = actions[(at + turn + campaign.seed) % len(actions)]
         self.early = drawn.random() < EARLY
         self.instant = drawn.uniform(0, LATEST_INSTANT_S)
         folder = os.path.join(campaign.folder, str(number))
@@ -134,13 +196,24 @@ class Case:
         os.makedirs(temporary)
         self.look = Look(None, (), temporary, os.path.join(folder, "state"))
         self.output = os.path.join(folder, "output")
+        self.experiment = os.path.join(folder, "disturbed.yaml")
+        with open(self.experiment, "w") as experiment:
+            experiment.write(EXPERIMENT.replace("FAULTS", faults_of(self.kind)))
         self.site = os.path.join(folder, "site.yaml")
         with open(self.site, "w") as site:
             site.write(SITE.format(port=server.port))
         self.handles, self.facts = [], []
 
     def name(self):
-        return f"{'kill' if self.signal == signal.SIGKILL else 'stop'} {', '.join(self.victims)}"
+        return f"{self.kind}: {'kill' if self.signal == signal.SIGKILL else 'stop'} {', '.join(self.victims)}"
+
+    def disturbed(self):
+        """Whether the traffic shows the fault; of what is hit once, that it has been."""
+        if KINDS[self.kind] is None:
+            with open(self.output) as output:
+                if not self.shopper.closed() or "fault once has hit" not in output.read():
+                    return False
+        return self.shopper.hampered()
 
     def processes(self, program):
         found = []
@@ -162,15 +235,15 @@ class Case:
     def run(self):
         with open(self.output, "w") as output:
             self.client = subprocess.Popen(
-                [self.campaign.program, "run", self.campaign.experiment, "--site", self.site, "--state-dir", self.look.state],
+                [self.campaign.program, "run", self.experiment, "--site", self.site, "--state-dir", self.look.state],
                 env=self.look.environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
         self.look.started.append(self.client.pid)
-        self.shopper = Shopper(self.server.port)
+        self.shopper = Shopper(self.server.port, self.kind == "leakConnections")
         try:
             if not self.early:
-                self.until(self.shopper.slowed, ON_WITHIN_S, "the traffic slowed")
+                self.until(self.disturbed, ON_WITHIN_S, "the traffic disturbed")
                 if is_direct(self.server.port):
-                    raise Left("slowed, and the look sees no redirect: it would see nothing later")
+                    raise Left("disturbed, and the look sees no redirect: it would see nothing later")
             time.sleep(self.instant)
             self.strike()
             self.wind_up()
@@ -183,7 +256,7 @@ class Case:
 
     def strike(self):
         victims = [process for program in self.victims for process in self.processes(program)]
-        self.met = self.shopper.slowed()
+        self.met = self.disturbed()
         for worker in self.processes(WIRE):
             with contextlib.suppress(OSError):
                 self.campaign.links |= links_of(worker.pid)
@@ -198,16 +271,18 @@ class Case:
             if time.monotonic() - struck > bound:
                 raise Left(f"connections are still redirected {time.monotonic() - struck:.2f} s after it; "
                            f"{self.promise:.1f} s are promised, {bound - self.promise:.2f} s were taken by the machine")
+            time.sleep(0.01)  # each of these looks may be leaked
         healed = time.monotonic()
         self.facts.append(f"direct after {healed - struck:.2f} s of {self.promise:.1f}")
         time.sleep(2 * DELAY_S + UNHAMPERED_FOR_S)
-        late = [each for each in self.shopper.asked if each[0] > healed + DELAY_S]
-        hampered = [each for each in late if each[2] or each[1] >= DELAY_S]
+        late = [each for each in self.shopper.asked if each.begun > healed + DELAY_S]
+        hampered = [each for each in late if each.hampered()]
         if not late or hampered:
             raise Left(f"the traffic is hampered after it was healed: {hampered or 'nothing was asked'}")
 
     def wind_up(self):
-        """The run ends, in whatever way; the traffic has met one reconnect at most, unless its carrier was struck."""
+        """The run ends, in whatever way; the traffic has met one reconnect at most and what was to reset it, unless its
+        carrier was struck."""
         for process in self.processes(CLIENT):
             process.send(signal.SIGCONT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -218,8 +293,8 @@ class Case:
             self.facts.append(f"exit code {self.client.wait(ENDS_WITHIN_S)}")
         except subprocess.TimeoutExpired:
             raise Left(f"the run has not ended {ENDS_WITHIN_S} s later") from None
-        broken = [each for each in self.shopper.asked if each[2]]
-        if len(broken) > 1 and WIRE not in self.victims:
+        broken = [each for each in self.shopper.asked if each.wrong]
+        if len(broken) > (2 if KINDS[self.kind] is None else 1) and WIRE not in self.victims:
             raise Left(f"connections were broken: {broken}")
         self.until(lambda: is_direct(self.server.port), WIRE_LEASE_S, "direct when the run is over")
         self.shopper.stop()
@@ -232,9 +307,6 @@ class Campaign:
     def __init__(self, binaries, seed):
         self.program, self.seed = os.path.join(binaries, CLIENT), seed
         self.folder = tempfile.mkdtemp(prefix="fd-crash-live-")
-        self.experiment = os.path.join(self.folder, "slowed.yaml")
-        with open(self.experiment, "w") as experiment:
-            experiment.write(EXPERIMENT)
         self.delay = Delay()
         self.done, self.lock = [], threading.Lock()
         self.links = set()
@@ -242,6 +314,7 @@ class Campaign:
     def play(self, numbers):
         server = BareRedis()
         try:
+            server.run("SET", "answer", "x" * ANSWER)
             while True:
                 try:
                     number = numbers.get_nowait()
@@ -260,7 +333,7 @@ class Campaign:
             case.failed = error
         with self.lock:
             self.done.append(case)
-            print(f"{case.number:3} {case.name():40} {time.monotonic() - begin:5.1f} s  {', '.join(case.facts)}  "
+            print(f"{case.number:3} {case.name():58} {time.monotonic() - begin:5.1f} s  {', '.join(case.facts)}  "
                   f"{'FAILED' if case.failed else 'ok'}", flush=True)
             if case.failed:
                 print(f"    {case.failed!r}\n    again: live_traffic.py --seed {self.seed} --only {case.number}", flush=True)
@@ -276,7 +349,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument("--only", type=int, help="the number of one case")
-    parser.add_argument("--runs", type=int, default=max(len(ACTIONS), int(os.environ.get("FIREDRILL_CRASH_RUNS", "0")) // 4))
+    parser.add_argument("--runs", type=int, default=max(2 * len(KINDS), int(os.environ.get("FIREDRILL_CRASH_RUNS", "0")) // 4))
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("skipped: only root may redirect connections")
