@@ -231,6 +231,8 @@ def site_text(lab, ports):
         - name: {name}
           postgresql: {{host: 127.0.0.1, port: {ports[server]}, user: {user}, database: shop, password: {{file: {quoted(secret)}}}}}"""
 
+    old_primary = "" if "replica" not in ports else f"""
+    - {{name: primary, url: "tcp://127.0.0.1:{ports['postgresql']}"}}"""
     pair = "" if "replica" not in ports else (
         profile("primary", "postgres", "postgres.password")
         + profile("standby", "postgres", "postgres.password", server="replica"))
@@ -252,7 +254,7 @@ spec:
   pages: ['severity="page"']
   endpoints:
     - {{name: shop, url: "{url(ports, 'gateway' if 'gateway' in ports else 'shop')}"}}
-    - {{name: shop-operations, url: "{url(ports, 'shop_operations')}"}}
+    - {{name: shop-operations, url: "{url(ports, 'shop_operations')}"}}{old_primary}
   announce: []
   injectors:
     - name: lab-db
