@@ -14,6 +14,7 @@
 #include "firedrill/v1/fault.pb.h"
 #include "firedrill/v1/run.pb.h"
 #include "firedrill/v1/site.pb.h"
+#include "injector/os/patience.h"
 #include "injector/undo.h"
 
 namespace firedrill {
@@ -43,6 +44,7 @@ struct Context {
 
   // "firedrill:<run>:<fault>", stamped on everything that is touched.
   std::string Stamp() const { return "firedrill:" + run + ":" + fault; }
+  Patience patience() const { return Patience(deadline - clock.Boot(), stop); }
 };
 
 // The only door to a lasting change: journals `undo`, syncs, then calls `change`. When journalling

@@ -16,9 +16,7 @@ constexpr absl::Duration kLookTimeout = absl::Milliseconds(500);
 // Descriptors that this process needs for everything else.
 constexpr size_t kOtherDescriptors = 128;
 
-Patience PatienceOf(const Context& context) {
-  return Patience(context.deadline - context.clock.Boot(), context.stop);
-}
+}  // namespace
 
 absl::string_view StateWords(v1::SessionState state) {
   switch (state) {
@@ -31,15 +29,70 @@ absl::string_view StateWords(v1::SessionState state) {
   }
 }
 
-}  // namespace
+absl::Status CheckCrowdSize(const v1::HoldConnections& message) {
+  if (message.size_case() == v1::HoldConnections::SIZE_NOT_SET) {
+    return absl::InvalidArgumentError("say how many: count, fillTo or leaveFree");
+  }
+  return PermitDescriptors(message.count() + kOtherDescriptors);
+}
+
+absl::Status CheckCrowdGoal(const CrowdGoal& goal) {
+  RETURN_IF_ERROR(goal.Check());
+  return PermitDescriptors(goal.Wanted() + kOtherDescriptors);
+}
+
+absl::Status AwaitFirst(const v1::HoldConnections& message, const CrowdGoal& goal, int taken,
+                        absl::FunctionRef<Crowd::Figures()> crowd, const Patience& patience) {
+  if (!goal.counts_sessions() && taken >= goal.Wanted()) return absl::OkStatus();
+  for (;;) {
+    const Crowd::Figures figures = crowd();
+    if (figures.opened > 0 || figures.refused > 0) return absl::OkStatus();
+    if (!figures.trouble.empty()) {
+      return Annotate(absl::Status(figures.trouble_code, figures.trouble),
+                      absl::StrCat("holding connections with profile ", message.profile()));
+    }
+    // Full by others' sessions before ours began.
+    if (goal.counts_sessions() && taken >= goal.usable()) return absl::OkStatus();
+    RETURN_IF_ERROR(Annotate(patience.Check(), "opening the first session"));
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+}
+
+v1::Observation ObserveCrowd(const v1::HoldConnections& message, const CrowdGoal& goal,
+                             const CrowdCounts& counts, const Crowd::Figures& crowd,
+                             const std::string& identity) {
+  const int real = goal.counts_sessions() ? counts.ours_as_asked : counts.taken;
+  const bool limited = goal.usable() != CrowdGoal::kUnlimited;
+  v1::Observation observation;
+  observation.set_requested(goal.Wanted());
+  observation.set_real(real);
+  observation.set_unit(goal.counts_sessions() ? "sessions" : "usable slots");
+  observation.set_reached(real >= goal.Wanted() && counts.ours_as_asked == counts.ours);
+  observation.set_subject(identity);
+  std::string detail =
+      limited ? absl::StrCat(counts.taken, " of ", goal.usable(), " usable slots taken, ") : "";
+  absl::StrAppend(&detail, counts.ours_as_asked, limited ? " by this fault (" : " held (",
+                  StateWords(message.state()), ")");
+  if (!crowd.trouble.empty() && !observation.reached()) {
+    absl::StrAppend(&detail, "; last: ", crowd.trouble);
+  }
+  observation.set_detail(detail);
+  auto& figures = *observation.mutable_figures();
+  figures["held"] = counts.ours_as_asked;
+  if (limited) {
+    figures["taken"] = counts.taken;
+    figures["usable"] = goal.usable();
+  }
+  figures["opened"] = static_cast<double>(crowd.opened);
+  figures["lost"] = static_cast<double>(crowd.lost);
+  figures["refused"] = static_cast<double>(crowd.refused);
+  return observation;
+}
 
 absl::Status HeldCrowd::Validate(const Node& node) const {
   ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
   RETURN_IF_ERROR(make_(message_, profile, "").status());
-  if (message_.size_case() == v1::HoldConnections::SIZE_NOT_SET) {
-    return absl::InvalidArgumentError("say how many: count, fillTo or leaveFree");
-  }
-  return PermitDescriptors(message_.count() + kOtherDescriptors);
+  return CheckCrowdSize(message_);
 }
 
 absl::Status HeldCrowd::Open(Watched& watched, const Context& context, const Node& node) const {
@@ -48,7 +101,7 @@ absl::Status HeldCrowd::Open(Watched& watched, const Context& context, const Nod
     ASSIGN_OR_RETURN(watched.profile, node.FindProfile(message_.profile()));
     ASSIGN_OR_RETURN(watched.server, make_(message_, watched.profile, context.Stamp()));
   }
-  return watched.server->Open(watched.profile, context.run, PatienceOf(context));
+  return watched.server->Open(watched.profile, context.run, context.patience());
 }
 
 absl::Status HeldCrowd::Prepare(const Context& context, Node& node) {
@@ -58,7 +111,7 @@ absl::Status HeldCrowd::Prepare(const Context& context, Node& node) {
 
 absl::Status HeldCrowd::Apply(const Context& context, Node& node, Changes&) {
   RETURN_IF_ERROR(Prepare(context, node));
-  const Patience patience = PatienceOf(context);
+  const Patience patience = context.patience();
   const absl::Duration now = RealClock().Boot();
   const absl::Duration end = now + (context.ends_at - context.clock.Boot());
   int taken = 0;
@@ -68,8 +121,7 @@ absl::Status HeldCrowd::Apply(const Context& context, Node& node, Changes&) {
     taken = counts.taken;
     goal_.emplace(message_, watched_->server->usable(), taken, now, end);
   }
-  RETURN_IF_ERROR(goal_->Check());
-  RETURN_IF_ERROR(PermitDescriptors(goal_->Wanted() + kOtherDescriptors));
+  RETURN_IF_ERROR(CheckCrowdGoal(*goal_));
   Crowd::Options options;
   options.begin = [this, end] {
     MutexLock lock(watched_->mutex);
@@ -90,27 +142,10 @@ absl::Status HeldCrowd::Apply(const Context& context, Node& node, Changes&) {
     return goal_->Missing(now_taken, crowd.held, crowd.opened, RealClock().Boot());
   };
   crowd_ = std::make_unique<Crowd>(std::move(options));
-  const absl::Status status = AwaitFirst(taken, patience);
+  const absl::Status status = AwaitFirst(
+      message_, *goal_, taken, [this] { return crowd_->figures(); }, patience);
   if (!status.ok()) Release();
   return status;
-}
-
-// A profile that cannot open even one is refused here, with the server's own words. A server that
-// others have filled already is no failure: the observation says how full it is.
-absl::Status HeldCrowd::AwaitFirst(int taken, const Patience& patience) const {
-  if (!goal_->counts_sessions() && taken >= goal_->Wanted()) return absl::OkStatus();
-  for (;;) {
-    const Crowd::Figures figures = crowd_->figures();
-    if (figures.opened > 0 || figures.refused > 0) return absl::OkStatus();
-    if (!figures.trouble.empty()) {
-      return Annotate(absl::Status(figures.trouble_code, figures.trouble),
-                      absl::StrCat("holding connections with profile ", message_.profile()));
-    }
-    // Full by others' sessions before ours began.
-    if (goal_->counts_sessions() && taken >= goal_->usable()) return absl::OkStatus();
-    RETURN_IF_ERROR(Annotate(patience.Check(), "opening the first session"));
-    absl::SleepFor(absl::Milliseconds(1));
-  }
 }
 
 absl::StatusOr<v1::Observation> HeldCrowd::Observe(const Context& context, const Node& node) const {
@@ -119,34 +154,9 @@ absl::StatusOr<v1::Observation> HeldCrowd::Observe(const Context& context, const
   }
   RETURN_IF_ERROR(Open(*watched_, context, node));
   MutexLock lock(watched_->mutex);
-  ASSIGN_OR_RETURN(const CrowdCounts counts, watched_->server->Count(PatienceOf(context)));
+  ASSIGN_OR_RETURN(const CrowdCounts counts, watched_->server->Count(context.patience()));
   const Crowd::Figures crowd = crowd_ == nullptr ? Crowd::Figures() : crowd_->figures();
-  const int real = goal_->counts_sessions() ? counts.ours_as_asked : counts.taken;
-  const bool limited = goal_->usable() != CrowdGoal::kUnlimited;
-  v1::Observation observation;
-  observation.set_requested(goal_->Wanted());
-  observation.set_real(real);
-  observation.set_unit(goal_->counts_sessions() ? "sessions" : "usable slots");
-  observation.set_reached(real >= goal_->Wanted() && counts.ours_as_asked == counts.ours);
-  observation.set_subject(watched_->server->identity());
-  std::string detail =
-      limited ? absl::StrCat(counts.taken, " of ", goal_->usable(), " usable slots taken, ") : "";
-  absl::StrAppend(&detail, counts.ours_as_asked, limited ? " by this fault (" : " held (",
-                  StateWords(message_.state()), ")");
-  if (!crowd.trouble.empty() && !observation.reached()) {
-    absl::StrAppend(&detail, "; last: ", crowd.trouble);
-  }
-  observation.set_detail(detail);
-  auto& figures = *observation.mutable_figures();
-  figures["held"] = counts.ours_as_asked;
-  if (limited) {
-    figures["taken"] = counts.taken;
-    figures["usable"] = goal_->usable();
-  }
-  figures["opened"] = static_cast<double>(crowd.opened);
-  figures["lost"] = static_cast<double>(crowd.lost);
-  figures["refused"] = static_cast<double>(crowd.refused);
-  return observation;
+  return ObserveCrowd(message_, *goal_, counts, crowd, watched_->server->identity());
 }
 
 void HeldCrowd::Release() {
@@ -156,22 +166,14 @@ void HeldCrowd::Release() {
 }
 
 absl::Status HeldCrowd::ReadBack(const Context& context, const Node& node) const {
-  const Patience patience = PatienceOf(context);
   const auto fresh = watched_ != nullptr ? nullptr : std::make_unique<Watched>();
   Watched& watched = watched_ != nullptr ? *watched_ : *fresh;
-  absl::Status last;
-  do {
-    const absl::Status seen = LookForOurs(watched, context, node);
-    if (seen.ok()) {
-      MutexLock lock(watched.mutex);
-      if (watched.server != nullptr) watched.server->Close();
-      return seen;
-    }
-    // What was seen says more than that the last look took too long.
-    if (last.ok() || !absl::IsDeadlineExceeded(seen)) last = seen;
-    absl::SleepFor(absl::Milliseconds(10));
-  } while (patience.Check().ok());
-  return Annotate(last, "looking whether all held connections are gone");
+  RETURN_IF_ERROR(LookUntilOk([&] { return LookForOurs(watched, context, node); },
+                              absl::Milliseconds(10), context.patience(),
+                              "looking whether all held connections are gone"));
+  MutexLock lock(watched.mutex);
+  if (watched.server != nullptr) watched.server->Close();
+  return absl::OkStatus();
 }
 
 absl::Status HeldCrowd::LookForOurs(Watched& watched, const Context& context,
@@ -181,7 +183,7 @@ absl::Status HeldCrowd::LookForOurs(Watched& watched, const Context& context,
   // A server that is down holds no session.
   if (watched.server != nullptr && watched.server->Down(opened)) return absl::OkStatus();
   RETURN_IF_ERROR(opened);
-  ASSIGN_OR_RETURN(const CrowdCounts counts, watched.server->Count(PatienceOf(context)));
+  ASSIGN_OR_RETURN(const CrowdCounts counts, watched.server->Count(context.patience()));
   if (counts.ours == 0) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(counts.ours, " connections of ",
                                                     context.Stamp(), " are still there; ",

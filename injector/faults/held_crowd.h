@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "base/mutex.h"
 #include "injector/fault.h"
 #include "injector/os/crowd.h"
@@ -48,6 +49,22 @@ class CrowdServer {
   virtual std::string ByHand() const = 0;
 };
 
+// What is the same at PostgreSQL, too, whose crowd takes slots back in a way of its own.
+
+// Refuses a definition without a size, and more than this process may have open.
+absl::Status CheckCrowdSize(const v1::HoldConnections& message);
+absl::Status CheckCrowdGoal(const CrowdGoal& goal);
+// A profile that cannot open even one is refused here, with the server's own words. A server that
+// others have filled already is no failure: the observation says how full it is. `taken`: before
+// ours began.
+absl::Status AwaitFirst(const v1::HoldConnections& message, const CrowdGoal& goal, int taken,
+                        absl::FunctionRef<Crowd::Figures()> crowd, const Patience& patience);
+v1::Observation ObserveCrowd(const v1::HoldConnections& message, const CrowdGoal& goal,
+                             const CrowdCounts& counts, const Crowd::Figures& crowd,
+                             const std::string& identity);
+// As PostgreSQL calls it: "idle in transaction".
+absl::string_view StateWords(v1::SessionState state);
+
 class HeldCrowd final : public Fault, public Prepares {
  public:
   // Gives the server of one fault; an error where the profile or the definition does not fit.
@@ -73,7 +90,6 @@ class HeldCrowd final : public Fault, public Prepares {
   };
 
   absl::Status Open(Watched& watched, const Context& context, const Node& node) const;
-  absl::Status AwaitFirst(int taken, const Patience& patience) const;
   absl::Status LookForOurs(Watched& watched, const Context& context, const Node& node) const;
 
   const v1::HoldConnections message_;

@@ -26,10 +26,6 @@ constexpr absl::Duration kFailsWithin = absl::Milliseconds(300);
 constexpr double kEnough = 0.95;
 constexpr absl::Duration kLookEvery = absl::Milliseconds(20);
 
-Patience PatienceOf(const Context& context) {
-  return Patience(context.deadline - context.clock.Boot(), context.stop);
-}
-
 }  // namespace
 
 int QueryStorm::sessions() const {
@@ -51,7 +47,7 @@ absl::Status QueryStorm::Open(const Context& context, const Node& node) const {
   if (server_ == nullptr) {
     ASSIGN_OR_RETURN(server_, make_(message_, profile, context.Stamp()));
   }
-  return server_->Open(profile, context.run, PatienceOf(context));
+  return server_->Open(profile, context.run, context.patience());
 }
 
 absl::Status QueryStorm::Prepare(const Context& context, Node& node) { return Open(context, node); }
@@ -67,7 +63,7 @@ absl::Status QueryStorm::Apply(const Context& context, Node& node, Changes&) {
   options.begin = server_->Sessions(options.end);
   applied_ = true;
   storm_ = std::make_unique<Storm>(std::move(options));
-  const absl::Status status = AwaitFirst(PatienceOf(context));
+  const absl::Status status = AwaitFirst(context.patience());
   if (!status.ok()) storm_.reset();
   return status;
 }
@@ -78,7 +74,7 @@ absl::StatusOr<v1::Observation> QueryStorm::Observe(const Context& context,
     return absl::FailedPreconditionError("running statements: not applied");
   }
   RETURN_IF_ERROR(Open(context, node));
-  ASSIGN_OR_RETURN(const StormCounts counts, server_->Count(PatienceOf(context)));
+  ASSIGN_OR_RETURN(const StormCounts counts, server_->Count(context.patience()));
   const int there = counts.there;
   const Storm::Figures storm = storm_->figures();
   v1::Observation observation;
@@ -128,30 +124,21 @@ void QueryStorm::Release() {
 }
 
 absl::Status QueryStorm::ReadBack(const Context& context, const Node& node) const {
-  const Patience patience = PatienceOf(context);
-  absl::Status last;
-  do {
-    absl::Status seen = Open(context, node);
-    // No session lives in a server that is down.
-    bool gone = server_ != nullptr && server_->Down(seen);
-    if (seen.ok()) {
-      const auto counts = server_->Count(patience);
-      seen = counts.status();
-      gone = counts.ok() && counts->there == 0;
-      if (counts.ok() && !gone) {
-        seen = absl::FailedPreconditionError(absl::StrCat(counts->there, " sessions of ",
-                                                          context.Stamp(), " are still there; ",
-                                                          server_->ByHand()));
-      }
-    }
-    if (gone) {
-      server_.reset();
-      return absl::OkStatus();
-    }
-    if (last.ok() || !absl::IsDeadlineExceeded(seen)) last = seen;
-    absl::SleepFor(kLookEvery);
-  } while (patience.Check().ok());
-  return Annotate(last, "looking whether all sessions are gone");
+  RETURN_IF_ERROR(LookUntilOk([&] { return LookForOurs(context, node); }, kLookEvery,
+                              context.patience(), "looking whether all sessions are gone"));
+  server_.reset();
+  return absl::OkStatus();
+}
+
+absl::Status QueryStorm::LookForOurs(const Context& context, const Node& node) const {
+  const absl::Status opened = Open(context, node);
+  // No session lives in a server that is down.
+  if (server_ != nullptr && server_->Down(opened)) return absl::OkStatus();
+  RETURN_IF_ERROR(opened);
+  ASSIGN_OR_RETURN(const StormCounts counts, server_->Count(context.patience()));
+  if (counts.there == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(counts.there, " sessions of ", context.Stamp(),
+                                                    " are still there; ", server_->ByHand()));
 }
 
 // A statement that fails, or a profile that gets no session, is refused with the server's words.

@@ -57,6 +57,7 @@ class QueryStorm final : public Fault, public Prepares {
   int sessions() const;
   absl::Status Open(const Context& context, const Node& node) const;
   absl::Status AwaitFirst(const Patience& patience) const;
+  absl::Status LookForOurs(const Context& context, const Node& node) const;
 
   const v1::StormQueries message_;
   const MakeServer make_;

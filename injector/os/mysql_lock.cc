@@ -29,20 +29,11 @@ bool Waited(const absl::Status& status) {
 }  // namespace
 
 absl::Status MysqlLock::Ensure(const Place& place, const Patience& patience) {
-  if (control_ != nullptr && control_->usable()) return absl::OkStatus();
-  control_.reset();
   place_ = place;
-  ASSIGN_OR_RETURN(account_, FindMysqlAccount(place.server, patience));
-  ASSIGN_OR_RETURN(auto control, OpenMysqlControl(account_, place.profile, place.run, patience));
-  ASSIGN_OR_RETURN(facts_, AskMysqlFacts(*control, patience));
-  if (facts_.superuser && !place.superuser) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "profile ", place.profile, " is ", account_.user,
-        ", who has SUPER or CONNECTION ADMIN: its sessions get in where nobody else does any more; "
-        "use an ordinary account, or say `superuser: true`"));
-  }
-  control_ = std::move(control);
-  return absl::OkStatus();
+  return control_.Open(place.server,
+                       {place.profile, place.run, place.superuser,
+                        "its sessions get in where nobody else does any more"},
+                       patience);
 }
 
 absl::Status MysqlLock::Open(const Place& place, const Patience& patience) {
@@ -104,7 +95,7 @@ absl::StatusOr<size_t> MysqlLock::Acquire(const Take& take, const Patience& pati
   // Whole seconds.
   const std::string net = absl::StrCat(absl::ToInt64Seconds(absl::Ceil(left, absl::Seconds(1))));
   trouble_.clear();
-  ASSIGN_OR_RETURN(holder_, MysqlSession::Open(account_, take.stamp,
+  ASSIGN_OR_RETURN(holder_, MysqlSession::Open(control_.account(), take.stamp,
                                                {{"autocommit", "1"},
                                                 {"max_statement_time", kOneAttempt},
                                                 {"lock_wait_timeout", "2"},
@@ -155,7 +146,7 @@ absl::StatusOr<bool> MysqlLock::Held(const std::string& stamp, const Patience& p
 // What a look has locked goes at once, with its session if it must.
 absl::Status MysqlLock::BackOut(const std::string& statement, const Patience& patience) {
   const absl::Status done = control_->Query(statement, patience).status();
-  if (!done.ok()) control_.reset();
+  if (!done.ok()) control_.Close();
   return done;
 }
 
@@ -186,34 +177,27 @@ absl::StatusOr<size_t> MysqlLock::CountRows(const std::string& statement,
 absl::StatusOr<std::optional<int>> MysqlLock::CountWaiting(const std::string& query,
                                                            const Patience& patience) {
   RETURN_IF_ERROR(Ensure(place_, patience));
-  if (!facts_.sees_all) return std::optional<int>();
+  if (!facts().sees_all) return std::optional<int>();
   ASSIGN_OR_RETURN(const MysqlRows rows, control_->Query(query, patience));
   return std::optional<int>(std::atoi(rows[0][0]->c_str()));
 }
 
 absl::Status MysqlLock::AwaitNone(const Place& place, const std::string& stamp,
                                   const Patience& patience) {
-  absl::Status last;
-  do {
+  const auto look = [&]() -> absl::Status {
     const absl::Status open = Ensure(place, patience);
     // A server that is down holds no lock.
     if (MysqlNobodyListens(open)) return absl::OkStatus();
-    absl::Status seen = open;
-    if (open.ok()) {
-      const auto rows =
-          control_->Query(absl::StrCat("SELECT is_used_lock(", MysqlText(stamp), ")"), patience);
-      seen = rows.status();
-      if (rows.ok() && !rows->at(0)[0].has_value()) return absl::OkStatus();
-      if (rows.ok()) {
-        seen = absl::FailedPreconditionError(
-            absl::StrCat("the session of ", stamp, " is still there; to end it by hand: KILL ",
-                         *rows->at(0)[0]));
-      }
-    }
-    if (last.ok() || !absl::IsDeadlineExceeded(seen)) last = seen;
-    absl::SleepFor(absl::Milliseconds(10));
-  } while (patience.Check().ok());
-  return Annotate(last, "looking whether all that was held is gone");
+    RETURN_IF_ERROR(open);
+    ASSIGN_OR_RETURN(
+        const MysqlRows rows,
+        control_->Query(absl::StrCat("SELECT is_used_lock(", MysqlText(stamp), ")"), patience));
+    if (!rows[0][0].has_value()) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the session of ", stamp, " is still there; to end it by hand: KILL ", *rows[0][0]));
+  };
+  return LookUntilOk(look, absl::Milliseconds(10), patience,
+                     "looking whether all that was held is gone");
 }
 
 std::string WaitingWords(const std::optional<int>& waiting) {

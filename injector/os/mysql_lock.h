@@ -9,13 +9,14 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "firedrill/v1/site.pb.h"
-#include "injector/os/mysql.h"
+#include "injector/os/server_control.h"
 
 namespace firedrill {
 
 // One thread at a time.
 class MysqlLock {
  public:
+  using Kind = MysqlKind;
   struct Place {
     std::string profile;
     v1::MysqlServer server;
@@ -57,12 +58,12 @@ class MysqlLock {
   void LetGo() { holder_.reset(); }
   // OK where the server has no session of this stamp, or is down.
   absl::Status AwaitNone(const Place& place, const std::string& stamp, const Patience& patience);
-  void Close() { control_.reset(); }
+  void Close() { control_.Close(); }
 
   // As statements write it.
   const std::string& quoted_table() const { return quoted_table_; }
   const std::string& table_name() const { return table_name_; }
-  const MysqlFacts& facts() const { return facts_; }
+  const MysqlFacts& facts() const { return control_.facts(); }
   uint64_t holder_id() const { return holder_ == nullptr ? 0 : holder_->connection_id(); }
   // The server's last word on a lock that is lost; may be empty.
   const std::string& trouble() const { return trouble_; }
@@ -73,12 +74,10 @@ class MysqlLock {
   absl::StatusOr<size_t> Attempt(const Take& take, const Patience& patience);
 
   Place place_;
-  MysqlAccount account_;
-  MysqlFacts facts_;
   std::string table_name_;
   std::string quoted_table_;
   std::string trouble_;
-  std::unique_ptr<MysqlSession> control_;
+  ServerControl<MysqlKind> control_;
   std::unique_ptr<MysqlSession> holder_;
 };
 

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "base/clock.h"
+#include "base/status_macros.h"
 
 namespace firedrill {
 
@@ -23,6 +25,18 @@ absl::Status Patience::Check() const {
 
 Patience Patience::AtMost(absl::Duration length) const {
   return Patience(std::min(length, Left()), stop_);
+}
+
+absl::Status LookUntilOk(absl::FunctionRef<absl::Status()> look, absl::Duration pace,
+                         const Patience& patience, absl::string_view doing) {
+  absl::Status last;
+  do {
+    const absl::Status seen = look();
+    if (seen.ok()) return seen;
+    if (last.ok() || !absl::IsDeadlineExceeded(seen)) last = seen;
+    absl::SleepFor(pace);
+  } while (patience.Check().ok());
+  return Annotate(last, doing);
 }
 
 }  // namespace firedrill

@@ -3,7 +3,9 @@
 
 #include <stop_token>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace firedrill {
@@ -23,5 +25,10 @@ class Patience {
   absl::Duration end_;  // Boot time.
   std::stop_token stop_;
 };
+
+// Looks every `pace` until a look is OK. In the end the error is the last one that says more than
+// that a look took too long, annotated with `doing`.
+absl::Status LookUntilOk(absl::FunctionRef<absl::Status()> look, absl::Duration pace,
+                         const Patience& patience, absl::string_view doing);
 
 }  // namespace firedrill

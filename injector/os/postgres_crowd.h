@@ -17,24 +17,14 @@
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "base/unique_fd.h"
+#include "injector/os/crowd.h"
 #include "injector/os/postgres.h"
 
 namespace firedrill {
 
 class PostgresCrowd {
  public:
-  struct Figures {
-    int held = 0;
-    int opening = 0;
-    uint64_t opened = 0;
-    // Ended by the server or by others.
-    uint64_t lost = 0;
-    // For want of a free slot.
-    uint64_t refused = 0;
-    // Why the last attempt, or the last look, failed; empty after a success.
-    std::string trouble;
-    absl::StatusCode trouble_code = absl::StatusCode::kOk;
-  };
+  using Figures = Crowd::Figures;
 
   struct Need {
     // Sessions to be opened now, besides those held; those being opened count as missing.

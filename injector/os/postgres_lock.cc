@@ -43,28 +43,16 @@ constexpr char kHolders[] =
 }  // namespace
 
 absl::Status PostgresLock::Ensure(const Place& place, const Patience& patience) {
-  if (control_ != nullptr && control_->usable()) return absl::OkStatus();
-  control_.reset();
   place_ = place;
-  ASSIGN_OR_RETURN(account_, FindAccount(place.server, patience));
-  ASSIGN_OR_RETURN(auto control, OpenControl(account_, place.profile, place.run, patience));
-  if (control->superuser() && !place.superuser) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("profile ", place.profile, " is the superuser ", account_.user,
-                     ": it may lock what nobody could open again; use an ordinary role, or say "
-                     "`superuser: true`"));
-  }
-  control_ = std::move(control);
-  return absl::OkStatus();
+  return control_.Open(
+      place.server,
+      {place.profile, place.run, place.superuser, "it may lock what nobody could open again"},
+      patience);
 }
 
 absl::Status PostgresLock::Open(const Place& place, const Patience& patience) {
   RETURN_IF_ERROR(Ensure(place, patience));
   if (!table_oid_.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(facts_, AskFacts(*control_, patience));
-  if (facts_.identity.empty()) {
-    facts_.identity = absl::StrCat("postgresql/", account_.host, "/", account_.port);
-  }
   const std::vector<std::string> parts = absl::StrSplit(place.table, '.');
   if (parts.size() != 2) {
     return absl::InvalidArgumentError(
@@ -76,9 +64,9 @@ absl::Status PostgresLock::Open(const Place& place, const Patience& patience) {
     std::vector<std::string> names;
     for (const auto& row : others) names.push_back(*row[0]);
     const std::string nearest = NearestOf(place.table, names);
-    return absl::NotFoundError(
-        absl::StrCat("there is no table ", place.table, " in the database ", account_.database,
-                     nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest, "?")));
+    return absl::NotFoundError(absl::StrCat(
+        "there is no table ", place.table, " in the database ", control_.account().database,
+        nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest, "?")));
   }
   if (*rows[0][3] == "t") {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -107,7 +95,7 @@ absl::StatusOr<size_t> PostgresLock::Acquire(const Take& take, const Patience& p
       std::max(absl::ZeroDuration(), take.end - RealClock().Boot()) + kNetMargin;
   const std::string net = absl::StrCat(absl::ToInt64Milliseconds(left));
   trouble_.clear();
-  ASSIGN_OR_RETURN(holder_, PostgresSession::Open(account_, take.stamp,
+  ASSIGN_OR_RETURN(holder_, PostgresSession::Open(control_.account(), take.stamp,
                                                   {{"client_connection_check_interval", "100"},
                                                    {"lock_timeout", kOneAttempt},
                                                    {"statement_timeout", net},
@@ -173,30 +161,29 @@ absl::StatusOr<size_t> PostgresLock::CountRows(const std::string& statement,
 
 absl::Status PostgresLock::AwaitNone(const Place& place, const std::string& stamp,
                                      const Patience& patience) {
-  absl::Status last;
-  do {
+  const auto look = [&]() -> absl::Status {
     const absl::Status open = Ensure(place, patience);
     // A server that is down holds no lock.
     if (NobodyListens(open)) return absl::OkStatus();
-    absl::Status seen = open;
-    if (open.ok()) {
-      const auto rows = control_->Query(
-          "SELECT count(*) FROM pg_stat_get_activity(NULL) WHERE application_name = $1", {stamp},
-          patience);
-      seen = rows.status();
-      if (rows.ok() && *rows->at(0)[0] == "0") return absl::OkStatus();
-      if (rows.ok()) {
-        seen = absl::FailedPreconditionError(absl::StrCat(
-            "the session named ", stamp,
-            " is still there; to end it by hand: SELECT pg_terminate_backend(pid) FROM "
-            "pg_stat_activity WHERE application_name = '",
-            stamp, "'"));
-      }
-    }
-    if (last.ok() || !absl::IsDeadlineExceeded(seen)) last = seen;
-    absl::SleepFor(absl::Milliseconds(10));
-  } while (patience.Check().ok());
-  return Annotate(last, "looking whether all that was held is gone");
+    RETURN_IF_ERROR(open);
+    ASSIGN_OR_RETURN(
+        const PostgresRows rows,
+        control_->Query(
+            "SELECT count(*) FROM pg_stat_get_activity(NULL) WHERE application_name = $1", {stamp},
+            patience));
+    if (*rows[0][0] == "0") return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("the session named ", stamp,
+                     " is still there; to end it by hand: SELECT pg_terminate_backend(pid) FROM "
+                     "pg_stat_activity WHERE application_name = '",
+                     stamp, "'"));
+  };
+  return LookUntilOk(look, absl::Milliseconds(10), patience,
+                     "looking whether all that was held is gone");
+}
+
+std::string WaitingWords(int waiting) {
+  return absl::StrCat(", ", waiting, waiting == 1 ? " session waits" : " sessions wait", " for us");
 }
 
 }  // namespace firedrill

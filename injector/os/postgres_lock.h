@@ -9,13 +9,14 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "firedrill/v1/site.pb.h"
-#include "injector/os/postgres.h"
+#include "injector/os/server_control.h"
 
 namespace firedrill {
 
 // One thread at a time.
 class PostgresLock {
  public:
+  using Kind = PostgresKind;
   struct Place {
     std::string profile;
     v1::PostgresqlServer server;
@@ -58,11 +59,11 @@ class PostgresLock {
   void LetGo() { holder_.reset(); }
   // OK where the server has no session of this name, or is down.
   absl::Status AwaitNone(const Place& place, const std::string& stamp, const Patience& patience);
-  void Close() { control_.reset(); }
+  void Close() { control_.Close(); }
 
   // As the server writes it in statements.
   const std::string& quoted_table() const { return quoted_table_; }
-  const PostgresFacts& facts() const { return facts_; }
+  const PostgresFacts& facts() const { return control_.facts(); }
   // What the last look, or the server's last word, says of a lock that is lost; may be empty.
   const std::string& trouble() const { return trouble_; }
 
@@ -72,13 +73,14 @@ class PostgresLock {
   std::string Holders(const Patience& patience);
 
   Place place_;
-  PostgresAccount account_;
-  PostgresFacts facts_;
   std::string table_oid_;
   std::string quoted_table_;
   std::string trouble_;
-  std::unique_ptr<PostgresSession> control_;
+  ServerControl<PostgresKind> control_;
   std::unique_ptr<PostgresSession> holder_;
 };
+
+// ", 2 sessions wait for us".
+std::string WaitingWords(int waiting);
 
 }  // namespace firedrill

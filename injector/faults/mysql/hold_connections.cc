@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "injector/faults/held_crowd.h"
-#include "injector/os/mysql.h"
+#include "injector/os/server_control.h"
 
 namespace firedrill {
 namespace {
@@ -72,29 +72,19 @@ class MysqlCrowdServer final : public CrowdServer {
 
   absl::Status Open(const v1::Profile& profile, const std::string& run,
                     const Patience& patience) override {
-    if (session_ != nullptr && session_->usable()) return absl::OkStatus();
-    session_.reset();
-    if (account_.host.empty()) {
-      ASSIGN_OR_RETURN(account_, FindMysqlAccount(profile.mysql(), patience));
-    }
-    ASSIGN_OR_RETURN(auto session, OpenMysqlControl(account_, profile.name(), run, patience));
-    ASSIGN_OR_RETURN(facts_, AskMysqlFacts(*session, patience));
-    if (facts_.superuser && !message_.superuser()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "profile ", profile.name(), " is the account ", account_.user,
-          " with SUPER or CONNECTION ADMIN: its sessions would also take the slot by which a "
-          "person gets in to repair; use an ordinary account, or say `superuser: true`"));
-    }
-    session_ = std::move(session);
-    return absl::OkStatus();
+    return control_.Open(profile.mysql(),
+                         {profile.name(), run, message_.superuser(), MysqlKind::kTakesTheLastSlot},
+                         patience);
   }
-  void Close() override { session_.reset(); }
+  void Close() override { control_.Close(); }
   // One more is reserved.
-  int usable() const override { return facts_.max_connections + (facts_.superuser ? 1 : 0); }
+  int usable() const override {
+    return control_.facts().max_connections + (control_.superuser() ? 1 : 0);
+  }
 
   absl::StatusOr<int> Taken(const Patience& patience) override {
     ASSIGN_OR_RETURN(const MysqlRows rows,
-                     session_->Query("SHOW GLOBAL STATUS LIKE 'Threads_connected'", patience));
+                     control_->Query("SHOW GLOBAL STATUS LIKE 'Threads_connected'", patience));
     if (rows.empty()) return absl::InternalError("the server does not tell Threads_connected");
     return std::atoi(rows[0][1].value_or("0").c_str());
   }
@@ -106,12 +96,12 @@ class MysqlCrowdServer final : public CrowdServer {
         absl::StrCat("IS_USED_LOCK(CONCAT(", MysqlText(stamp_ + ":"), ", ID)) = ID");
     ASSIGN_OR_RETURN(
         const MysqlRows rows,
-        session_->Query(absl::StrCat("SELECT count(*), coalesce(sum(", AsAsked(),
+        control_->Query(absl::StrCat("SELECT count(*), coalesce(sum(", AsAsked(),
                                      "), 0) FROM information_schema.PROCESSLIST WHERE ", held),
                         patience));
     counts.ours = Number(rows, 0);
     counts.ours_as_asked = Number(rows, 1);
-    if (message_.state() != v1::SESSION_STATE_IDLE_IN_TRANSACTION || !facts_.sees_all) {
+    if (message_.state() != v1::SESSION_STATE_IDLE_IN_TRANSACTION || !control_.facts().sees_all) {
       return counts;
     }
     const absl::Duration now = RealClock().Boot();
@@ -119,7 +109,7 @@ class MysqlCrowdServer final : public CrowdServer {
       transactions_at_ = now;
       ASSIGN_OR_RETURN(
           const MysqlRows inside,
-          session_->Query(absl::StrCat("SELECT count(*) FROM information_schema.INNODB_TRX JOIN "
+          control_->Query(absl::StrCat("SELECT count(*) FROM information_schema.INNODB_TRX JOIN "
                                        "information_schema.PROCESSLIST ON ID = "
                                        "trx_mysql_thread_id WHERE COMMAND = 'Sleep' AND ",
                                        held),
@@ -141,11 +131,11 @@ class MysqlCrowdServer final : public CrowdServer {
     // The name of a lock may have 64 characters, and ours has not more.
     const std::string name =
         absl::StrCat("DO GET_LOCK(CONCAT(", MysqlText(stamp_ + ":"), ", CONNECTION_ID()), 0)");
-    return std::make_unique<Session>(MysqlSession::Begin(account_, stamp_, settings, name),
-                                     message_.state());
+    return std::make_unique<Session>(
+        MysqlSession::Begin(control_.account(), stamp_, settings, name), message_.state());
   }
 
-  std::string identity() const override { return facts_.identity; }
+  std::string identity() const override { return control_.facts().identity; }
   bool Down(const absl::Status& status) const override { return MysqlNobodyListens(status); }
   std::string ByHand() const override {
     return absl::StrCat(
@@ -168,9 +158,7 @@ class MysqlCrowdServer final : public CrowdServer {
 
   const v1::HoldConnections message_;
   const std::string stamp_;
-  MysqlAccount account_;
-  MysqlFacts facts_;
-  std::unique_ptr<MysqlSession> session_;
+  ServerControl<MysqlKind> control_;
   int transactions_ = 0;
   // Boot time of the last look.
   absl::Duration transactions_at_ = -absl::InfiniteDuration();
@@ -179,10 +167,7 @@ class MysqlCrowdServer final : public CrowdServer {
 absl::StatusOr<std::unique_ptr<CrowdServer>> MakeServer(const v1::HoldConnections& message,
                                                         const v1::Profile& profile,
                                                         const std::string& stamp) {
-  if (!profile.has_mysql()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "profile ", profile.name(), " is no MySQL or MariaDB server; name one that is"));
-  }
+  RETURN_IF_ERROR(MysqlKind::ServerOf(profile).status());
   if (profile.mysql().user().empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("profile ", profile.name(), " names no user; say who opens the sessions"));

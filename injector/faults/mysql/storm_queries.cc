@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "injector/faults/query_storm.h"
-#include "injector/os/mysql.h"
+#include "injector/os/server_control.h"
 
 namespace firedrill {
 namespace {
@@ -34,19 +34,9 @@ class MysqlStormServer final : public StormServer {
 
   absl::Status Open(const v1::Profile& profile, const std::string& run,
                     const Patience& patience) override {
-    if (control_ != nullptr && control_->usable()) return absl::OkStatus();
-    control_.reset();
-    ASSIGN_OR_RETURN(account_, FindMysqlAccount(profile.mysql(), patience));
-    ASSIGN_OR_RETURN(auto control, OpenMysqlControl(account_, profile.name(), run, patience));
-    ASSIGN_OR_RETURN(facts_, AskMysqlFacts(*control, patience));
-    if (facts_.superuser && !message_.superuser()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "profile ", profile.name(), " is the account ", account_.user,
-          " with SUPER or CONNECTION ADMIN: its sessions would also take the slot by which a "
-          "person gets in to repair; use an ordinary account, or say `superuser: true`"));
-    }
-    control_ = std::move(control);
-    return absl::OkStatus();
+    return control_.Open(profile.mysql(),
+                         {profile.name(), run, message_.superuser(), MysqlKind::kTakesTheLastSlot},
+                         patience);
   }
 
   absl::StatusOr<StormCounts> Count(const Patience& patience) override {
@@ -61,7 +51,7 @@ class MysqlStormServer final : public StormServer {
   }
 
   std::function<std::unique_ptr<StormSession>()> Sessions(absl::Duration end) const override {
-    return [account = account_, stamp = stamp_, end, writes = message_.writes()] {
+    return [account = control_.account(), stamp = stamp_, end, writes = message_.writes()] {
       const std::string seconds = absl::StrCat(
           std::max<int64_t>(1, absl::ToInt64Seconds(end - RealClock().Boot()) + kNetMarginSeconds));
       using Session = StormSessionOf<MysqlSession, ErrorCode>;
@@ -75,7 +65,7 @@ class MysqlStormServer final : public StormServer {
     };
   }
 
-  std::string identity() const override { return facts_.identity; }
+  std::string identity() const override { return control_.facts().identity; }
   bool Down(const absl::Status& status) const override { return MysqlNobodyListens(status); }
   std::string ByHand() const override {
     return absl::StrCat(
@@ -87,18 +77,13 @@ class MysqlStormServer final : public StormServer {
  private:
   const v1::StormQueries message_;
   const std::string stamp_;
-  MysqlAccount account_;
-  MysqlFacts facts_;
-  std::unique_ptr<MysqlSession> control_;
+  ServerControl<MysqlKind> control_;
 };
 
 absl::StatusOr<std::unique_ptr<StormServer>> MakeServer(const v1::StormQueries& message,
                                                         const v1::Profile& profile,
                                                         const std::string& stamp) {
-  if (!profile.has_mysql()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "profile ", message.profile(), " is no MySQL or MariaDB server; name one that is"));
-  }
+  RETURN_IF_ERROR(MysqlKind::ServerOf(profile).status());
   return std::make_unique<MysqlStormServer>(message, stamp);
 }
 

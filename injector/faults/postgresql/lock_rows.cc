@@ -9,14 +9,12 @@
 #include "absl/strings/str_replace.h"
 #include "base/status_macros.h"
 #include "base/text.h"
-#include "base/time_proto.h"
-#include "injector/fault.h"
+#include "injector/faults/held_lock.h"
+#include "injector/faults/row_selection.h"
 #include "injector/os/postgres_lock.h"
 
 namespace firedrill {
 namespace {
-
-constexpr uint32_t kMostRows = 1000;
 
 const char* StrengthOf(v1::RowLock lock) {
   switch (lock) {
@@ -43,45 +41,26 @@ std::string ArrayOf(const google::protobuf::RepeatedPtrField<std::string>& value
   return absl::StrCat("{", absl::StrJoin(quoted, ","), "}");
 }
 
-class LockRows final : public Fault, public Prepares {
+class LockRows final : public HeldLock<v1::LockRows, PostgresLock> {
  public:
-  explicit LockRows(const v1::LockRows& message) : message_(message) {}
+  using HeldLock::HeldLock;
 
   absl::Status Validate(const Node& node) const override {
     RETURN_IF_ERROR(PlaceOf(node, "").status());
-    return SelectionOf(node).status();
-  }
-
-  absl::Status Prepare(const Context& context, Node& node) override {
-    ASSIGN_OR_RETURN(const PostgresLock::Place place, PlaceOf(node, context.run));
-    return lock_.Open(place, PatienceOf(context));
+    return FindRowSelection(message_, node).status();
   }
 
   absl::Status Apply(const Context& context, Node& node, Changes&) override {
     RETURN_IF_ERROR(Prepare(context, node));
-    ASSIGN_OR_RETURN(selection_, SelectionOf(node));
+    ASSIGN_OR_RETURN(selection_, FindRowSelection(message_, node));
     applied_ = true;
-    const absl::Duration within =
-        message_.has_acquire_within() ? FromProto(message_.acquire_within()) : absl::Seconds(1);
-    auto taken =
-        lock_.Acquire({.stamp = context.Stamp(),
-                       .statement = Statement(StrengthOf(message_.mode()), most() + 1),
-                       .parameters = Parameters(),
-                       .end = RealClock().Boot() + (context.ends_at - context.clock.Boot()),
-                       .within = within},
-                      PatienceOf(context));
+    auto take = TakeOf(context);
+    take.statement = Statement(StrengthOf(message_.mode()), MostRows(message_) + 1);
+    take.parameters = Parameters();
+    const auto taken = lock_.Acquire(take, context.patience());
     RETURN_IF_ERROR(Annotate(taken.status(), absl::StrCat("locking rows of ", message_.table())));
     rows_ = *taken;
-    absl::Status sized;
-    if (rows_ == 0) {
-      sized = absl::NotFoundError(absl::StrCat(
-          "no row of ", message_.table(), " matches, so nothing would be locked; check ",
-          message_.statement().empty() ? "column and values" : "the statement"));
-    } else if (rows_ > most()) {
-      sized = absl::ResourceExhaustedError(absl::StrCat("more than ", most(), " rows of ",
-                                                        message_.table(),
-                                                        " match; select fewer, or raise atMost"));
-    }
+    const absl::Status sized = CheckRowCount(message_, rows_);
     if (!sized.ok()) lock_.LetGo();
     return sized;
   }
@@ -89,71 +68,22 @@ class LockRows final : public Fault, public Prepares {
   // What cannot be locked by somebody else is locked: that is asked, not what we did.
   absl::StatusOr<v1::Observation> Observe(const Context& context, const Node&) const override {
     if (!applied_) return absl::FailedPreconditionError("locking rows: not applied");
-    const Patience patience = PatienceOf(context);
+    const Patience patience = context.patience();
     ASSIGN_OR_RETURN(const PostgresLock::Sight sight, lock_.Look("RowShareLock", patience));
-    ASSIGN_OR_RETURN(const size_t free, lock_.CountRows(Statement("UPDATE SKIP LOCKED", most() + 1),
-                                                        Parameters(), patience));
+    ASSIGN_OR_RETURN(const size_t free,
+                     lock_.CountRows(Statement("UPDATE SKIP LOCKED", MostRows(message_) + 1),
+                                     Parameters(), patience));
     const size_t locked = sight.held ? rows_ - std::min(rows_, free) : 0;
-    v1::Observation observation;
-    observation.set_requested(static_cast<double>(rows_));
-    observation.set_real(static_cast<double>(locked));
-    observation.set_unit("rows");
-    observation.set_reached(locked > 0 && locked == rows_);
-    observation.set_subject(lock_.facts().identity);
-    observation.set_detail(absl::StrCat(
-        locked, " of ", rows_, " rows of ", message_.table(), " locked FOR ",
-        StrengthOf(message_.mode()), ", ", sight.waiting,
-        sight.waiting == 1 ? " session waits for us" : " sessions wait for us",
-        sight.held || lock_.trouble().empty() ? "" : absl::StrCat("; ", lock_.trouble())));
-    auto& figures = *observation.mutable_figures();
-    figures["waiting"] = sight.waiting;
-    figures["rows"] = static_cast<double>(rows_);
+    v1::Observation observation =
+        Observed(static_cast<double>(rows_), static_cast<double>(locked), "rows", sight.held,
+                 absl::StrCat(locked, " of ", rows_, " rows of ", message_.table(), " locked FOR ",
+                              StrengthOf(message_.mode()), WaitingWords(sight.waiting)),
+                 sight.waiting);
+    (*observation.mutable_figures())["rows"] = static_cast<double>(rows_);
     return observation;
   }
 
-  void Release() override {
-    lock_.LetGo();
-    if (!applied_) lock_.Close();
-  }
-
-  absl::Status ReadBack(const Context& context, const Node& node) const override {
-    ASSIGN_OR_RETURN(const PostgresLock::Place place, PlaceOf(node, context.run));
-    RETURN_IF_ERROR(lock_.AwaitNone(place, context.Stamp(), PatienceOf(context)));
-    lock_.Close();
-    return absl::OkStatus();
-  }
-
  private:
-  static Patience PatienceOf(const Context& context) {
-    return Patience(context.deadline - context.clock.Boot(), context.stop);
-  }
-  size_t most() const { return message_.at_most() > 0 ? message_.at_most() : kMostRows; }
-
-  absl::StatusOr<PostgresLock::Place> PlaceOf(const Node& node, const std::string& run) const {
-    ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
-    if (!profile.has_postgresql()) {
-      return absl::InvalidArgumentError(absl::StrCat("profile ", message_.profile(),
-                                                     " is no PostgreSQL server; name one that is"));
-    }
-    return PostgresLock::Place{message_.profile(), profile.postgresql(), message_.table(),
-                               message_.superuser(), run};
-  }
-
-  // The profile's own statement; empty where column and values say which rows.
-  absl::StatusOr<std::string> SelectionOf(const Node& node) const {
-    if (message_.statement().empty()) {
-      if (!message_.column().empty() && message_.values_size() > 0) return std::string();
-      return absl::InvalidArgumentError(
-          "lockRows needs to know which: a statement of the profile, or column and values");
-    }
-    if (!message_.column().empty() || message_.values_size() > 0) {
-      return absl::InvalidArgumentError(
-          "lockRows takes a statement of the profile, or column and values, not both");
-    }
-    ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
-    return FindPlainStatement(profile, message_.statement());
-  }
-
   // The rows above `limit` are left alone.
   std::string Statement(absl::string_view strength, size_t limit) const {
     const std::string rows = selection_.empty()
@@ -167,12 +97,8 @@ class LockRows final : public Fault, public Prepares {
     return {ArrayOf(message_.values())};
   }
 
-  const v1::LockRows message_;
   std::string selection_;
   size_t rows_ = 0;
-  bool applied_ = false;
-  // Its connections are opened anew where the server has ended them.
-  mutable PostgresLock lock_;
 };
 
 const FaultRegistration kLockRows(v1::Fault::kLockRows, [](const v1::Fault& fault) {

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "injector/faults/query_storm.h"
-#include "injector/os/postgres.h"
+#include "injector/os/server_control.h"
 
 namespace firedrill {
 namespace {
@@ -24,22 +24,9 @@ class PostgresStormServer final : public StormServer {
 
   absl::Status Open(const v1::Profile& profile, const std::string& run,
                     const Patience& patience) override {
-    if (control_ != nullptr && control_->usable()) return absl::OkStatus();
-    control_.reset();
-    ASSIGN_OR_RETURN(account_, FindAccount(profile.postgresql(), patience));
-    ASSIGN_OR_RETURN(auto control, OpenControl(account_, profile.name(), run, patience));
-    if (control->superuser() && !message_.superuser()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "profile ", profile.name(), " is the superuser ", account_.user,
-          ": its sessions would also take the slots by which a person gets in to repair; use an "
-          "ordinary role, or say `superuser: true`"));
-    }
-    ASSIGN_OR_RETURN(facts_, AskFacts(*control, patience));
-    if (facts_.identity.empty()) {
-      facts_.identity = absl::StrCat("postgresql/", account_.host, "/", account_.port);
-    }
-    control_ = std::move(control);
-    return absl::OkStatus();
+    return control_.Open(
+        profile.postgresql(),
+        {profile.name(), run, message_.superuser(), PostgresKind::kTakesTheLastSlot}, patience);
   }
 
   absl::StatusOr<StormCounts> Count(const Patience& patience) override {
@@ -53,7 +40,7 @@ class PostgresStormServer final : public StormServer {
   }
 
   std::function<std::unique_ptr<StormSession>()> Sessions(absl::Duration end) const override {
-    return [account = account_, stamp = stamp_, end, writes = message_.writes()] {
+    return [account = control_.account(), stamp = stamp_, end, writes = message_.writes()] {
       // What ends at one instant is shorter for a session that comes later.
       const std::string ms = absl::StrCat(absl::ToInt64Milliseconds(
           std::max(absl::ZeroDuration(), end - RealClock().Boot()) + kNetMargin));
@@ -68,7 +55,7 @@ class PostgresStormServer final : public StormServer {
     };
   }
 
-  std::string identity() const override { return facts_.identity; }
+  std::string identity() const override { return control_.facts().identity; }
   bool Down(const absl::Status& status) const override { return NobodyListens(status); }
   std::string ByHand() const override {
     return absl::StrCat(
@@ -80,18 +67,13 @@ class PostgresStormServer final : public StormServer {
  private:
   const v1::StormQueries message_;
   const std::string stamp_;
-  PostgresAccount account_;
-  PostgresFacts facts_;
-  std::unique_ptr<PostgresSession> control_;
+  ServerControl<PostgresKind> control_;
 };
 
 absl::StatusOr<std::unique_ptr<StormServer>> MakeServer(const v1::StormQueries& message,
                                                         const v1::Profile& profile,
                                                         const std::string& stamp) {
-  if (!profile.has_postgresql()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("profile ", message.profile(), " is no PostgreSQL server; name one that is"));
-  }
+  RETURN_IF_ERROR(PostgresKind::ServerOf(profile).status());
   return std::make_unique<PostgresStormServer>(message, stamp);
 }
 

@@ -14,6 +14,7 @@
 #include "base/time_proto.h"
 #include "injector/fault.h"
 #include "injector/os/postgres_crowd.h"
+#include "injector/os/server_control.h"
 
 namespace firedrill {
 namespace {
@@ -56,10 +57,7 @@ class TerminateSessions final : public Fault, public Prepares {
 
   absl::Status Validate(const Node& node) const override {
     ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
-    if (!profile.has_postgresql()) {
-      return absl::InvalidArgumentError(absl::StrCat("profile ", message_.profile(),
-                                                     " is no PostgreSQL server; name one that is"));
-    }
+    RETURN_IF_ERROR(PostgresKind::ServerOf(profile).status());
     if (message_.user().empty() && message_.application_name().empty()) {
       return absl::InvalidArgumentError(
           "terminateSessions would end every session of the server; say whose: user or "
@@ -74,37 +72,34 @@ class TerminateSessions final : public Fault, public Prepares {
   }
 
   absl::Status Prepare(const Context& context, Node& node) override {
-    if (control_ != nullptr && control_->usable()) return absl::OkStatus();
-    const Patience patience = PatienceOf(context);
+    if (control_.open()) return absl::OkStatus();
+    const Patience patience = context.patience();
     ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
-    ASSIGN_OR_RETURN(const PostgresAccount account, FindAccount(profile.postgresql(), patience));
-    ASSIGN_OR_RETURN(auto control, OpenControl(account, message_.profile(), context.run, patience));
-    RETURN_IF_ERROR(CheckRights(*control, patience));
-    ASSIGN_OR_RETURN(facts_, AskFacts(*control, patience));
-    if (facts_.identity.empty()) {
-      facts_.identity = absl::StrCat("postgresql/", account.host, "/", account.port);
-    }
-    control_ = std::move(control);
-    return absl::OkStatus();
+    // A superuser may end whom he likes.
+    RETURN_IF_ERROR(
+        control_.Open(profile.postgresql(), {message_.profile(), context.run, true, ""}, patience));
+    const absl::Status permitted = CheckRights(patience);
+    if (!permitted.ok()) control_.Close();
+    return permitted;
   }
 
   absl::Status Apply(const Context& context, Node& node, Changes&) override {
     RETURN_IF_ERROR(Prepare(context, node));
-    const Patience patience = PatienceOf(context);
+    const Patience patience = context.patience();
     const std::string older_than =
         absl::StrCat(absl::ToInt64Milliseconds(FromProto(message_.older_than())), " milliseconds");
     const auto rows = control_->Query(
         kMatching, {message_.user(), message_.application_name(), older_than}, patience);
     RETURN_IF_ERROR(Annotate(rows.status(), "looking for sessions to end"));
     for (const auto& row : *rows) {
-      if (*row[2] == "t" && !control_->superuser()) {
+      if (*row[2] == "t" && !control_.superuser()) {
         ++superusers_;
       } else if (message_.at_most() == 0 || matched_.size() < message_.at_most()) {
         matched_.push_back({*row[0], *row[1]});
       }
     }
     applied_ = true;
-    PostgresCrowd::ExpectFreedSlots(facts_.identity, static_cast<int>(matched_.size()));
+    PostgresCrowd::ExpectFreedSlots(control_.facts().identity, static_cast<int>(matched_.size()));
     for (const Session& session : matched_) {
       const absl::Status status =
           control_->Query(kTerminate, {session.pid, session.backend_start}, patience).status();
@@ -119,8 +114,8 @@ class TerminateSessions final : public Fault, public Prepares {
     size_t there = 0;
     // What is gone stays gone: it is not looked for again.
     if (!all_gone_ && !matched_.empty()) {
-      if (control_ == nullptr) return absl::FailedPreconditionError("ending sessions: let go");
-      const Patience patience = PatienceOf(context);
+      if (!control_.open()) return absl::FailedPreconditionError("ending sessions: let go");
+      const Patience patience = context.patience();
       for (const Session& session : matched_) {
         ASSIGN_OR_RETURN(
             const PostgresRows rows,
@@ -135,7 +130,7 @@ class TerminateSessions final : public Fault, public Prepares {
     observation.set_real(static_cast<double>(gone));
     observation.set_unit("sessions");
     observation.set_reached(gone == matched_.size() && gone > 0);
-    observation.set_subject(facts_.identity);
+    observation.set_subject(control_.facts().identity);
     observation.set_detail(Detail(gone));
     auto& figures = *observation.mutable_figures();
     figures["matched"] = static_cast<double>(matched_.size());
@@ -144,19 +139,16 @@ class TerminateSessions final : public Fault, public Prepares {
     return observation;
   }
 
-  void Release() override { control_.reset(); }
+  void Release() override { control_.Close(); }
 
   // Nothing to undo, and nothing of ours stays: the control connection went with Release().
   absl::Status ReadBack(const Context&, const Node&) const override { return absl::OkStatus(); }
 
  private:
-  static Patience PatienceOf(const Context& context) {
-    return Patience(context.deadline - context.clock.Boot(), context.stop);
-  }
-
   // A role that sees less would end sessions without knowing what they are.
-  absl::Status CheckRights(PostgresSession& control, const Patience& patience) const {
-    ASSIGN_OR_RETURN(const PostgresRows rows, control.Query(kRights, {message_.user()}, patience));
+  absl::Status CheckRights(const Patience& patience) const {
+    ASSIGN_OR_RETURN(const PostgresRows rows,
+                     control_->Query(kRights, {message_.user()}, patience));
     std::vector<std::string> missing;
     if (*rows[0][0] != "t") missing.emplace_back("pg_signal_backend");
     if (*rows[0][1] != "t") missing.emplace_back("pg_read_all_stats");
@@ -190,8 +182,7 @@ class TerminateSessions final : public Fault, public Prepares {
   }
 
   const v1::TerminateSessions message_;
-  std::unique_ptr<PostgresSession> control_;
-  PostgresFacts facts_;
+  ServerControl<PostgresKind> control_;
   std::vector<Session> matched_;
   int superusers_ = 0;
   std::string trouble_;
