@@ -12,8 +12,9 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "injector/by_hand.h"
-#include "injector/fault.h"
+#include "injector/faults/lost_index.h"
 #include "injector/os/mysql_index.h"
+#include "injector/os/server_control.h"
 
 namespace firedrill {
 namespace {
@@ -24,29 +25,23 @@ constexpr absl::Duration kLoseFor = absl::Seconds(5);
 // Of EXPLAIN. Its form of JSON is none where a name has a backslash.
 enum ExplainColumn { kTable = 2, kAccess = 3, kKey = 5, kRows = 8, kExplained };
 
-// What the optimizer does with a statement: a session in which that is prepared, with a value of
-// the table's own. Opened before the fault, it stands for the pooled sessions of an application;
-// opened anew, for one that has just connected.
-class Plans {
+IndexState StateOf(const MysqlIndexSight& sight) {
+  if (!sight.there) return IndexState::kGone;
+  return sight.ignored ? IndexState::kLost : IndexState::kUsable;
+}
+
+// With a value of the table's own.
+class Plans final : public PlanSession {
  public:
-  struct Look {
-    bool uses_index = false;
-    // How the table is read: "ref".
-    std::string access;
-    // Rows that it expects to read of it.
-    double rows = 0;
-  };
   struct Question {
     std::string statement;
     // Gives the value for its one placeholder; empty where it has none.
     std::string value;
   };
 
-  static absl::StatusOr<std::unique_ptr<Plans>> Open(const MysqlAccount& account,
-                                                     absl::string_view profile,
-                                                     absl::string_view run,
-                                                     const Question& question,
-                                                     const Patience& patience) {
+  static absl::StatusOr<std::unique_ptr<Plans>> Open(
+      const MysqlAccount& account, absl::string_view profile, absl::string_view run,
+      const Question& question, const MysqlIndex& index, const Patience& patience) {
     ASSIGN_OR_RETURN(auto session, OpenMysqlControl(account, profile, run, patience));
     if (!question.value.empty()) {
       RETURN_IF_ERROR(
@@ -58,45 +53,51 @@ class Plans {
         session->Query(absl::StrCat("PREPARE firedrill FROM ", MysqlText(explain)), patience)
             .status(),
         absl::StrCat("preparing ", explain)));
-    return std::unique_ptr<Plans>(new Plans(std::move(session), !question.value.empty()));
+    return std::unique_ptr<Plans>(new Plans(std::move(session), index, !question.value.empty()));
   }
 
-  absl::StatusOr<Look> Explain(const std::string& index, const std::string& table,
-                               const Patience& patience) {
+  bool usable() const override { return session_->usable(); }
+
+  absl::StatusOr<IndexPlan> Explain(const Patience& patience) override {
     ASSIGN_OR_RETURN(
         const MysqlRows rows,
         session_->Query(absl::StrCat("EXECUTE firedrill", with_value_ ? " USING @firedrill" : ""),
                         patience));
-    Look look;
+    IndexPlan plan;
     for (const auto& row : rows) {
       if (row.size() < kExplained) {
         return absl::InternalError("the server explains a plan in a form that is not known here");
       }
       // Several, where their finds are merged.
       const std::vector<std::string> keys = absl::StrSplit(row[kKey].value_or(""), ',');
-      const bool uses = row[kKey] == index || std::count(keys.begin(), keys.end(), index) > 0;
-      if (uses) look.uses_index = true;
+      const bool uses =
+          row[kKey] == index_.name || std::count(keys.begin(), keys.end(), index_.name) > 0;
+      if (uses) plan.uses_index = true;
       // A table goes by the statement's own name for it.
-      if (!uses && row[kTable] != table && !look.access.empty()) continue;
-      look.access = row[kAccess].value_or("");
-      look.rows = std::atof(row[kRows].value_or("0").c_str());
+      if (!uses && row[kTable] != index_.table && !plan.read_by.empty()) continue;
+      plan.read_by = row[kAccess].value_or("");
+      plan.weight = std::atof(row[kRows].value_or("0").c_str());
     }
-    return look;
+    return plan;
   }
 
-  MysqlSession& session() { return *session_; }
+  absl::StatusOr<IndexState> Look(const Patience& patience) override {
+    ASSIGN_OR_RETURN(const MysqlIndexSight sight, LookAtIndex(*session_, index_, patience));
+    return StateOf(sight);
+  }
 
  private:
-  Plans(std::unique_ptr<MysqlSession> session, bool with_value)
-      : session_(std::move(session)), with_value_(with_value) {}
+  Plans(std::unique_ptr<MysqlSession> session, MysqlIndex index, bool with_value)
+      : session_(std::move(session)), index_(std::move(index)), with_value_(with_value) {}
 
-  std::unique_ptr<MysqlSession> session_;
+  const std::unique_ptr<MysqlSession> session_;
+  const MysqlIndex index_;
   const bool with_value_;
 };
 
-class LoseIndex final : public Fault, public Prepares {
+class MysqlIndexServer final : public IndexServer {
  public:
-  explicit LoseIndex(const v1::LoseIndex& message) : message_(message) {
+  explicit MysqlIndexServer(const v1::LoseIndex& message) : message_(message) {
     const std::vector<std::string> parts = absl::StrSplit(message_.index(), '.');
     if (parts.size() == 2) {
       index_.table = parts[0];
@@ -104,12 +105,18 @@ class LoseIndex final : public Fault, public Prepares {
     }
   }
 
-  absl::Status Validate(const Node& node) const override {
-    ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
-    if (!profile.has_mysql()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "profile ", message_.profile(), " is no MySQL or MariaDB server; name one that is"));
-    }
+  const Words& words() const override {
+    static constexpr Words kWords = {"mysql_index", "optimizer", "ignored", "used",
+                                     "ignored",     "dropped",   "rows"};
+    return kWords;
+  }
+  std::string Name() const override { return index_.Name(); }
+  const std::string& identity() const override { return index_.server; }
+  const std::string& table() const override { return index_.table; }
+  const std::string& statement() const override { return question_.statement; }
+
+  absl::Status Validate(const v1::Profile& profile) const override {
+    RETURN_IF_ERROR(MysqlKind::ServerOf(profile).status());
     if (profile.mysql().database().empty()) {
       return absl::InvalidArgumentError(
           absl::StrCat("profile ", message_.profile(),
@@ -123,83 +130,8 @@ class LoseIndex final : public Fault, public Prepares {
     return StatementOf(profile).status();
   }
 
-  absl::Status Prepare(const Context& context, Node& node) override {
-    const Patience patience = PatienceOf(context);
-    if (prepared_ == nullptr || !prepared_->session().usable()) {
-      RETURN_IF_ERROR(Open(node, context.run, patience));
-    }
-    return CheckPlan(patience);
-  }
-
-  absl::Status Apply(const Context& context, Node& node, Changes& changes) override {
-    RETURN_IF_ERROR(Prepare(context, node));
-    const Patience patience = PatienceOf(context);
-    ASSIGN_OR_RETURN(auto control,
-                     OpenMysqlControl(account_, message_.profile(), context.run, patience));
-    applied_ = true;
-    const Undo undo{"mysql_index", absl::StrCat("index ", index_.Name(), " of ", index_.server),
-                    "used",        "ignored",
-                    ByHand(),      MysqlIndexAccess(index_, server_)};
-    return changes.Make(undo, [&] { return Lose(*control, patience); });
-  }
-
-  absl::StatusOr<v1::Observation> Observe(const Context& context, const Node&) const override {
-    if (!applied_) return absl::FailedPreconditionError("losing an index: not applied");
-    ASSIGN_OR_RETURN(const Sight now, Look(context.run, PatienceOf(context)));
-    const int without = (now.pooled.uses_index ? 0 : 1) + (now.fresh.uses_index ? 0 : 1);
-    v1::Observation observation;
-    observation.set_requested(2);
-    observation.set_real(now.index.ignored ? without : 0);
-    observation.set_unit("plans without the index");
-    observation.set_reached(now.index.ignored && without == 2);
-    observation.set_subject(index_.server);
-    const absl::string_view state = !now.index.there
-                                        ? "is not there any more: somebody has dropped it"
-                                    : now.index.ignored ? "is ignored"
-                                                        : "is used";
-    observation.set_detail(absl::StrCat("the index ", index_.Name(), " ", state, "; ", index_.table,
-                                        " was read by ", before_.access, ", now by ",
-                                        now.pooled.access, " on a prepared and ", now.fresh.access,
-                                        " on a fresh session"));
-    auto& figures = *observation.mutable_figures();
-    figures["rows_before"] = before_.rows;
-    figures["rows_prepared"] = now.pooled.rows;
-    figures["rows_fresh"] = now.fresh.rows;
-    return observation;
-  }
-
-  void Release() override {
-    // After Apply() the prepared session is needed to look whether the index is used again.
-    if (!applied_) prepared_.reset();
-  }
-
-  absl::Status ReadBack(const Context& context, const Node& node) const override {
-    const Patience patience = PatienceOf(context);
-    if (!applied_) return LookByName(context, node, patience);
-    ASSIGN_OR_RETURN(const Sight now, Look(context.run, patience));
-    if (now.index.ignored) return StillLost();
-    if (now.fresh.uses_index && !now.pooled.uses_index) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "the index ", index_.Name(), " is used again, and prepared sessions still read ",
-          index_.table, " by ", now.pooled.access));
-    }
-    prepared_.reset();
-    return absl::OkStatus();
-  }
-
- private:
-  static Patience PatienceOf(const Context& context) {
-    return Patience(context.deadline - context.clock.Boot(), context.stop);
-  }
-
-  // Empty where the definition names none.
-  absl::StatusOr<std::string> StatementOf(const v1::Profile& profile) const {
-    if (message_.statement().empty()) return std::string();
-    return FindPlainStatement(profile, message_.statement());
-  }
-
-  absl::Status Open(const Node& node, const std::string& run, const Patience& patience) {
-    ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
+  absl::Status Open(const v1::Profile& profile, const std::string& run,
+                    const Patience& patience) override {
     server_ = profile.mysql();
     index_.database = server_.database();
     ASSIGN_OR_RETURN(account_, FindMysqlAccount(server_, patience));
@@ -238,13 +170,54 @@ class LoseIndex final : public Fault, public Prepares {
       question_.value = absl::StrCat("SELECT ", column, " FROM ", table, " WHERE ", column,
                                      " IS NOT NULL LIMIT 1");
     }
-    ASSIGN_OR_RETURN(prepared_, OpenPlans(run, patience));
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::unique_ptr<Plans>> OpenPlans(const std::string& run,
-                                                   const Patience& patience) const {
-    return Plans::Open(account_, message_.profile(), run, question_, patience);
+  absl::StatusOr<std::unique_ptr<PlanSession>> OpenPlans(const std::string& run,
+                                                         const Patience& patience) const override {
+    return Plans::Open(account_, message_.profile(), run, question_, index_, patience);
+  }
+
+  absl::StatusOr<IndexState> LookByName(const v1::Profile& profile, const std::string& run,
+                                        const Patience& patience) const override {
+    ASSIGN_OR_RETURN(const MysqlAccount account, FindMysqlAccount(profile.mysql(), patience));
+    ASSIGN_OR_RETURN(auto session, OpenMysqlControl(account, message_.profile(), run, patience));
+    MysqlIndex index = index_;
+    index.database = account.database;
+    ASSIGN_OR_RETURN(const MysqlIndexSight sight, LookAtIndex(*session, index, patience));
+    return StateOf(sight);
+  }
+
+  absl::Status OpenForLoss(const std::string& run, const Patience& patience) override {
+    ASSIGN_OR_RETURN(control_, OpenMysqlControl(account_, message_.profile(), run, patience));
+    return absl::OkStatus();
+  }
+
+  absl::Status Lose(const Patience& patience) override {
+    const auto control = std::move(control_);
+    const auto change = SetIndexIgnored(*control, index_, true, patience.AtMost(kLoseFor));
+    if (change.ok() && *change == IndexChange::kDone) return absl::OkStatus();
+    if (change.ok()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("the index ", index_.Name(),
+                       " was dropped, rebuilt or ignored by somebody else just now"));
+    }
+    return Annotate(change.status(), absl::StrCat("losing the index ", index_.Name()));
+  }
+
+  std::string ByHand() const override {
+    return absl::StrCat("mariadb -h ", ShellQuoted(server_.host()), " -P ", account_.port, " -u ",
+                        ShellQuoted(account_.user), account_.password.empty() ? "" : " -p", " -D ",
+                        ShellQuoted(account_.database), " -e ",
+                        ShellQuoted(IndexStatement(index_, false)));
+  }
+  std::string Access() const override { return MysqlIndexAccess(index_, server_); }
+
+ private:
+  // Empty where the definition names none.
+  absl::StatusOr<std::string> StatementOf(const v1::Profile& profile) const {
+    if (message_.statement().empty()) return std::string();
+    return FindPlainStatement(profile, message_.statement());
   }
 
   // Empty where there is none.
@@ -307,95 +280,20 @@ class LoseIndex final : public Fault, public Prepares {
         known.empty() ? "none" : JoinWords(known)));
   }
 
-  // What the server says of the index, and what it does.
-  struct Sight {
-    MysqlIndexSight index;
-    Plans::Look pooled;
-    Plans::Look fresh;
-  };
-  absl::StatusOr<Sight> Look(const std::string& run, const Patience& patience) const {
-    absl::StatusOr<Sight> sight = LookOnce(run, patience);
-    // The server was started again: all its sessions are new ones now.
-    if (!sight.ok() && prepared_ != nullptr && !prepared_->session().usable()) {
-      ASSIGN_OR_RETURN(prepared_, OpenPlans(run, patience));
-      sight = LookOnce(run, patience);
-    }
-    return sight;
-  }
-  absl::StatusOr<Sight> LookOnce(const std::string& run, const Patience& patience) const {
-    Sight sight;
-    if (prepared_ == nullptr) {
-      ASSIGN_OR_RETURN(prepared_, OpenPlans(run, patience));
-    }
-    ASSIGN_OR_RETURN(sight.index, LookAtIndex(prepared_->session(), index_, patience));
-    ASSIGN_OR_RETURN(sight.pooled, prepared_->Explain(index_.name, index_.table, patience));
-    ASSIGN_OR_RETURN(const auto fresh, OpenPlans(run, patience));
-    ASSIGN_OR_RETURN(sight.fresh, fresh->Explain(index_.name, index_.table, patience));
-    return sight;
-  }
-
-  // A statement that does not use the index would not notice its loss.
-  absl::Status CheckPlan(const Patience& patience) {
-    ASSIGN_OR_RETURN(before_, prepared_->Explain(index_.name, index_.table, patience));
-    if (before_.uses_index) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat(
-        "to lose the index ", index_.Name(), " would have no effect: the optimizer reads ",
-        index_.table, " by ", before_.access.empty() ? "other means" : before_.access, " for ",
-        question_.statement,
-        message_.statement().empty() ? "; name a statement of the profile that uses it"
-                                     : "; name another statement"));
-  }
-
-  absl::Status Lose(MysqlSession& control, const Patience& patience) const {
-    const auto change = SetIndexIgnored(control, index_, true, patience.AtMost(kLoseFor));
-    if (change.ok() && *change == IndexChange::kDone) return absl::OkStatus();
-    if (change.ok()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("the index ", index_.Name(),
-                       " was dropped, rebuilt or ignored by somebody else just now"));
-    }
-    return Annotate(change.status(), absl::StrCat("losing the index ", index_.Name()));
-  }
-
-  std::string ByHand() const {
-    return absl::StrCat("mariadb -h ", ShellQuoted(server_.host()), " -P ", account_.port, " -u ",
-                        ShellQuoted(account_.user), account_.password.empty() ? "" : " -p", " -D ",
-                        ShellQuoted(account_.database), " -e ",
-                        ShellQuoted(IndexStatement(index_, false)));
-  }
-
-  absl::Status StillLost() const {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the index ", index_.Name(), " is still ignored"));
-  }
-
-  // By name: of a process that has not applied it.
-  absl::Status LookByName(const Context& context, const Node& node,
-                          const Patience& patience) const {
-    ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
-    ASSIGN_OR_RETURN(const MysqlAccount account, FindMysqlAccount(profile.mysql(), patience));
-    ASSIGN_OR_RETURN(auto session,
-                     OpenMysqlControl(account, message_.profile(), context.run, patience));
-    MysqlIndex index = index_;
-    index.database = account.database;
-    ASSIGN_OR_RETURN(const MysqlIndexSight sight, LookAtIndex(*session, index, patience));
-    return sight.ignored ? StillLost() : absl::OkStatus();
-  }
-
   const v1::LoseIndex message_;
   MysqlIndex index_;
   v1::MysqlServer server_;
   MysqlAccount account_;
   Plans::Question question_;
-  Plans::Look before_;
-  // Let go of when the index is seen to be used again.
-  mutable std::unique_ptr<Plans> prepared_;
-  bool applied_ = false;
+  // For the loss only.
+  std::unique_ptr<MysqlSession> control_;
 };
 
 const FaultRegistration kLoseIndex(v1::Fault::kLoseIndex, v1::PROTOCOL_MYSQL,
                                    [](const v1::Fault& fault) {
-                                     return std::make_unique<LoseIndex>(fault.lose_index());
+                                     return std::make_unique<LostIndex>(
+                                         fault.lose_index(),
+                                         std::make_unique<MysqlIndexServer>(fault.lose_index()));
                                    });
 
 }  // namespace

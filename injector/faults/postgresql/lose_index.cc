@@ -15,8 +15,9 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "injector/by_hand.h"
-#include "injector/fault.h"
+#include "injector/faults/lost_index.h"
 #include "injector/os/postgres_index.h"
+#include "injector/os/server_control.h"
 
 namespace firedrill {
 namespace {
@@ -87,23 +88,13 @@ constexpr char kOthers[] =
 // As it is, whatever has become of its name.
 constexpr char kIsUsable[] = "SELECT indisvalid FROM pg_index WHERE indexrelid = $1::oid";
 
-// What the planner does with a statement: a session in which that is prepared, with a plan for
-// every value. Opened before the fault, it stands for the pooled sessions of an application; opened
-// anew, for one that has just connected.
-class Plans {
+// With a plan for every value.
+class Plans final : public PlanSession {
  public:
-  struct Look {
-    bool uses_index = false;
-    // How the table is read: "Index Scan".
-    std::string node;
-    double cost = 0;
-  };
-
-  static absl::StatusOr<std::unique_ptr<Plans>> Open(const PostgresAccount& account,
-                                                     absl::string_view profile,
-                                                     absl::string_view run,
-                                                     const std::string& statement,
-                                                     const Patience& patience) {
+  static absl::StatusOr<std::unique_ptr<Plans>> Open(
+      const PostgresAccount& account, absl::string_view profile, absl::string_view run,
+      const std::string& statement, const PostgresIndex& index, const std::string& table,
+      const Patience& patience) {
     ASSIGN_OR_RETURN(auto session, OpenControl(account, profile, run, patience));
     RETURN_IF_ERROR(
         session->Query("SET plan_cache_mode = force_generic_plan", {}, patience).status());
@@ -120,47 +111,57 @@ class Plans {
     }
     const std::vector<std::string> values(count, "NULL");
     return std::unique_ptr<Plans>(new Plans(
-        std::move(session),
+        std::move(session), index, table,
         absl::StrCat("EXPLAIN (FORMAT JSON) EXECUTE firedrill",
                      values.empty() ? "" : absl::StrCat("(", absl::StrJoin(values, ", "), ")"))));
   }
 
-  absl::StatusOr<Look> Explain(const std::string& index, const std::string& table,
-                               const Patience& patience) {
+  bool usable() const override { return session_->usable(); }
+
+  absl::StatusOr<IndexPlan> Explain(const Patience& patience) override {
     ASSIGN_OR_RETURN(const PostgresRows rows, session_->Query(explain_, {}, patience));
     const Json json = Json::parse(rows[0][0].value_or(""), nullptr, /*allow_exceptions=*/false);
     if (!json.is_array() || json.empty() || !json[0].contains("Plan")) {
       return absl::InternalError("the server explains a plan in a form that is not known here");
     }
-    Look look;
-    look.cost = json[0]["Plan"].value("Total Cost", 0.0);
-    Walk(json[0]["Plan"], index, table, look);
-    return look;
+    IndexPlan plan;
+    plan.weight = json[0]["Plan"].value("Total Cost", 0.0);
+    Walk(json[0]["Plan"], plan);
+    return plan;
   }
 
-  PostgresSession& session() { return *session_; }
+  absl::StatusOr<IndexState> Look(const Patience& patience) override {
+    ASSIGN_OR_RETURN(const PostgresRows rows, session_->Query(kIsUsable, {index_.oid}, patience));
+    if (rows.empty()) return IndexState::kGone;
+    return *rows[0][0] == "t" ? IndexState::kUsable : IndexState::kLost;
+  }
 
  private:
-  Plans(std::unique_ptr<PostgresSession> session, std::string explain)
-      : session_(std::move(session)), explain_(std::move(explain)) {}
+  Plans(std::unique_ptr<PostgresSession> session, PostgresIndex index, std::string table,
+        std::string explain)
+      : session_(std::move(session)),
+        index_(std::move(index)),
+        table_(std::move(table)),
+        explain_(std::move(explain)) {}
 
-  static void Walk(const Json& node, const std::string& index, const std::string& table,
-                   Look& look) {
-    if (node.value("Index Name", "") == index) look.uses_index = true;
-    if (node.value("Relation Name", "") == table && look.node.empty()) {
-      look.node = node.value("Node Type", "");
+  void Walk(const Json& node, IndexPlan& plan) const {
+    if (node.value("Index Name", "") == index_.name) plan.uses_index = true;
+    if (node.value("Relation Name", "") == table_ && plan.read_by.empty()) {
+      plan.read_by = node.value("Node Type", "");
     }
     if (!node.contains("Plans")) return;
-    for (const Json& child : node["Plans"]) Walk(child, index, table, look);
+    for (const Json& child : node["Plans"]) Walk(child, plan);
   }
 
-  std::unique_ptr<PostgresSession> session_;
+  const std::unique_ptr<PostgresSession> session_;
+  const PostgresIndex index_;
+  const std::string table_;
   const std::string explain_;
 };
 
-class LoseIndex final : public Fault, public Prepares {
+class PostgresIndexServer final : public IndexServer {
  public:
-  explicit LoseIndex(const v1::LoseIndex& message) : message_(message) {
+  explicit PostgresIndexServer(const v1::LoseIndex& message) : message_(message) {
     const std::vector<std::string> parts = absl::StrSplit(message_.index(), '.');
     if (parts.size() == 2) {
       index_.schema = parts[0];
@@ -168,12 +169,18 @@ class LoseIndex final : public Fault, public Prepares {
     }
   }
 
-  absl::Status Validate(const Node& node) const override {
-    ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
-    if (!profile.has_postgresql()) {
-      return absl::InvalidArgumentError(absl::StrCat("profile ", message_.profile(),
-                                                     " is no PostgreSQL server; name one that is"));
-    }
+  const Words& words() const override {
+    static constexpr Words kWords = {
+        "postgres_index", "planner", "lost", "usable", "not usable", "dropped or rebuilt", "cost"};
+    return kWords;
+  }
+  std::string Name() const override { return index_.Name(); }
+  const std::string& identity() const override { return facts_.identity; }
+  const std::string& table() const override { return table_; }
+  const std::string& statement() const override { return statement_; }
+
+  absl::Status Validate(const v1::Profile& profile) const override {
+    RETURN_IF_ERROR(PostgresKind::ServerOf(profile).status());
     if (index_.schema.empty() || index_.name.empty()) {
       return absl::InvalidArgumentError(absl::StrCat("index ", message_.index(),
                                                      ": write it with its schema, as in "
@@ -187,86 +194,8 @@ class LoseIndex final : public Fault, public Prepares {
     return StatementOf(profile).status();
   }
 
-  absl::Status Prepare(const Context& context, Node& node) override {
-    const Patience patience = PatienceOf(context);
-    if (prepared_ == nullptr || !prepared_->session().usable()) {
-      RETURN_IF_ERROR(Open(node, context.run, patience));
-    }
-    return CheckPlan(patience);
-  }
-
-  absl::Status Apply(const Context& context, Node& node, Changes& changes) override {
-    RETURN_IF_ERROR(Prepare(context, node));
-    const Patience patience = PatienceOf(context);
-    ASSIGN_OR_RETURN(auto control,
-                     OpenControl(account_, message_.profile(), context.run, patience));
-    applied_ = true;
-    const Undo undo{
-        "postgres_index", absl::StrCat("index ", index_.Name(), " of ", facts_.identity),
-        "usable",         "not usable",
-        ByHand(),         IndexAccess(index_, server_)};
-    return changes.Make(undo, [&] { return Lose(*control, patience); });
-  }
-
-  absl::StatusOr<v1::Observation> Observe(const Context& context, const Node&) const override {
-    if (!applied_) return absl::FailedPreconditionError("losing an index: not applied");
-    ASSIGN_OR_RETURN(const Sight now, Look(context.run, PatienceOf(context)));
-    const int without = (now.pooled.uses_index ? 0 : 1) + (now.fresh.uses_index ? 0 : 1);
-    const bool lost = now.there && !now.usable;
-    v1::Observation observation;
-    observation.set_requested(2);
-    observation.set_real(lost ? without : 0);
-    observation.set_unit("plans without the index");
-    observation.set_reached(lost && without == 2);
-    observation.set_subject(facts_.identity);
-    const absl::string_view state =
-        !now.there ? "is not there any more: somebody has dropped or rebuilt it"
-        : lost     ? "is lost"
-                   : "is usable";
-    observation.set_detail(absl::StrCat("the index ", index_.Name(), " ", state, "; ", table_,
-                                        " was read by ", before_.node, ", now by ", now.pooled.node,
-                                        " on a prepared and ", now.fresh.node,
-                                        " on a fresh session"));
-    auto& figures = *observation.mutable_figures();
-    figures["cost_before"] = before_.cost;
-    figures["cost_prepared"] = now.pooled.cost;
-    figures["cost_fresh"] = now.fresh.cost;
-    return observation;
-  }
-
-  void Release() override {
-    // After Apply() the prepared session is needed to look whether the index is used again.
-    if (!applied_) prepared_.reset();
-  }
-
-  absl::Status ReadBack(const Context& context, const Node& node) const override {
-    const Patience patience = PatienceOf(context);
-    if (!applied_) return LookByName(context, node, patience);
-    ASSIGN_OR_RETURN(const Sight now, Look(context.run, patience));
-    if (now.there && !now.usable) return StillLost();
-    // A session that goes on with the plan that it made meanwhile is as slow as before.
-    if (now.fresh.uses_index && !now.pooled.uses_index) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "the index ", index_.Name(), " is usable again, and prepared sessions still read ",
-          table_, " by ", now.pooled.node));
-    }
-    prepared_.reset();
-    return absl::OkStatus();
-  }
-
- private:
-  static Patience PatienceOf(const Context& context) {
-    return Patience(context.deadline - context.clock.Boot(), context.stop);
-  }
-
-  // Empty where the definition names none.
-  absl::StatusOr<std::string> StatementOf(const v1::Profile& profile) const {
-    if (message_.statement().empty()) return std::string();
-    return FindStatement(profile, message_.statement());
-  }
-
-  absl::Status Open(const Node& node, const std::string& run, const Patience& patience) {
-    ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
+  absl::Status Open(const v1::Profile& profile, const std::string& run,
+                    const Patience& patience) override {
     server_ = profile.postgresql();
     ASSIGN_OR_RETURN(account_, FindAccount(server_, patience));
     ASSIGN_OR_RETURN(auto session, OpenControl(account_, message_.profile(), run, patience));
@@ -305,9 +234,64 @@ class LoseIndex final : public Fault, public Prepares {
           absl::StrCat("SELECT * FROM ", *row[kTable], " WHERE (", *row[kFirstColumn], ") = $1");
       if (row[kPredicate].has_value()) absl::StrAppend(&statement_, " AND ", *row[kPredicate]);
     }
-    ASSIGN_OR_RETURN(prepared_,
-                     Plans::Open(account_, message_.profile(), run, statement_, patience));
     return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::unique_ptr<PlanSession>> OpenPlans(const std::string& run,
+                                                         const Patience& patience) const override {
+    return Plans::Open(account_, message_.profile(), run, statement_, index_, table_, patience);
+  }
+
+  absl::StatusOr<IndexState> LookByName(const v1::Profile& profile, const std::string& run,
+                                        const Patience& patience) const override {
+    ASSIGN_OR_RETURN(const PostgresAccount account, FindAccount(profile.postgresql(), patience));
+    ASSIGN_OR_RETURN(auto session, OpenControl(account, message_.profile(), run, patience));
+    ASSIGN_OR_RETURN(const PostgresRows rows,
+                     session->Query(kLookUp, {index_.schema, index_.name}, patience));
+    if (rows.empty()) return IndexState::kGone;
+    return *rows[0][kUsable] == "t" ? IndexState::kUsable : IndexState::kLost;
+  }
+
+  absl::Status OpenForLoss(const std::string& run, const Patience& patience) override {
+    ASSIGN_OR_RETURN(control_, OpenControl(account_, message_.profile(), run, patience));
+    return absl::OkStatus();
+  }
+
+  absl::Status Lose(const Patience& patience) override {
+    const auto control = std::move(control_);
+    while (true) {
+      const absl::StatusOr<IndexChange> change = SetIndexUsable(*control, index_, false, patience);
+      if (change.ok() && *change == IndexChange::kDone) return absl::OkStatus();
+      if (change.ok()) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("the index ", index_.Name(),
+                         " was dropped, rebuilt or made unusable by "
+                         "somebody else just now"));
+      }
+      if (SqlState(change.status()) != kLockNotAvailable) {
+        return Annotate(change.status(), absl::StrCat("losing the index ", index_.Name()));
+      }
+      absl::SleepFor(kTryAgain);
+      RETURN_IF_ERROR(Annotate(
+          patience.Check(), absl::StrCat("somebody else is changing the index ", index_.Name())));
+    }
+  }
+
+  std::string ByHand() const override {
+    const std::string change =
+        absl::StrCat("UPDATE pg_index SET indisvalid = true WHERE indexrelid = ", index_.oid,
+                     " AND NOT indisvalid");
+    return absl::StrCat("psql -h ", ShellQuoted(server_.host()), " -p ", account_.port, " -U ",
+                        ShellQuoted(account_.user), " -d ", ShellQuoted(account_.database), " -c ",
+                        ShellQuoted(change), " -c ", ShellQuoted(same_statistics_));
+  }
+  std::string Access() const override { return IndexAccess(index_, server_); }
+
+ private:
+  // Empty where the definition names none.
+  absl::StatusOr<std::string> StatementOf(const v1::Profile& profile) const {
+    if (message_.statement().empty()) return std::string();
+    return FindStatement(profile, message_.statement());
   }
 
   absl::Status NoSuchIndex(PostgresSession& session, const Patience& patience) const {
@@ -330,99 +314,6 @@ class LoseIndex final : public Fault, public Prepares {
         where, all.empty() ? "; it has none" : absl::StrCat("; it has ", JoinWords(all))));
   }
 
-  // What the server says of the index, and what it does.
-  struct Sight {
-    bool there = false;
-    bool usable = false;
-    Plans::Look pooled;
-    Plans::Look fresh;
-  };
-  absl::StatusOr<Sight> Look(const std::string& run, const Patience& patience) const {
-    absl::StatusOr<Sight> sight = LookOnce(run, patience);
-    // The server was started again: all its sessions are new ones now.
-    if (!sight.ok() && prepared_ != nullptr && !prepared_->session().usable()) {
-      ASSIGN_OR_RETURN(prepared_,
-                       Plans::Open(account_, message_.profile(), run, statement_, patience));
-      sight = LookOnce(run, patience);
-    }
-    return sight;
-  }
-  absl::StatusOr<Sight> LookOnce(const std::string& run, const Patience& patience) const {
-    Sight sight;
-    if (prepared_ == nullptr) {
-      ASSIGN_OR_RETURN(prepared_,
-                       Plans::Open(account_, message_.profile(), run, statement_, patience));
-    }
-    ASSIGN_OR_RETURN(const PostgresRows rows,
-                     prepared_->session().Query(kIsUsable, {index_.oid}, patience));
-    sight.there = !rows.empty();
-    sight.usable = sight.there && *rows[0][0] == "t";
-    ASSIGN_OR_RETURN(sight.pooled, Explain(*prepared_, patience));
-    ASSIGN_OR_RETURN(const auto fresh,
-                     Plans::Open(account_, message_.profile(), run, statement_, patience));
-    ASSIGN_OR_RETURN(sight.fresh, Explain(*fresh, patience));
-    return sight;
-  }
-
-  // A statement that does not use the index would not notice its loss.
-  absl::Status CheckPlan(const Patience& patience) {
-    ASSIGN_OR_RETURN(before_, Explain(*prepared_, patience));
-    if (before_.uses_index) return absl::OkStatus();
-    return absl::FailedPreconditionError(absl::StrCat(
-        "to lose the index ", index_.Name(), " would have no effect: the planner reads ", table_,
-        " by ", before_.node.empty() ? "other means" : before_.node, " for ", statement_,
-        message_.statement().empty() ? "; name a statement of the profile that uses it"
-                                     : "; name another statement"));
-  }
-
-  absl::StatusOr<Plans::Look> Explain(Plans& plans, const Patience& patience) const {
-    return plans.Explain(index_.name, table_, patience);
-  }
-
-  absl::Status Lose(PostgresSession& control, const Patience& patience) const {
-    while (true) {
-      const absl::StatusOr<IndexChange> change = SetIndexUsable(control, index_, false, patience);
-      if (change.ok() && *change == IndexChange::kDone) return absl::OkStatus();
-      if (change.ok()) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("the index ", index_.Name(),
-                         " was dropped, rebuilt or made unusable by "
-                         "somebody else just now"));
-      }
-      if (SqlState(change.status()) != kLockNotAvailable) {
-        return Annotate(change.status(), absl::StrCat("losing the index ", index_.Name()));
-      }
-      absl::SleepFor(kTryAgain);
-      RETURN_IF_ERROR(Annotate(
-          patience.Check(), absl::StrCat("somebody else is changing the index ", index_.Name())));
-    }
-  }
-
-  std::string ByHand() const {
-    const std::string change =
-        absl::StrCat("UPDATE pg_index SET indisvalid = true WHERE indexrelid = ", index_.oid,
-                     " AND NOT indisvalid");
-    return absl::StrCat("psql -h ", ShellQuoted(server_.host()), " -p ", account_.port, " -U ",
-                        ShellQuoted(account_.user), " -d ", ShellQuoted(account_.database), " -c ",
-                        ShellQuoted(change), " -c ", ShellQuoted(same_statistics_));
-  }
-
-  absl::Status StillLost() const {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the index ", index_.Name(), " is still not usable"));
-  }
-
-  // By name: of a process that has not applied it.
-  absl::Status LookByName(const Context& context, const Node& node,
-                          const Patience& patience) const {
-    ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
-    ASSIGN_OR_RETURN(const PostgresAccount account, FindAccount(profile.postgresql(), patience));
-    ASSIGN_OR_RETURN(auto session, OpenControl(account, message_.profile(), context.run, patience));
-    ASSIGN_OR_RETURN(const PostgresRows rows,
-                     session->Query(kLookUp, {index_.schema, index_.name}, patience));
-    return rows.empty() || *rows[0][kUsable] == "t" ? absl::OkStatus() : StillLost();
-  }
-
   const v1::LoseIndex message_;
   PostgresIndex index_;
   v1::PostgresqlServer server_;
@@ -431,14 +322,13 @@ class LoseIndex final : public Fault, public Prepares {
   std::string table_;
   std::string same_statistics_;
   std::string statement_;
-  Plans::Look before_;
-  // Let go of when the index is seen to be used again.
-  mutable std::unique_ptr<Plans> prepared_;
-  bool applied_ = false;
+  // For the loss only.
+  std::unique_ptr<PostgresSession> control_;
 };
 
 const FaultRegistration kLoseIndex(v1::Fault::kLoseIndex, [](const v1::Fault& fault) {
-  return std::make_unique<LoseIndex>(fault.lose_index());
+  return std::make_unique<LostIndex>(fault.lose_index(),
+                                     std::make_unique<PostgresIndexServer>(fault.lose_index()));
 });
 
 }  // namespace
