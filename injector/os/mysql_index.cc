@@ -1,19 +1,15 @@
 // Takes an index from MariaDB's optimizer and gives it back.
 #include "injector/os/mysql_index.h"
 
-#include <google/protobuf/util/json_util.h>
-
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "injector/os/index_access.h"
 
 namespace firedrill {
 namespace {
-
-using Json = nlohmann::json;
 
 // Whoever changes what is ignored at this server holds it. Ends with its session.
 constexpr char kLock[] = "firedrill.ignored-index";
@@ -174,33 +170,23 @@ absl::StatusOr<IndexChange> SetIndexIgnored(MysqlSession& session, const MysqlIn
 }
 
 std::string MysqlIndexAccess(const MysqlIndex& index, const v1::MysqlServer& server) {
-  std::string json;
-  // Holds where the password is found, as the profile does, and never the password.
-  if (!google::protobuf::util::MessageToJsonString(server, &json).ok()) return "";
-  return Json{{"identity", index.server},
-              {"database", index.database},
-              {"table", index.table},
-              {"index", index.name},
-              {"columns", index.columns},
-              {"server", Json::parse(json, nullptr, /*allow_exceptions=*/false)}}
-      .dump();
+  return WriteIndexAccess({{"identity", index.server},
+                           {"database", index.database},
+                           {"table", index.table},
+                           {"index", index.name},
+                           {"columns", index.columns}},
+                          server);
 }
 
 absl::Status ReadMysqlIndexAccess(const std::string& text, MysqlIndex* index,
                                   v1::MysqlServer* server) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  const absl::Status unreadable =
-      absl::InvalidArgumentError(absl::StrCat("the record does not say where it is: ", text));
-  for (const char* key : {"identity", "database", "table", "index", "columns"}) {
-    if (!json.is_object() || !json.contains(key) || !json[key].is_string()) return unreadable;
-  }
-  if (!json.contains("server")) return unreadable;
-  *index = {json["identity"], json["database"], json["table"], json["index"], json["columns"]};
-  server->Clear();
-  if (!google::protobuf::util::JsonStringToMessage(json["server"].dump(), server).ok()) {
-    return unreadable;
-  }
-  return absl::OkStatus();
+  return ReadIndexAccessInto(text,
+                             {{"identity", &index->server},
+                              {"database", &index->database},
+                              {"table", &index->table},
+                              {"index", &index->name},
+                              {"columns", &index->columns}},
+                             server);
 }
 
 }  // namespace firedrill

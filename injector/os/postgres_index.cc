@@ -1,17 +1,12 @@
 // Takes an index from the planner and gives it back.
 #include "injector/os/postgres_index.h"
 
-#include <google/protobuf/util/json_util.h>
-
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "injector/os/index_access.h"
 
 namespace firedrill {
 namespace {
-
-using Json = nlohmann::json;
 
 // Longer than another change of the same rows takes; nobody waits for what we wait for.
 constexpr char kLockTimeout[] = "SET LOCAL lock_timeout = '1s'";
@@ -88,32 +83,21 @@ absl::StatusOr<IndexChange> SetIndexUsable(PostgresSession& session, const Postg
 }
 
 std::string IndexAccess(const PostgresIndex& index, const v1::PostgresqlServer& server) {
-  std::string json;
-  // Holds where the password is found, as the profile does, and never the password.
-  if (!google::protobuf::util::MessageToJsonString(server, &json).ok()) return "";
-  return Json{{"system", index.system_identifier},
-              {"oid", index.oid},
-              {"schema", index.schema},
-              {"index", index.name},
-              {"server", Json::parse(json, nullptr, /*allow_exceptions=*/false)}}
-      .dump();
+  return WriteIndexAccess({{"system", index.system_identifier},
+                           {"oid", index.oid},
+                           {"schema", index.schema},
+                           {"index", index.name}},
+                          server);
 }
 
 absl::Status ReadIndexAccess(const std::string& text, PostgresIndex* index,
                              v1::PostgresqlServer* server) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  const absl::Status unreadable =
-      absl::InvalidArgumentError(absl::StrCat("the record does not say where it is: ", text));
-  for (const char* key : {"system", "oid", "schema", "index"}) {
-    if (!json.is_object() || !json.contains(key) || !json[key].is_string()) return unreadable;
-  }
-  if (!json.contains("server")) return unreadable;
-  *index = {json["system"], json["oid"], json["schema"], json["index"]};
-  server->Clear();
-  if (!google::protobuf::util::JsonStringToMessage(json["server"].dump(), server).ok()) {
-    return unreadable;
-  }
-  return absl::OkStatus();
+  return ReadIndexAccessInto(text,
+                             {{"system", &index->system_identifier},
+                              {"oid", &index->oid},
+                              {"schema", &index->schema},
+                              {"index", &index->name}},
+                             server);
 }
 
 }  // namespace firedrill
