@@ -54,11 +54,6 @@ constexpr uint64_t kNameKey = uint64_t{1} << 63;
 
 uint64_t KeyOfName(absl::string_view name) { return absl::HashOf(name) | kNameKey; }
 
-uint32_t SizeOf(absl::string_view header) {
-  return static_cast<uint8_t>(header[0]) | uint32_t{static_cast<uint8_t>(header[1])} << 8 |
-         uint32_t{static_cast<uint8_t>(header[2])} << 16;
-}
-
 }  // namespace
 
 bool MysqlCodec::Quiet() const {
@@ -113,7 +108,7 @@ Piece MysqlCodec::FromClient(absl::string_view bytes) {
   client_waits_ = false;
   if (client_skip_ > 0) return Rest(bytes);
   if (bytes.size() < kMysqlHeader) return More();
-  const uint32_t size = SizeOf(bytes);
+  const uint32_t size = MysqlSizeOf(bytes);
   client_sequence_ = static_cast<uint8_t>(bytes[3]);
   if (client_continues_) {
     client_skip_ = size + kMysqlHeader;

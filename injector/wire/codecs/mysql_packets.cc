@@ -81,6 +81,11 @@ void SkipValue(uint8_t type, MysqlReader* reader) {
 
 }  // namespace
 
+uint32_t MysqlSizeOf(absl::string_view header) {
+  return static_cast<uint8_t>(header[0]) | uint32_t{static_cast<uint8_t>(header[1])} << 8 |
+         uint32_t{static_cast<uint8_t>(header[2])} << 16;
+}
+
 uint64_t MysqlReader::Number(size_t bytes) {
   uint64_t value = 0;
   const absl::string_view taken = Bytes(bytes);

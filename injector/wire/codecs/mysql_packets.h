@@ -14,6 +14,9 @@ inline constexpr size_t kMysqlHeader = 4;
 // A packet of this size is continued by the next one.
 inline constexpr uint32_t kMysqlMaxPacket = 0xffffff;
 
+// Of the payload behind a packet's header.
+uint32_t MysqlSizeOf(absl::string_view header);
+
 // Capabilities, as both sides announce them. Those above 32 bits are MariaDB's own.
 enum : uint64_t {
   kClientMysql = 1ull << 0,

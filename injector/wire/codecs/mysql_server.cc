@@ -18,11 +18,6 @@ constexpr uint8_t kLocalFile = 0xfb;
 constexpr uint8_t kEof = 0xfe;
 constexpr uint8_t kErr = 0xff;
 
-uint32_t SizeOf(absl::string_view header) {
-  return static_cast<uint8_t>(header[0]) | uint32_t{static_cast<uint8_t>(header[1])} << 8 |
-         uint32_t{static_cast<uint8_t>(header[2])} << 16;
-}
-
 uint8_t First(absl::string_view payload) {
   return payload.empty() ? 0 : static_cast<uint8_t>(payload[0]);
 }
@@ -74,7 +69,7 @@ MysqlCodec::Reached MysqlCodec::Advance(absl::string_view bytes, size_t* at) {
   if (server_skip_ == 0) {
     const absl::string_view rest = bytes.substr(*at);
     if (rest.size() < kMysqlHeader) return Reached::kMore;
-    const uint32_t size = SizeOf(rest);
+    const uint32_t size = MysqlSizeOf(rest);
     const absl::string_view payload = rest.substr(kMysqlHeader, size);
     const size_t wanted = Wanted(payload, size);
     if (wanted > kMaxText - kMysqlHeader) return Reached::kWrong;
