@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The terminal of MariaDB, its dump and its load generator, through MySQL's codec."""
+"""The terminal of MariaDB, its dump and its load generator, and a driver of Perl's, through MySQL's codec."""
 
 import os
 import shutil
@@ -33,6 +33,30 @@ DROP TABLE c; DROP PROCEDURE p;
 """
 
 
+# The driver prepares at the server: the terminal cannot.
+PREPARED = r"""
+use strict; use DBI;
+my ($port, $at_server) = @ARGV;
+my $db = DBI->connect("DBI:MariaDB:database=test;host=127.0.0.1;port=$port;mariadb_server_prepare=$at_server;"
+                      . "mariadb_server_prepare_disable_fallback=1", "tester", "tester",
+                      {RaiseError => 1, PrintError => 0});
+$db->do("CREATE OR REPLACE TABLE d (a INT PRIMARY KEY, b VARCHAR(200), c DOUBLE, d DATETIME, e LONGBLOB)");
+my $put = $db->prepare("INSERT INTO d VALUES (?, ?, ?, ?, ?)");
+$put->execute($_, $_ % 7 ? "row $_ '\\\"" : undef, $_ / 8, "2020-01-02 03:04:05", "\0\xff" x ($_ * 10)) for 1 .. 200;
+print eval { $put->execute(1, undef, undef, undef, undef); 1 } ? "twice\n" : $db->errstr . "\n";
+my $get = $db->prepare("SELECT a, b, c, d, LENGTH(e), MD5(e) FROM d WHERE a > ? ORDER BY a");
+for my $from (0, 150, 1000) {
+  $get->execute($from);
+  while (my @row = $get->fetchrow_array) { print join("|", map { $_ // "NULL" } @row), "\n" }
+}
+my $big = "b" x 20_000_000;
+$put->execute(1000, undef, undef, undef, $big);
+my $whole = $db->prepare("SELECT e FROM d WHERE a = ?");
+$whole->execute(1000);
+print(($whole->fetchrow_array)[0] eq $big ? "the same\n" : "another\n");
+print eval { $db->prepare("SELECT nonsense FROM d WHERE a = ?")->execute(1); 1 } ? "?" : $db->errstr, "\n";
+$db->do("DROP TABLE d");
+"""
 SETTINGS = ["--local-infile=1", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=64M",
             "--max-allowed-packet=256M"]
 
@@ -94,6 +118,17 @@ class MysqlClients(ClientsTest):
         said, wire = self.through(lambda port: digest(client(port, "--quick", "-N", "-e", query, "test")))
         self.assertGreater(wire.said[0][1].length, BIG)
         self.assertGreaterEqual(wire.counters.requests, 2)
+
+    def test_a_driver_that_prepares_at_the_server_sees_no_difference(self):
+        def prepared():
+            return int(self.server.run("SHOW GLOBAL STATUS LIKE 'Com_stmt_execute'").stdout.split()[1])
+
+        before = prepared()
+        said, wire = self.through(lambda port: run(["/usr/bin/perl", "-e", PREPARED, str(port), "1"]))
+        self.assertGreater(prepared() - before, 400)
+        self.has(said, b"Duplicate entry '1'", b"200|row 200", b"|NULL|", b"the same", b"Unknown column 'nonsense'")
+        self.assertEqual(said, run(["/usr/bin/perl", "-e", PREPARED, str(self.server.port), "0"]))
+        self.assertGreater(wire.counters.requests, 200)
 
     def test_many_clients_leave_the_same_behind(self):
         def work(port):
