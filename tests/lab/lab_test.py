@@ -96,6 +96,14 @@ class LabTest(unittest.TestCase):
         self.assert_site_is_usable(os.path.join(one, "site.yaml"), one)
         self.assert_site_is_usable(os.path.join(self.folder, "two.yaml"), two)
 
+        # Of a crowd that asks for reports, so many get one at a time, and nobody else is kept waiting.
+        counted = dict(part.split(": ") for part in
+                       lab("crowd", "--dir", one, "--rate", "200", "--seconds", "1").stdout.strip().split(", "))
+        self.assertGreater(int(counted["200"]), 0)
+        self.assertGreater(int(counted["503"]), 0)
+        self.assertEqual(200, sum(int(count) for count in counted.values()))
+        self.assertIn("user", json.loads(fetch(urls["shop"] + "/login?email=user1@shop.example")))
+
         before = described(one)["servers"]["shop"]
         lab("restart-shop", "--dir", one)
         self.assertNotEqual(before, described(one)["servers"]["shop"])
@@ -155,7 +163,10 @@ class LabTest(unittest.TestCase):
         with open(path) as opened:
             spec = yaml.safe_load(opened)["spec"]
         self.assertEqual(["lab-db", "lab-app", "lab-load"], [each["name"] for each in spec["injectors"]])
-        self.assertIn("pg", fetch(spec["prometheus"]["url"] + "/api/v1/label/__name__/values"))
+        names = fetch(spec["prometheus"]["url"] + "/api/v1/label/__name__/values")
+        for name in ("pg_table_seq_rows", "pg_statement_seconds", "pg_client_lock_waiters", "db_pool_waiting",
+                     "process_resident_memory_bytes", "node_netstat_TcpExt_ListenOverflows"):
+            self.assertIn(f'"{name}"', names)
         secrets = [each["token"]["file"] for each in spec["webhook"]["receivers"]]
         secrets += [each["postgresql"]["password"]["file"] for each in spec["injectors"][0]["profiles"]]
         for secret in secrets:

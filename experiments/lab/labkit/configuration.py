@@ -286,7 +286,11 @@ spec:
     - name: lab-app
       labels: {{role: app, service: shop}}
       policy: {{lastingRemedies: true}}
-      programs:{program("restart-shop", "restart-shop", leaves="nothing")}{
+      profiles:
+        - name: front
+          http: {{host: 127.0.0.1, port: {ports['shop']}}}
+      programs:{program("crowd", "crowd", "--rate", "100", "--seconds", "35", leaves="nothing", timeout="50s")}{
+    program("restart-shop", "restart-shop", leaves="nothing")}{
     program("roll-back", "roll-back", leaves="nothing")}{
     program("deploy-bigger-pool", "deploy", "pool-size=50", leaves="changed")}{
     program("deploy-statement-timeout", "deploy", "statement-timeout=150ms", leaves="changed")}{

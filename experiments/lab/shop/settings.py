@@ -41,6 +41,8 @@ SETTINGS = {
                           "share of the logins whose connection is never given back"),
     "statement-timeout": Setting("150ms", False, DURATION, A_DURATION,
                                  "the server cancels a statement of the shop that takes longer"),
+    "report-limit": Setting("6", True, r"[1-9]\d{0,2}|none", "1 to 999, or none",
+                            "how many of /sales are computed at a time, for 1 s at most; the others are turned away"),
     "retries": Setting("0", False, r"\d", "0 to 9", "how often the gateway tries again for its clients"),
 }
 

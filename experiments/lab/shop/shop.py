@@ -278,9 +278,32 @@ def admin():
     return {"images": row.images, "newest": row.newest.isoformat() if row.newest else None}
 
 
+class Reports:
+    """So many at a time, for as long as a report may take: then they cannot take the pool from everybody else."""
+
+    lock = threading.Lock()
+    running = 0
+
+    @classmethod
+    @contextmanager
+    def one(cls):
+        with cls.lock:
+            limit = values["report-limit"]
+            if limit != "none" and cls.running >= int(limit):
+                raise DatabaseFailed("too_many_reports")
+            cls.running += 1
+        try:
+            yield
+        finally:
+            with cls.lock:
+                cls.running -= 1
+
+
 @app.get("/sales")
 def sales():
-    with database() as connection:
+    with Reports.one(), database() as connection:
+        if values["report-limit"] != "none":
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 1000")
         rows = connection.execute(SALES).all()
     return {"days": [{"day": row.day.isoformat(), "orders": row.orders, "cents": int(row.cents)} for row in rows]}
 
