@@ -23,10 +23,12 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "testing")]
 
 from bare_postgres import BarePostgres  # noqa: E402
 from contestants import PROXIES, Contestants  # noqa: E402
+from look import connect  # noqa: E402
 
 PGBENCH = "/usr/lib/postgresql/15/bin/pgbench"
 GROUPS = ("pgbench", "echo", "bulk", "idle", "delay", "paced", "revert", "cycles")
 IDLE_CONNECTIONS = 5000
+IDLE_SESSIONS = 500
 CYCLES = 1000
 DELAYS_MS = (1, 5, 20, 100)
 
@@ -209,6 +211,42 @@ class Bench:
                 table[name] = {"kib_per_connection": round((during - before) / IDLE_CONNECTIONS, 2),
                                "kib_kept_after_close": round((after - before) / IDLE_CONNECTIONS, 2)}
         self.results[f"memory of {IDLE_CONNECTIONS} idle connections"] = table
+        self._idle_sessions()
+
+    def _idle_sessions(self):
+        """The same where every message is read; a server of PostgreSQL has no room for thousands."""
+        say(f"memory of {IDLE_SESSIONS} idle sessions of PostgreSQL")
+        table = {}
+        postgres = BarePostgres(f"max_connections={IDLE_SESSIONS + 20}")
+        try:
+            with Contestants(self.arguments.programs) as start:
+                for name in ("firedrill", "haproxy", "nginx"):
+                    proxy = start.start(name, postgres.port, "postgresql")
+                    self._open_sessions(proxy.ports[0], 20)
+                    before = proxy.memory_kib()
+                    sessions = self._open_sessions(proxy.ports[0], IDLE_SESSIONS)
+                    time.sleep(0.5)
+                    during = proxy.memory_kib()
+                    for session in sessions:
+                        session.close()
+                    time.sleep(2)
+                    table[name] = {"kib_per_session": round((during - before) / IDLE_SESSIONS, 2),
+                                   "kib_kept_after_close": round((proxy.memory_kib() - before) / IDLE_SESSIONS, 2)}
+        finally:
+            postgres.stop()
+        self.results[f"memory of {IDLE_SESSIONS} idle sessions of PostgreSQL"] = table
+
+    @staticmethod
+    def _open_sessions(port, count):
+        """Each has a statement prepared and has run it; none is kept by anyone but the caller."""
+        sessions = []
+        for _ in range(count):
+            session = connect("127.0.0.1", port)
+            with session.cursor() as cursor:
+                cursor.execute("PREPARE one AS SELECT 1")
+                cursor.execute("EXECUTE one")
+            sessions.append(session)
+        return sessions
 
     # ---- delays ---------------------------------------------------------------------------------------
 
@@ -358,6 +396,8 @@ class Goals:
         idle = f"memory of {IDLE_CONNECTIONS} idle connections"
         self.at_most("KiB of an idle connection", 2, idle, "firedrill", "kib_per_connection")
         self.at_most("KiB of it that are kept after its close", 0.1, idle, "firedrill", "kib_kept_after_close")
+        sessions = f"memory of {IDLE_SESSIONS} idle sessions of PostgreSQL"
+        self.at_most("KiB of an idle session, with PostgreSQL's codec", 2, sessions, "firedrill", "kib_per_session")
         for asked in DELAYS_MS:
             title = "round trip beyond the delay asked, 1 connection(s)"
             self.at_most(f"us beyond a delay of {asked} ms, median", 100, title, f"{asked} ms", "error_p50_us")
