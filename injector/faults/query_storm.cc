@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/clock.h"
@@ -11,6 +12,7 @@
 #include "base/text.h"
 #include "injector/os/descriptors.h"
 #include "injector/os/statements.h"
+#include "injector/wire/sql_words.h"
 
 namespace firedrill {
 namespace {
@@ -26,6 +28,28 @@ constexpr absl::Duration kFailsWithin = absl::Milliseconds(300);
 constexpr double kEnough = 0.95;
 constexpr absl::Duration kLookEvery = absl::Milliseconds(20);
 
+// The server's transactions are read-only, but one of several statements could end that, and so
+// could a procedure.
+absl::Status CheckReadsOnly(const v1::Profile& profile, const std::string& name,
+                            const std::string& text) {
+  const bool mysql = profile.has_mysql();
+  wire::SqlWords words(mysql ? wire::Dialect::kMysql : wire::Dialect::kPostgresql, text);
+  wire::Token token = words.Next();
+  while (token.text == "(") token = words.Next();
+  constexpr absl::string_view kReading[] = {"select", "with", "table", "values", "show", "explain"};
+  bool reads = (mysql && absl::EqualsIgnoreCase(token.text, "do")) ||
+               std::any_of(std::begin(kReading), std::end(kReading), [&](absl::string_view verb) {
+                 return absl::EqualsIgnoreCase(verb, token.text);
+               });
+  while (token.kind != wire::Token::kEnd && token.text != ";") token = words.Next();
+  reads = reads && words.Next().kind == wire::Token::kEnd;
+  if (reads) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the statement ", name, " of profile ", profile.name(),
+      " is to be one SELECT, WITH, TABLE, VALUES, SHOW or EXPLAIN in a read-only transaction; say "
+      "`writes: true` where it is to do more"));
+}
+
 }  // namespace
 
 int QueryStorm::sessions() const {
@@ -38,7 +62,10 @@ absl::Status QueryStorm::Validate(const Node& node) const {
   if (message_.rate() <= 0 && message_.sessions() == 0) {
     return absl::InvalidArgumentError("say how much: sessions, or a rate");
   }
-  RETURN_IF_ERROR(FindPlainStatement(profile, message_.statement()).status());
+  ASSIGN_OR_RETURN(const std::string text, FindPlainStatement(profile, message_.statement()));
+  if (!message_.writes()) {
+    RETURN_IF_ERROR(CheckReadsOnly(profile, message_.statement(), text));
+  }
   return PermitDescriptors(sessions() + kOtherDescriptors);
 }
 

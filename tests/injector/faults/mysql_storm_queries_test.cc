@@ -24,6 +24,7 @@ class MysqlStormQueriesTest : public ::testing::Test {
     server_ = MariadbServer::Start({.settings = {"max-connections=30"}}).release();
     ASSERT_NE(server_, nullptr);
     server_->Run("CREATE TABLE test.notes (n int)");
+    server_->Run("CREATE SEQUENCE test.counter");
     for (const char* user : {"leaker", "admin"}) {
       server_->Run(absl::StrCat("CREATE USER ", user, "@'127.0.0.1'"));
       server_->Run(absl::StrCat("GRANT ALL ON test.* TO ", user, "@'127.0.0.1'"));
@@ -42,6 +43,7 @@ class MysqlStormQueriesTest : public ::testing::Test {
     AddStatement(profile, "slow", "SELECT SLEEP(0.5)");
     AddStatement(profile, "endless", "SELECT SLEEP(1000)");
     AddStatement(profile, "write", "INSERT INTO notes VALUES (1)");
+    AddStatement(profile, "next", "SELECT NEXTVAL(counter)");
     AddStatement(profile, "wrong", "SELECT nonsense");
     AddStatement(profile, "large", "SELECT repeat('x', 1000) FROM seq_1_to_100000");
     AddStatement(AddMysqlProfile(node_, "admin", *server_, "admin"), "quick", "SELECT 1");
@@ -113,7 +115,9 @@ TEST_F(MysqlStormQueriesTest, DoesNotSlowDownWithTheServer) {
 
 TEST_F(MysqlStormQueriesTest, IsReadOnlyUnlessSaidOtherwise) {
   EXPECT_THAT(Refusal("statement: 'write' sessions: 1"),
-              HasSubstr("running the statement write with profile leaker: Cannot execute statement "
+              HasSubstr("the statement write of profile leaker is to be one SELECT, WITH, TABLE"));
+  EXPECT_THAT(Refusal("statement: 'next' sessions: 1"),
+              HasSubstr("running the statement next with profile leaker: Cannot execute statement "
                         "in a READ ONLY transaction (error 1792)"));
   EXPECT_EQ(server_->Number("SELECT count(*) FROM test.notes"), 0);
   ASSERT_TRUE(Apply("statement: 'write' sessions: 1 writes: true").ok());

@@ -39,10 +39,15 @@ class StormQueriesTest : public ::testing::Test {
     Add("slow", "SELECT pg_sleep(0.5)");
     Add("endless", "SELECT pg_sleep(1000)");
     Add("write", "INSERT INTO notes VALUES (1)");
+    Add("write-and-read", "WITH one AS (INSERT INTO notes VALUES (1) RETURNING n) TABLE one");
+    Add("leave", "SET TRANSACTION READ WRITE; INSERT INTO notes VALUES (1)");
+    Add("commit", "SELECT 1; INSERT INTO notes VALUES (1)");
+    Add("block",
+        "DO $$BEGIN COMMIT; SET TRANSACTION READ WRITE; INSERT INTO notes VALUES (1); END$$");
     Add("wrong", "SELECT 1 / 0");
     Add("large", "SELECT repeat('x', 1000) FROM generate_series(1, 100000)");
     Add("for-run", "SELECT $1");
-    node_.mutable_spec.mutable_profiles(0)->mutable_statements(6)->add_parameters("run");
+    node_.mutable_spec.mutable_profiles(0)->mutable_statements()->rbegin()->add_parameters("run");
   }
   void TearDown() override {
     fault_.reset();
@@ -115,9 +120,14 @@ TEST_F(StormQueriesTest, DoesNotSlowDownWithTheServer) {
 }
 
 TEST_F(StormQueriesTest, IsReadOnlyUnlessSaidOtherwise) {
-  EXPECT_THAT(Refusal("statement: 'write' sessions: 1"),
-              HasSubstr("running the statement write with profile shop: cannot execute INSERT in a "
-                        "read-only transaction (SQLSTATE 25006)"));
+  for (const char* statement : {"write", "leave", "commit", "block"}) {
+    EXPECT_THAT(Refusal(absl::StrCat("statement: '", statement, "' sessions: 1")),
+                HasSubstr(absl::StrCat("the statement ", statement,
+                                       " of profile shop is to be one SELECT, WITH, TABLE")));
+  }
+  EXPECT_THAT(Refusal("statement: 'write-and-read' sessions: 1"),
+              HasSubstr("running the statement write-and-read with profile shop: cannot execute "
+                        "SELECT in a read-only transaction (SQLSTATE 25006)"));
   EXPECT_EQ(server_->Number("SELECT count(*) FROM notes"), 0);
   ASSERT_TRUE(Apply("statement: 'write' sessions: 1 writes: true").ok());
   EXPECT_TRUE(
@@ -188,7 +198,9 @@ TEST_F(StormQueriesTest, RefusesWhatItCannotRun) {
   EXPECT_THAT(Refusal("statement: 'quack' sessions: 1"),
               StartsWith("there is no statement quack in profile shop; it has quick, slow"));
   EXPECT_THAT(Refusal("statement: 'for-run' sessions: 1"), HasSubstr("has parameters"));
-  node_.mutable_spec.mutable_profiles(1)->add_statements()->set_name("quick");
+  v1::Statement& quick = *node_.mutable_spec.mutable_profiles(1)->add_statements();
+  quick.set_name("quick");
+  quick.set_sql("SELECT 1");
   const absl::Status superuser =
       Apply("statement: 'quick' sessions: 1", absl::Seconds(60), "postgres");
   EXPECT_THAT(std::string(superuser.message()), HasSubstr("is the superuser postgres"));
