@@ -66,14 +66,16 @@ Context FaultLife::ContextFor(absl::Duration length, std::stop_token stop) const
 absl::Status FaultLife::Prepare(std::stop_token stop) {
   RETURN_IF_ERROR(fault_->Validate(node_));
   auto* const prepares = dynamic_cast<Prepares*>(fault_.get());
-  if (prepares == nullptr) return absl::OkStatus();
+  if (prepares == nullptr || prepared_) return absl::OkStatus();
+  RETURN_IF_ERROR(prepares->Prepare(ContextFor(kPrepareFor, std::move(stop)), node_));
   prepared_ = true;
-  return prepares->Prepare(ContextFor(kPrepareFor, std::move(stop)), node_);
+  return absl::OkStatus();
 }
 
 absl::Status FaultLife::Apply(std::stop_token stop, absl::Duration ends_at) {
   ends_at_ = ends_at;
-  RETURN_IF_ERROR(fault_->Validate(node_));
+  // What cannot even open its control connection has touched nothing, and there is no look at it.
+  RETURN_IF_ERROR(Prepare(stop));
   if (stop.stop_requested()) return absl::CancelledError("it was taken back before it began");
   if (planned_.ending() != v1::ENDING_ONE_SHOT) {
     RETURN_IF_ERROR(Annotate(journal_.Begin(run_, planned_.name(), AsJson(planned_)).status(),

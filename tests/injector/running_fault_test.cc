@@ -23,12 +23,18 @@ struct Script {
   std::atomic<int> ticks{0};
   std::atomic<int> observations{0};
   std::atomic<bool> lingers{false};
+  std::atomic<bool> unreachable{false};
+  std::atomic<int> prepared{0};
 };
 
-class TestFault final : public Fault, public Sustains {
+class TestFault final : public Fault, public Prepares, public Sustains {
  public:
   explicit TestFault(Script& script) : script_(script) {}
   absl::Status Validate(const Node&) const override { return absl::OkStatus(); }
+  absl::Status Prepare(const Context&, Node&) override {
+    ++script_.prepared;
+    return script_.unreachable ? absl::UnavailableError("nobody listens") : absl::OkStatus();
+  }
   absl::Status Apply(const Context& context, Node&, Changes&) override {
     script_.held = true;
     while (script_.block_in_apply && !context.stop.stop_requested()) {
@@ -132,6 +138,24 @@ TEST_F(RunningFaultTest, PreparesAppliesSustainsAndReverts) {
   absl::SleepFor(absl::Milliseconds(30));
   EXPECT_EQ(script_.ticks, ticks);
   EXPECT_TRUE(journal_->empty());
+}
+
+// Nobody could look at a server that does not even let us in: that is no fault left behind.
+TEST_F(RunningFaultTest, WhatCannotBePreparedIsRefusedAndNotStuck) {
+  script_.unreachable = script_.lingers = true;
+  fault_->Prepare();
+  fault_->Apply(In(absl::Seconds(60)));
+  ASSERT_TRUE(Saw("reverted"));
+  EXPECT_THAT(Said(), ElementsAre("prepared", "not applied", "reverted"));
+  EXPECT_TRUE(journal_->empty());
+}
+
+TEST_F(RunningFaultTest, IsPreparedOnce) {
+  fault_->Prepare();
+  ASSERT_TRUE(Saw("prepared"));
+  fault_->Apply(In(absl::Seconds(60)));
+  ASSERT_TRUE(Saw("reached"));
+  EXPECT_EQ(script_.prepared, 1);
 }
 
 TEST_F(RunningFaultTest, TicksBetweenObservationsNotInsteadOfThem) {
