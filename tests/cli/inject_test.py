@@ -66,6 +66,19 @@ class Inject(Stage):
         self.until(lambda: not self.processes("firedrill-wire"), "no worker left")
 
     @unittest.skipUnless(os.geteuid() == 0, "a redirect needs root")
+    def test_two_at_one_server_end_one_after_the_other(self):
+        first = self.begin_inject()
+        self.until(self.slowed, "one table slowed")
+        code, out, err = self.firedrill("inject", "delay-queries", "--upstream", f"127.0.0.1:{self.server.port}",
+                                        "--protocol", "postgresql", "--delay", "50ms", "--duration", "2s",
+                                        state=self.state + "-of-another")
+        self.assertIn("is off, read back", out + err)
+        self.assertNotEqual(code, 5, out + err)
+        self.assertTrue(self.slowed())
+        first.send_signal(signal.SIGINT)
+        self.assertEqual(first.wait(30), 130, self.said(first))
+
+    @unittest.skipUnless(os.geteuid() == 0, "a redirect needs root")
     def test_a_killed_injector_heals_the_traffic(self):
         self.begin_inject()
         self.until(self.slowed, "one table slowed")
@@ -91,6 +104,17 @@ class Inject(Stage):
         self.until(slow, "slowed through the listener")
         self.assertEqual(process.wait(60), 0, self.said(process))
         self.assertIn("is off, read back", self.said(process))
+
+    def test_a_server_that_lets_nobody_in_is_no_fault_left_behind(self):
+        with open(self.site) as site:
+            text = site.read()
+        wrong = os.path.join(self.folder, "wrong.yaml")
+        with open(wrong, "w") as site:
+            site.write(text.replace("user: ", "user: no-such-"))
+        code, out, err = self.firedrill("inject", "hold-connections", "--site", wrong, "--profile", "holder",
+                                        "--count", "3", "--duration", "3s")
+        self.assertEqual(code, 4, out + err)
+        self.assertNotIn("STUCK", out + err)
 
     def test_what_cannot_be_done_is_refused_in_clear_words(self):
         """A taken port, an error of another server, an expression that is none."""

@@ -85,8 +85,10 @@ uint64_t Hash(const std::string& text) {
   return hash;
 }
 
+// Found again by whoever comes after us in our state folder; another's redirects are not ours.
 std::string RedirectName(const std::string& key) {
-  return absl::StrFormat("fdw_%011x", Hash(key) & 0xfffffffffffull);
+  const uint64_t hash = Hash(absl::StrCat(WireWorker::Owner(), " ", key));
+  return absl::StrFormat("fdw_%011x", hash & 0xfffffffffffull);
 }
 
 absl::StatusOr<sockaddr_storage> ListenAddress(const std::string& text) {

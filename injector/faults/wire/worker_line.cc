@@ -58,12 +58,6 @@ std::string Program() {
   return (self.parent_path() / kProgram).string();
 }
 
-std::string Owner() {
-  Registry& registry = Workers();
-  MutexLock lock(registry.mutex);
-  return registry.owner;
-}
-
 // Past the number that it will have in the child.
 UniqueFd MovedUp(UniqueFd fd) {
   return UniqueFd(fcntl(fd.get(), F_DUPFD_CLOEXEC, wire::kControlFd + 1));
@@ -81,6 +75,12 @@ void WireWorker::SetOwner(const std::string& node_folder) {
   Registry& registry = Workers();
   MutexLock lock(registry.mutex);
   registry.owner = node_folder;
+}
+
+std::string WireWorker::Owner() {
+  Registry& registry = Workers();
+  MutexLock lock(registry.mutex);
+  return registry.owner;
 }
 
 std::shared_ptr<WireWorker> WireWorker::Find(const std::string& key) {

@@ -35,6 +35,7 @@ class WireWorker {
   static void SetProgram(const std::string& path);
   // The state folder of this process's node: what outlives the process is found by it.
   static void SetOwner(const std::string& node_folder);
+  static std::string Owner();
 
   ~WireWorker();
 
