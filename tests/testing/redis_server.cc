@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <stdexcept>
 
@@ -43,6 +44,8 @@ class Talk {
     }
     for (size_t sent = 0; sent < bytes.size();) {
       const ssize_t n = send(fd_.get(), bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+      // One that is full says so, closes, and does not listen: its words are there to be read.
+      if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) return;
       if (n <= 0) throw std::runtime_error("redis: cannot send");
       sent += static_cast<size_t>(n);
     }
