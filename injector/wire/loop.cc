@@ -21,7 +21,7 @@ namespace {
 constexpr int kBatch = 64;
 
 // How long a sleep may end early, to be waited out awake.
-constexpr Nanos kMostEarly = 120'000;
+constexpr Nanos kMostEarly = 400'000;
 constexpr Nanos kLeastEarly = 1'000;
 
 timespec Timespec(Nanos nanos) {
