@@ -177,8 +177,12 @@ class FaultContract : public ::testing::TestWithParam<Case> {
       StartTraffic();
     }
     // What the test before has let go of.
-    Within(absl::Seconds(5), [this] { return Snapshot().find("firedrill") == std::string::npos; });
-    before_ = Snapshot();
+    Within(absl::Seconds(5), [this] {
+      before_ = Snapshot();
+      if (!on_the_wire()) absl::SleepFor(absl::Milliseconds(5));
+      return before_.find("firedrill") == std::string::npos &&
+             (on_the_wire() || before_ == Snapshot());
+    });
   }
   void TearDown() override {
     fault_.reset();
@@ -274,7 +278,9 @@ TEST_P(FaultContract, TouchesNothingBeforeApply) {
     // A control connection is all that may be there now, and it goes with Release().
     EXPECT_EQ(stage_->Held(), 0);
     fault_->Release();
-    EXPECT_TRUE(Within(absl::Seconds(2), [this] { return Snapshot() == before_; })) << Snapshot();
+    EXPECT_TRUE(Within(absl::Seconds(2), [this] { return Snapshot() == before_; }))
+        << Snapshot() << "\nand before:\n"
+        << before_;
   }
 }
 
@@ -323,7 +329,9 @@ TEST_P(FaultContract, IsGoneAfterRelease) {
   if (one_shot()) {
     EXPECT_THAT(Snapshot(), ::testing::Not(HasSubstr("firedrill")));
   } else {
-    EXPECT_TRUE(Within(absl::Seconds(1), [this] { return Snapshot() == before_; })) << Snapshot();
+    EXPECT_TRUE(Within(absl::Seconds(1), [this] { return Snapshot() == before_; }))
+        << Snapshot() << "\nand before:\n"
+        << before_;
   }
 }
 
