@@ -108,6 +108,7 @@ FaultLife::Turn FaultLife::Sustain(std::stop_token stop) {
 
 std::optional<FaultEnd> FaultLife::End(std::stop_token stop) {
   fault_->Release();
+  prepared_ = false;
   if (!touched_) return FaultEnd{};
   if (!looking_since_.has_value()) looking_since_ = clock_.Boot();
   undone_ = journal_.RollBack(run_, planned_.name());

@@ -44,7 +44,8 @@ class FaultLife {
 
   // Opens what it will need. Disturbs nothing.
   absl::Status Prepare(std::stop_token stop);
-  // After an error End() must follow: it may have done a part. `ends_at` is boot time.
+  // Prepares first where that has not succeeded: then nothing is touched. After an error End() must
+  // follow: it may have done a part. `ends_at` is boot time.
   absl::Status Apply(std::stop_token stop, absl::Duration ends_at);
 
   struct Turn {
@@ -74,6 +75,7 @@ class FaultLife {
   Journal& journal_;
   const Clock& clock_;
   Sustains* const sustains_;
+  // Prepare() has succeeded, and nothing was let go of since.
   bool prepared_ = false;
   // Something may have been done to the system.
   bool touched_ = false;

@@ -41,7 +41,10 @@ absl::Status CheckReadsOnly(const v1::Profile& profile, const std::string& name,
                std::any_of(std::begin(kReading), std::end(kReading), [&](absl::string_view verb) {
                  return absl::EqualsIgnoreCase(verb, token.text);
                });
-  while (token.kind != wire::Token::kEnd && token.text != ";") token = words.Next();
+  for (; token.kind != wire::Token::kEnd && token.text != ";"; token = words.Next()) {
+    // INTO OUTFILE writes a file of the server, which its read-only transaction allows.
+    reads = reads && !(mysql && absl::EqualsIgnoreCase(token.text, "into"));
+  }
   reads = reads && words.Next().kind == wire::Token::kEnd;
   if (reads) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(

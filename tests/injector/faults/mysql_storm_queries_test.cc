@@ -43,6 +43,7 @@ class MysqlStormQueriesTest : public ::testing::Test {
     AddStatement(profile, "slow", "SELECT SLEEP(0.5)");
     AddStatement(profile, "endless", "SELECT SLEEP(1000)");
     AddStatement(profile, "write", "INSERT INTO notes VALUES (1)");
+    AddStatement(profile, "file", "SELECT 1 INTO OUTFILE 'fd-storm'");
     AddStatement(profile, "next", "SELECT NEXTVAL(counter)");
     AddStatement(profile, "wrong", "SELECT nonsense");
     AddStatement(profile, "large", "SELECT repeat('x', 1000) FROM seq_1_to_100000");
@@ -116,6 +117,8 @@ TEST_F(MysqlStormQueriesTest, DoesNotSlowDownWithTheServer) {
 TEST_F(MysqlStormQueriesTest, IsReadOnlyUnlessSaidOtherwise) {
   EXPECT_THAT(Refusal("statement: 'write' sessions: 1"),
               HasSubstr("the statement write of profile leaker is to be one SELECT, WITH, TABLE"));
+  EXPECT_THAT(Refusal("statement: 'file' sessions: 1"),
+              HasSubstr("the statement file of profile leaker is to be one SELECT, WITH, TABLE"));
   EXPECT_THAT(Refusal("statement: 'next' sessions: 1"),
               HasSubstr("running the statement next with profile leaker: Cannot execute statement "
                         "in a READ ONLY transaction (error 1792)"));
