@@ -134,7 +134,7 @@ TEST_F(MysqlStormQueriesTest, CountsErrorsByTheirNumberAndOpensEndedSessionsAgai
   ASSERT_TRUE(Reached());
   for (const auto& row : server_->Run(
            "SELECT ID FROM information_schema.processlist WHERE user = 'leaker' AND INFO LIKE "
-           "'%SLEEP%'")) {
+           "'SELECT SLEEP%'")) {
     server_->Run("KILL " + row[0]);
   }
   EXPECT_TRUE(Within(absl::Seconds(10), [this] {
