@@ -218,6 +218,15 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
                                 " was not reached, so that there was less to come back from"));
     }
     if (!run.finished.has_value()) return Doubt(result, "open", "the run has not finished");
+    // A restart takes away for a moment what nothing else had taken: that comes back by itself.
+    const TruthPoint* when_begun = LastBefore(watch, begun);
+    if (!held_already && begun < anchor && when_begun != nullptr &&
+        when_begun->truth == Truth::kTrue && begun - when_begun->at <= watch.blind_after) {
+      return Doubt(result, "held-already",
+                   absl::StrCat("it held when ", watch.since.anchor.step,
+                                " began, so that there was nothing to cure"),
+                   "see that the fault really breaks it before this");
+    }
     return Fail(result, "came-back",
                 absl::StrCat("it came back, although it was believed that ",
                              watch.since.anchor.step, " does not help"),

@@ -224,6 +224,15 @@ TEST(JudgeRecovery, WhatWasBackBeforeTheRemedyIsNotItsDoing) {
   EXPECT_EQ(Word(JudgeOf(course), "restart-is-no-cure"), "inconclusive held-already");
 }
 
+TEST(JudgeRecovery, WhatOnlyTheRemedyItselfBrokeRefutesNoBelief) {
+  ShopCourse course;
+  // It came back from what the fault did before.
+  course.logins = [](double t) {
+    return t < 13 || (t >= 15 && t < 20.5) || t >= 23 ? 100.0 : 20.0;
+  };
+  EXPECT_EQ(Word(JudgeOf(course), "restart-is-no-cure"), "inconclusive held-already");
+}
+
 TEST(JudgeRecovery, ComingBackLaterThanWithinDoesNotRefuteTheBelief) {
   ShopCourse course;
   course.logins = [](double t) { return t < 13 || t >= 32 ? 100.0 : 20.0; };
