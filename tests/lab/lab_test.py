@@ -265,6 +265,7 @@ class LabTest(unittest.TestCase):
         with open(os.path.join(foreign, "precious"), "w"):
             pass
         for arguments, words in ((("up", "--defect", "rule-delted"), "`lab defects` lists them"),
+                                 (("up", "--defect", "table-unnamed"), "has no table to leave out"),
                                  (("up", "--dir", foreign), "is not empty and was not made by the lab"),
                                  (("up", "--dir", os.path.join(self.folder, "l" * 80)), "choose a shorter --dir"),
                                  (("up", "--set", "pool-size=many"), "pool-size cannot be 'many', but 1 to 999"),
@@ -281,16 +282,33 @@ class LabTest(unittest.TestCase):
 class DefectTest(unittest.TestCase):
     def test_every_defect_of_a_rule_changes_that_rule_only(self):
         sound = configuration.rule_texts(1, [])
-        for name, gone, come in (("rule-deleted", defects.SLOTS_ALERT, ""),
-                                 ("threshold-too-high", "> 0.8", "> 1.5"),
-                                 ("already-firing", "> 0.8", "> 0.01"),
-                                 ("for-10m", "for: 2s", "for: 10m")):
-            planted = configuration.rule_texts(1, [name])
+        slots, scans = defects.SLOTS_ALERT, "PgSeqScanSurge"
+        for name, alert, gone, come in (("rule-deleted", slots, slots, ""), ("rule-deleted", scans, scans, ""),
+                                        ("threshold-too-high", slots, "> 0.8", "> 1.5"),
+                                        ("threshold-too-high", scans, "> 1e6", "> 1e9"),
+                                        ("already-firing", slots, "> 0.8", "> 0.01"),
+                                        ("already-firing", scans, "> 1e6", "> -1"),
+                                        ("for-10m", slots, "for: 2s", "for: 10m"),
+                                        ("for-10m", scans, "for: 1s", "for: 10m"),
+                                        ("rule-flaps", slots, "> 0.8\n", "% 3 < 1"),
+                                        ("rule-flaps", scans, "> 1e6\n", "% 3 < 1"),
+                                        ("label-wrong", scans, "severity: page\n", "severity: pager"),
+                                        ("table-unnamed", scans, ", table", "by (instance)")):
+            planted = configuration.rule_texts(1, [name], alert=alert)
             self.assertEqual(sound["shop.yml"], planted["shop.yml"])
-            changed = defects.rule_pattern(defects.SLOTS_ALERT).search(planted["postgresql.yml"])
+            pattern = defects.rule_pattern(alert)
+            self.assertEqual(pattern.sub("", sound["postgresql.yml"]), pattern.sub("", planted["postgresql.yml"]))
+            changed = pattern.search(planted["postgresql.yml"])
             self.assertNotIn(gone, changed[0] if changed else "")
             self.assertIn(come, changed[0] if changed else "")
             self.assertIn("- alert: PostgresDown", planted["postgresql.yml"])
+
+    def test_a_metric_that_is_dropped_is_dropped_where_it_is_scraped(self):
+        ports = {name: 20000 + index for index, name in enumerate(configuration.port_names([]))}
+        for alert, about in defects.ALERTS.items():
+            text = configuration.prometheus_text(ports, 1, ["metric-absent"], alert)
+            self.assertEqual(1, text.count(f"regex: {about.metric}, action: drop"))
+        self.assertNotIn("relabel", configuration.prometheus_text(ports, 1, []))
 
     def test_a_defect_that_does_not_fit_the_rules_is_refused(self):
         with self.assertRaises(LabError):
@@ -334,7 +352,8 @@ class DefectTest(unittest.TestCase):
         self.assertNotIn("[5s]", text)
 
     def test_generated_files_please_promtool_and_amtool(self):
-        self.assertEqual(1 + len(defects.DEFECTS) + 1, lab("check").stdout.count("ok "))
+        wanted = 2 + sum(defects.fits(name, alert) for name in defects.DEFECTS for alert in defects.ALERTS)
+        self.assertEqual(wanted, lab("check").stdout.count("ok "))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import tempfile
 
 from labkit import configuration
 from labkit.accounts import program
-from labkit.defects import DEFECTS
+from labkit.defects import ALERTS, DEFECTS, SLOTS_ALERT, fits
 from labkit.extras import EXTRAS
 
 
@@ -17,13 +17,13 @@ def judge(command):
     return done.returncode == 0
 
 
-def check_one(folder, interval_s, defects):
+def check_one(folder, interval_s, defects, alert):
     ports = {name: 20000 + index for index, name in enumerate(configuration.port_names(EXTRAS))}
     os.makedirs(os.path.join(folder, "rules"))
     token = os.path.join(folder, "webhook.token")
-    files = {"webhook.token": "x", "prometheus.yml": configuration.prometheus_text(ports, interval_s, defects),
+    files = {"webhook.token": "x", "prometheus.yml": configuration.prometheus_text(ports, interval_s, defects, alert),
              "alertmanager.yml": configuration.alertmanager_text(ports, interval_s, defects, token)}
-    for name, text in configuration.rule_texts(interval_s, defects, EXTRAS).items():
+    for name, text in configuration.rule_texts(interval_s, defects, EXTRAS, alert).items():
         files[os.path.join("rules", name)] = text
     for name, text in files.items():
         with open(os.path.join(folder, name), "w") as written:
@@ -36,11 +36,12 @@ def check_one(folder, interval_s, defects):
 
 
 def run():
-    cases = [("no defect", 1, [])] + [(name, 1, [name]) for name in DEFECTS] + [("interval 15s", 15, [])]
+    cases = [("no defect", 1, [], SLOTS_ALERT), ("interval 15s", 15, [], SLOTS_ALERT)]
+    cases += [(f"{name} of {alert}", 1, [name], alert) for alert in ALERTS for name in DEFECTS if fits(name, alert)]
     good = True
     with tempfile.TemporaryDirectory(prefix="firedrill-lab-check-") as folder:
-        for index, (title, interval_s, defects) in enumerate(cases):
-            fine = check_one(os.path.join(folder, str(index)), interval_s, defects)
+        for index, (title, interval_s, defects, alert) in enumerate(cases):
+            fine = check_one(os.path.join(folder, str(index)), interval_s, defects, alert)
             print(f"{'ok ' if fine else 'BAD'} {title}")
             good = good and fine
     return 0 if good else 1

@@ -32,7 +32,7 @@ def url(ports, name):
     return f"http://127.0.0.1:{ports[name]}"
 
 
-def rule_texts(interval_s, defects, chosen=()):
+def rule_texts(interval_s, defects, chosen=(), alert=planted.SLOTS_ALERT):
     """File name → text; windows and `for` are multiplied by the interval, for they fit one of 1 s."""
     texts = {}
     for path in sorted(glob.glob(os.path.join(SOURCE_DIR, "rules", "*.yml"))):
@@ -44,19 +44,23 @@ def rule_texts(interval_s, defects, chosen=()):
         text = re.sub(r"\[(\d+)s\]", lambda match: f"[{int(match[1]) * interval_s}s]", text)
         text = re.sub(r"for: (\d+)s", lambda match: f"for: {int(match[1]) * interval_s}s", text)
         texts[name] = text
-    return planted.edit_rules(texts, defects)
+    return planted.edit_rules(texts, defects, alert)
 
 
-def prometheus_text(ports, interval_s, defects):
+def prometheus_text(ports, interval_s, defects, alert=planted.SLOTS_ALERT):
     """A target for each server of `ports` that has metrics."""
     # An exporter that cannot log in waits 1 s before it answers; a scrape each second would time out
     # and show `up` 0 instead of pg_up 0.
     slower = f"""
     scrape_interval: {3 * interval_s}s
     scrape_timeout: {3 * interval_s}s""" if "exporter-blind" in defects else ""
+    # Somebody saved what nobody seemed to look at.
+    dropped = f"""
+    metric_relabel_configs:
+      - {{source_labels: [__name__], regex: {planted.ALERTS[alert].metric}, action: drop}}""" if "metric-absent" in defects else ""
     targets = "".join(
         f"""
-  - job_name: {job}{slower if job == "postgresql" else ""}
+  - job_name: {job}{slower + dropped if job == "postgresql" else ""}
     static_configs:
       - targets: [{", ".join(f'"127.0.0.1:{ports[port]}"' for port in names if port in ports)}]"""
         for job, names in JOBS.items() if names[0] in ports)

@@ -8,8 +8,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from labkit import defects as planted
-
 LOOK_TIMEOUT_S = 2
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -93,11 +91,11 @@ def alert_fires(prometheus, alert):
     return None if alert in firing_alerts(prometheus) else f"{alert} does not fire yet"
 
 
-def silence(alertmanager):
+def silence(alertmanager, alert):
     """Plants the defect `silenced`; returns an error or None."""
     now = datetime.datetime.now(datetime.timezone.utc)
     status, text = fetch(f"{alertmanager}/api/v2/silences", {
-        "matchers": [{"name": "alertname", "value": planted.SLOTS_ALERT, "isRegex": False, "isEqual": True}],
+        "matchers": [{"name": "alertname", "value": alert, "isRegex": False, "isEqual": True}],
         "startsAt": now.isoformat(), "endsAt": (now + datetime.timedelta(days=1)).isoformat(),
         "createdBy": "lab", "comment": "planted defect: somebody silenced it and forgot"})
     return None if status == 200 else f"silencing failed: {status} {text}"

@@ -8,7 +8,7 @@ import signal
 from labkit import configuration
 from labkit.releases import Releases
 from labkit.accounts import DATABASE_ACCOUNT, SERVER_ACCOUNT, Account, LabError, postgresql_program, program
-from labkit.prepared_data import ROLES, copy_data, copy_folder, email
+from labkit.prepared_data import ROLES, copy_data, copy_folder, email, single_user
 
 EMAILS_IN_FILE = 5000
 
@@ -66,9 +66,11 @@ class Stack:
             self.folder(name)
         self.folder("prometheus", "data", account=servers)
         self.folder("alertmanager", "data", account=servers)
-        for name, text in configuration.rule_texts(options.interval, options.defects, options.extra).items():
+        for name, text in configuration.rule_texts(options.interval, options.defects, options.extra,
+                                                        options.alert).items():
             self.write(text, "prometheus", "rules", name)
-        self.write(configuration.prometheus_text(ports, options.interval, options.defects), "prometheus", "prometheus.yml")
+        self.write(configuration.prometheus_text(ports, options.interval, options.defects, options.alert),
+                   "prometheus", "prometheus.yml")
 
         # Two copies: one for Alertmanager's account, one for whoever runs Firedrill.
         token_file = self.write(self.token, "alertmanager", "webhook.token", mode=0o600, account=servers)
@@ -120,6 +122,8 @@ class Stack:
         copy_data(data, self.database_account, self.options.rows, self.passwords,
                   ["ALTER ROLE reports CONNECTION LIMIT 5"] if capped else [], self.say,
                   "replica" if pair else "minimal")
+        if "no-orders" in self.options.defects:
+            single_user(data, self.database_account, "shop", "TRUNCATE orders\n", "replica" if pair else "minimal")
         if pair:
             # A copy of a stopped primary is a base backup.
             copy_folder(data, self.lab.path("replica", "data"))
@@ -158,6 +162,10 @@ class Stack:
             environment["SHOP_LOGIN_CACHE"] = self.lab.path("emails.txt")
         if "shop-never-reconnects" in self.options.defects:
             environment["SHOP_NEVER_RECONNECTS"] = "1"
+        if "errors-cached" in self.options.defects:
+            environment["SHOP_ERRORS_CACHED"] = "1"
+        if "plans-stay-slow" in self.options.defects:
+            environment["SHOP_PLANS_STAY"] = "1"
         return Server("shop", self.server_account,
                       ["/usr/bin/python3", program("gunicorn", "gunicorn"), "--chdir", self.lab.path("shop"),
                        "--config", self.lab.path("shop", "gunicorn.conf.py"), "shop:app"], environment)

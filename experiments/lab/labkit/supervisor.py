@@ -136,7 +136,7 @@ class Supervisor:
         if "gateway" in self.ports:
             self.wait_for(lambda: health.answers(configuration.url(self.ports, "gateway") + "/health"))
         if "silenced" in defects:
-            self.wait_for(lambda: health.silence(alertmanager))
+            self.wait_for(lambda: health.silence(alertmanager, self.options.alert))
         # Last, so that its first scrapes find everything up and no alert of the start is left behind.
         self.launch(stack.prometheus())
         self.wait_for(lambda: health.answers(f"{prometheus}/-/ready"))
@@ -144,8 +144,8 @@ class Supervisor:
         self.wait_for(lambda: health.postgresql_seen(prometheus, defects))
         self.wait_for(lambda: health.rules_evaluated(prometheus))
         if "already-firing" in defects:
-            self.wait_for(lambda: health.alert_fires(prometheus, planted.SLOTS_ALERT))
-        elif "exporter-blind" not in defects:
+            self.wait_for(lambda: health.alert_fires(prometheus, self.options.alert))
+        elif not planted.ALERT_AT_ONCE.intersection(defects):
             self.wait_for(lambda: health.active_alerts(prometheus))
         self.listen()
         with open(self.options.site, "w") as site:
@@ -162,7 +162,7 @@ class Supervisor:
     def store_description(self, ready):
         self.lab.store({
             "ready": ready, "dir": self.lab.dir, "pid": os.getpid(), "site": self.options.site,
-            "defects": list(self.options.defects), "interval": f"{self.options.interval}s",
+            "defects": list(self.options.defects), "alert": self.options.alert, "interval": f"{self.options.interval}s",
             "rows": self.options.rows, "extras": list(self.options.extra), "ports": self.ports,
             "urls": {name: configuration.url(self.ports, name) for name in self.ports if name not in DATABASES},
             "servers": {name: process.pid for name, (_, process) in self.running.items()}})

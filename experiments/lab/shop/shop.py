@@ -3,8 +3,9 @@
 #
 # Environment: SHOP_DATABASE_URL_FILE; SHOP_RELEASE_FILE and SHOP_LIVE_FILE (settings.py says what is in them);
 # SHOP_OPERATIONS, an address for operations.py; SHOP_POOLED, set when a pooler of connections stands before the
-# database; two planted defects, each off when unset: SHOP_LOGIN_CACHE (a file of e-mails that log in without the
-# database) and SHOP_NEVER_RECONNECTS (one database error, and it gives up).
+# database; planted defects, each off when unset: SHOP_LOGIN_CACHE (a file of e-mails that log in without the
+# database), SHOP_NEVER_RECONNECTS (one database error, and it gives up), SHOP_ERRORS_CACHED (an error is given again
+# to whoever asks the same) and SHOP_PLANS_STAY (a session that was slow once stays so).
 
 import os
 import random
@@ -170,6 +171,42 @@ class GaveUp:
     code = None
 
 
+class RememberedErrors:
+    """The planted defect of a cache that keeps errors, too: who was refused once is refused for 10 minutes."""
+
+    enabled = bool(os.environ.get("SHOP_ERRORS_CACHED"))
+    routes = ("/login", "/admin")
+    keep_s = 600
+    until = {}  # (what was asked) → (until when, the error)
+
+    @classmethod
+    def of(cls, asked):
+        until, code = cls.until.get(asked, (0, None))
+        return code if time.monotonic() < until else None
+
+    @classmethod
+    def keep(cls, request, code):
+        if cls.enabled and request.path in cls.routes:
+            cls.until[request.full_path] = (time.monotonic() + cls.keep_s, code)
+
+
+# The planted defect of a session that keeps its bad plan: what PostgreSQL plans anew, an optimizer that learns and a
+# pooled connection with a pinned plan do not.
+PLANS_STAY = bool(os.environ.get("SHOP_PLANS_STAY"))
+
+
+def execute_login(connection, statement, email):
+    """The session whose login was cancelled once scans the table from then on, whatever index there is."""
+    if PLANS_STAY and connection.info.get("slow_plan"):
+        connection.exec_driver_sql("SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off; "
+                                   "SET LOCAL enable_indexonlyscan = off")
+    try:
+        return connection.execute(statement, {"email": email}).first()
+    except exc.SQLAlchemyError as error:
+        connection.info["slow_plan"] = error_code_of(error) == "57014"
+        raise
+
+
 # Connections whose owner has forgotten them. Nothing but a restart of the shop gives them back.
 forgotten = []
 
@@ -222,6 +259,9 @@ def request_starts():
         flask.g.begin = time.monotonic()
         started.inc()
         in_flight.inc()
+        code = RememberedErrors.of(flask.request.full_path)
+        if code:
+            return error_reply(code)
 
 
 @app.after_request
@@ -237,7 +277,12 @@ def request_ends(response):
 
 @app.errorhandler(DatabaseFailed)
 def database_failed(error):
-    return {"error": error.code}, 504 if error.code == "57014" else 503
+    RememberedErrors.keep(flask.request, error.code)
+    return error_reply(error.code)
+
+
+def error_reply(code):
+    return {"error": code}, 504 if code == "57014" else 503
 
 
 @app.get("/login")
@@ -246,7 +291,7 @@ def login():
     if email in CACHED_LOGINS:
         return {"user": email}
     with database(forget=random.random() < float(values["leak-share"])) as connection:
-        row = connection.execute(LOGINS[values["login-query"]], {"email": email}).first()
+        row = execute_login(connection, LOGINS[values["login-query"]], email)
     if row is None:
         return {"error": "no such user"}, 401
     return {"user": row.id}
