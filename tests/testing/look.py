@@ -1,4 +1,5 @@
-"""An independent look at what a run has left: sessions at the server, processes, files, open journal records.
+"""An independent look at what a run has left: sessions at the server, processes, files, open journal records; and
+at what it may have changed: a server's settings, indexes and roles, the machine's packet filter, queues and cgroups.
 
 It uses nothing of Firedrill's: sessions come from the tests' own superuser connection, processes from /proc.
 Every process that a run starts inherits a mark in its environment; the look searches all of /proc for it.
@@ -9,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import time
 import uuid
 
@@ -21,6 +23,48 @@ SESSIONS = """
        OR usename = ANY(%s)
     ORDER BY pid
 """
+# Each row is one fact: two looks at a server that nobody has changed find the same ones.
+FACTS = {
+    "setting": "SELECT name || ' = ' || setting FROM pg_settings",
+    "setting in a file": "SELECT sourcefile || ' ' || name || ' = ' || setting FROM pg_file_settings",
+    "setting of a role": "SELECT setdatabase::text || '/' || setrole::text || ' ' || setconfig::text FROM pg_db_role_setting",
+    "role": "SELECT rolname || ' ' || rolcanlogin::text || ' ' || rolconnlimit || ' ' || coalesce(rolvaliduntil::text, '-') "
+            "FROM pg_roles",
+    "relation": "SELECT oid::regclass || ' ' || relkind::text FROM pg_class WHERE oid >= 16384 AND relpersistence <> 't'",
+    "index": "SELECT indexrelid::regclass || ' of ' || indrelid::regclass || ' valid ' || indisvalid::text || ' ready ' || "
+             "indisready::text || ' live ' || indislive::text || ' ' || pg_get_indexdef(indexrelid) FROM pg_index "
+             "WHERE indexrelid >= 16384",
+    "prepared transaction": "SELECT gid FROM pg_prepared_xacts",
+    "replication slot": "SELECT slot_name FROM pg_replication_slots",
+    "extension": "SELECT extname || ' ' || extversion FROM pg_extension",
+    "in recovery": "SELECT pg_is_in_recovery()::text",
+}
+NOT_THERE = "does not answer"
+
+
+def facts_of(server, connect_to):
+    """Lines about one PostgreSQL server, of the database that `connect_to` connects to."""
+    try:
+        connection = connect_to()
+    except psycopg2.OperationalError:
+        return {f"{server}: {NOT_THERE}"}
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        found = set()
+        for kind, question in FACTS.items():
+            cursor.execute(question)
+            found |= {f"{server}: {kind} {row}" for row, in cursor}
+        return found
+
+
+def facts_of_machine():
+    """Lines about what a fault of the network or of the machine would leave; needs root for all of it."""
+    found = set()
+    for name, command in (("nft", ["nft", "list", "ruleset"]), ("tc", ["tc", "qdisc", "show"])):
+        said = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        found |= {f"{name}: {line.strip()}" for line in said.stdout.splitlines() if line.strip(" }")}
+    for folder, folders, _ in os.walk("/sys/fs/cgroup"):
+        found |= {f"cgroup: {os.path.join(folder, name)}" for name in folders if "firedrill" in name}
+    return found
 
 
 def connect(host, port, password=None, database="postgres"):
@@ -48,10 +92,12 @@ class Look:
 
     `roles` are the database roles that nobody but a run uses. `temporary` is the TMPDIR of the runs: all of
     what is in it is theirs. `state` is their --state-dir. `others` are roles of other runs at the same server.
+    With `reconnect` the server may have been restarted, or another may have taken its place.
     """
 
-    def __init__(self, connection, roles, temporary, state, others=()):
+    def __init__(self, connection, roles, temporary, state, others=(), reconnect=None):
         self.connection = connection
+        self.reconnect = reconnect
         self.roles = list(roles)
         self.others = list(others)
         self.temporary = temporary
@@ -64,6 +110,16 @@ class Look:
         return {**os.environ, name: value, "TMPDIR": self.temporary}
 
     def sessions(self):
+        try:
+            return self.sessions_seen()
+        except psycopg2.Error:
+            if self.reconnect is None:
+                raise
+            self.connection.close()
+            self.connection = self.reconnect()
+            return self.sessions_seen()
+
+    def sessions_seen(self):
         with self.connection.cursor() as cursor:
             cursor.execute(SESSIONS, (self.others, self.roles))
             return [f"session {pid} of {role} '{name}' {state}" for pid, role, name, state in cursor]

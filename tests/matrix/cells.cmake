@@ -1,0 +1,11 @@
+# Read by ctest before it runs: makes one test of each cell of the matrix's subset. In: MATRIX, BINARIES, RESULTS.
+execute_process(COMMAND /usr/bin/python3 -B "${MATRIX}" --subset --list OUTPUT_VARIABLE listed RESULT_VARIABLE code)
+if(NOT code EQUAL 0)
+  message(FATAL_ERROR "${MATRIX} does not list its cells: ${code}\n${listed}")
+endif()
+string(REGEX MATCHALL "(^|\n)[a-z0-9/-]+" cells "${listed}")
+foreach(cell IN LISTS cells)
+  string(STRIP "${cell}" cell)
+  add_test("matrix.${cell}" /usr/bin/python3 -B "${MATRIX}" --only "${cell}" --results "${RESULTS}")
+  set_tests_properties("matrix.${cell}" PROPERTIES LABELS drill TIMEOUT 900 ENVIRONMENT "FIREDRILL_BIN=${BINARIES}")
+endforeach()

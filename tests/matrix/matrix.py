@@ -1,0 +1,354 @@
+#!/usr/bin/python3
+"""The matrix of truth: defects are planted in the victim, and each must be found for its own reason; a healthy one passes.
+
+Each cell of table.py is a run of an experiment of the repository on a lab of its own, in a process of its own. Its
+result is a line of build/matrix/results.jsonl as soon as it ends. With --resume what is there, and was made by the same
+programs, experiment and lab, is not run again. FIREDRILL_BIN is the folder of the binaries.
+"""
+
+import argparse
+import collections
+import contextlib
+import ctypes
+import datetime
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "drills"))
+
+import table  # noqa: E402
+import written  # noqa: E402
+from on_a_lab import FIREDRILL, ROOT, Lab, OnALab  # noqa: E402
+
+RESULTS = os.path.join(ROOT, "build/matrix/results.jsonl")
+PROGRAMS = ("firedrill", "firedrill-controller", "firedrill-injector", "firedrill-reaper", "firedrill-wire")
+# The controller asks Prometheus and Alertmanager twice a second; the webhook is told.
+POLL_S = 0.5
+SAME_WITHIN_S = 10
+TRIES = 3
+CELL_TIMEOUT_S = 900
+PR_SET_PDEATHSIG = 1
+
+
+# ---- one cell
+
+class CellRun(OnALab):
+    """One run, with the looks before and after it."""
+
+    def runTest(self):
+        """Not a test of unittest's: `observe` is called."""
+
+    def observe(self, cell):
+        self.cell = cell
+        lab = Lab(*cell.defects, alert=cell.experiment.alert, settings=cell.settings, extras=cell.experiment.extras)
+        self.addCleanup(lab.down)
+        self.use(lab)
+        before = lab.facts()
+        result, tries = self.run_until_it_starts()
+        self.assert_told_alike(result)
+        held = self.watcher.most_held
+        actual = actual_of(result)
+        # A person is told, too: of what keeps a run from starting, by the alert.
+        told = " ".join(result.out.split())
+        names = {cell.experiment.alert} if actual["circumstances"] else {name for name, _ in cell.because}
+        said = [f"{name} is not named on the terminal" for name in sorted(names) if name not in told]
+        said += [f"the terminal does not say {words}" for words in cell.says if not re.search(words, told)]
+        if cell.outcome == table.NOT_STARTED and held > 0:
+            said.append(f"{held} sessions of a fault were seen, though nothing was to be injected")
+        said += [f"changed: {line}" for line in self.changed(before, result)]
+        with open(lab.path("pages.jsonl")) as opened:
+            pages = [json.loads(line) for line in opened]
+        clocks = clock_differences(result.judged["judgement"], pages)
+        said += clock_complaints(clocks)
+        if cell.verdict == table.PASSED and not {"detected", "delivered"} <= set(clocks):
+            said.append("no page was compared with the webhook's clock")
+        return {"actual": actual, "complaints": said, "tries": tries, "clocks": clocks, "run_s": round(result.took, 1),
+                "times": {name: result.judged["judgement"].get(name) for name in
+                          ("timeToDetect", "timeToNotify", "timeToResolve", "timeToRecover")},
+                "said": result.said if said or table.mismatches(cell, actual) else ""}
+
+    def run_until_it_starts(self):
+        """A machine on which others are busy may keep steady state from holding: nothing is judged then."""
+        for tries in range(1, TRIES + 1):
+            result = self.run_file(os.path.join(ROOT, "experiments", self.cell.experiment.name + ".yaml"))
+            if result.judged is None:
+                raise AssertionError(f"no JSON was written: {result.said}")
+            if self.cell.outcome == table.NOT_STARTED or (result.verdict(), result.outcome()) != ("inconclusive", "not started"):
+                break
+            with contextlib.suppress(RuntimeError):
+                self.lab.wait_until_quiet()
+        return result, tries
+
+    def changed(self, before, result):
+        """Lines that differ from those before, but for what a remedy of this run declares as changed."""
+        limit = time.monotonic() + SAME_WITHIN_S
+        leaves = self.cell.experiment.leaves if result.outcome() != "not started" else ()
+        while True:
+            after = self.lab.facts()
+            different = [f"- {line}" for line in sorted(before - after)] + [f"+ {line}" for line in sorted(after - before)]
+            different = [line for line in different if not any(re.fullmatch(leave, line[2:]) for leave in leaves)]
+            if not different or time.monotonic() > limit:
+                return different
+            time.sleep(0.2)
+
+
+def actual_of(result):
+    results = result.expectations()
+    return {
+        "exit": result.code, "verdict": result.verdict(), "outcome": result.outcome(),
+        "failed": sorted([name, code] for name, (verdict, code) in results.items() if verdict == "failed"),
+        "doubted": sorted([name, code] for name, (verdict, code) in results.items() if verdict == "inconclusive"),
+        "circumstances": sorted({(each.get("subject", ""), each["code"])
+                                 for each in result.judged["judgement"].get("findings", [])
+                                 if each["kind"] == "KIND_CIRCUMSTANCE"})}
+
+
+# ---- the webhook's own clock
+
+def instant(text):
+    """Seconds since 1970, of a time in RFC 3339."""
+    match = re.fullmatch(r"(.*?)(\.\d+)?(Z|[+-]\d\d:\d\d)", text)
+    whole = datetime.datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00"))
+    return whole.timestamp() + float(match[2] or 0)
+
+
+def told(pages, alert, status, since):
+    """(when the pager was told, the alert as it was told), for the first such page."""
+    for page in pages:
+        for each in page["payload"]["alerts"]:
+            if each["labels"].get("alertname") == alert and each["status"] == status and page["at"] >= since:
+                return page["at"], each
+    return None, None
+
+
+def clock_differences(judgement, pages):
+    """What the run says of each page, minus what the pager's own record says of it, in seconds."""
+    differences = {}
+    for times in judgement.get("alerts", []):
+        if not times.get("notified"):
+            continue
+        at, page = told(pages, times["alert"], "firing", 0)
+        if at is None:
+            differences["delivered"] = None
+            continue
+        differences["detected"] = round(instant(times["firing"]) - instant(page["startsAt"]), 3)
+        differences["delivered"] = round(instant(times["notified"]) - at, 3)
+        if times.get("resolveNotified"):
+            # The last one counts where it came and went.
+            ends = [page["at"] for page in pages for each in page["payload"]["alerts"]
+                    if each["labels"].get("alertname") == times["alert"] and each["status"] == "resolved"]
+            differences["resolve delivered"] = (
+                round(min((instant(times["resolveNotified"]) - end for end in ends), key=abs), 3) if ends else None)
+    return differences
+
+
+def clock_complaints(differences):
+    return [f"{what}: the webhook's clock was never told" if seconds is None else
+            f"{what}: {seconds:+.3f} s from the webhook's clock, which is more than a look every {POLL_S} s explains"
+            for what, seconds in differences.items() if seconds is None or abs(seconds) > POLL_S]
+
+
+# ---- all of them
+
+def fingerprint_of(cell, known={}):
+    """Of what is run: programs, experiment, lab, and what the cell asks for."""
+    if "common" not in known:
+        digest = hashlib.sha256()
+        paths = [os.path.join(os.path.dirname(FIREDRILL), name) for name in PROGRAMS]
+        for folder, folders, names in os.walk(os.path.join(ROOT, "experiments/lab")):
+            folders[:] = sorted(name for name in folders if name != "__pycache__")
+            paths += [os.path.join(folder, name) for name in sorted(names) if not name.endswith((".md", ".pyc"))]
+        for path in paths:
+            with open(path, "rb") as opened:
+                digest.update(os.path.basename(path).encode() + hashlib.sha256(opened.read()).digest())
+        known["common"] = digest.hexdigest()
+    digest = hashlib.sha256(known["common"].encode())
+    with open(os.path.join(ROOT, "experiments", cell.experiment.name + ".yaml"), "rb") as opened:
+        digest.update(opened.read())
+    digest.update(repr((cell.experiment.alert, cell.experiment.extras, cell.defects, cell.settings)).encode())
+    return digest.hexdigest()[:16]
+
+
+def commit():
+    """Of what is run; `+` where files differ from it."""
+    def git(*words):
+        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
+def observe(cell):
+    """A line of the results; what went wrong with the cell itself is a mismatch, too."""
+    line = {"cell": cell.key, "fingerprint": fingerprint_of(cell), "commit": commit(),
+            "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "load": [os.getloadavg()[0]], "nice": os.nice(0)}
+    begun = time.monotonic()
+    run = CellRun()
+    try:
+        line.update(run.observe(cell))
+    except (Exception, SystemExit) as error:  # noqa: B902 (a cell that could not be observed says so, and the others go on)
+        line.update({"actual": None, "complaints": [f"could not be observed: {type(error).__name__}: {error}"],
+                     "clocks": {}})
+    finally:
+        if not run.doCleanups():
+            line["complaints"].append("cleaning up failed")
+    line["took_s"] = round(time.monotonic() - begun, 1)
+    line["load"].append(os.getloadavg()[0])
+    return line
+
+
+def one_cell(cell):
+    def end(number, frame):
+        raise SystemExit(f"ended by signal {number}")
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    line = observe(cell)
+    print("\n" + json.dumps(line))
+    return 1 if table.wrong(cell, line) else 0
+
+
+class Children:
+    """Cells that run now, each in a process of its own."""
+
+    def __init__(self, store):
+        self.running = {}
+        self.store = store
+
+    def start(self, cell):
+        process = subprocess.Popen([sys.executable, "-B", os.path.realpath(__file__), "--cell", cell.key],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.running[process] = (cell, time.monotonic())
+
+    def wait_for_one(self):
+        while True:
+            for process, (cell, since) in list(self.running.items()):
+                if process.poll() is not None:
+                    return self.take(process)
+                if time.monotonic() - since > CELL_TIMEOUT_S:
+                    process.terminate()
+            time.sleep(0.1)
+
+    def take(self, process):
+        cell, _ = self.running.pop(process)
+        last = process.stdout.read().strip().splitlines()[-1:]
+        process.stdout.close()
+        try:
+            line = json.loads(last[0])
+        except (IndexError, ValueError):
+            line = {"cell": cell.key, "fingerprint": fingerprint_of(cell), "actual": None, "clocks": {}, "took_s": 0,
+                    "complaints": [f"its process ended with {process.returncode} and told nothing"]}
+        self.store(line)
+        return cell, line
+
+    def stop(self):
+        for process in self.running:
+            process.terminate()
+        for process in list(self.running):
+            process.wait()
+
+
+def announce(cell, line, done, all_of_them):
+    wrong = table.wrong(cell, line)
+    state = "MISMATCH" if wrong else "ok"
+    print(f"{done:3}/{all_of_them} {state:9} {cell.key:45} {written.verdict_text(line)}  ({line['took_s']:.0f} s)", flush=True)
+    for each in wrong:
+        print(f"              {each}", flush=True)
+
+
+def run(wanted, options):
+    os.makedirs(os.path.dirname(options.results), exist_ok=True)
+    known = read_results(options.results) if options.resume else {}
+    lines = {cell.key: known[cell.key] for cell in wanted
+             if cell.key in known and known[cell.key]["fingerprint"] == fingerprint_of(cell) and known[cell.key]["actual"]}
+    # Defects first: their reasons are what can be wrong with the table.
+    waiting = collections.deque(sorted((cell for cell in wanted if cell.key not in lines), key=lambda cell: cell.healthy))
+    if lines:
+        print(f"{len(lines)} of {len(wanted)} cells are known from {options.results}", flush=True)
+
+    def store(line):
+        with open(options.results, "a") as opened:
+            opened.write(json.dumps(line) + "\n")
+
+    children = Children(store)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while waiting or children.running:
+            while waiting and len(children.running) < options.jobs:
+                children.start(waiting.popleft())
+            cell, line = children.wait_for_one()
+            lines[cell.key] = line
+            announce(cell, line, len(lines), len(wanted))
+    except KeyboardInterrupt:
+        children.stop()
+        print(f"\nstopped; `./dev matrix --resume` goes on with the other {len(wanted) - len(lines)}")
+        return 130
+    return conclude(wanted, lines, options)
+
+
+def conclude(wanted, lines, options):
+    text = written.tables(wanted, lines)
+    print("\n" + text)
+    if options.markdown:
+        with open(options.markdown, "w") as opened:
+            opened.write(written.page(wanted, lines))
+    return 1 if any(table.wrong(cell, lines[cell.key]) for cell in wanted) else 0
+
+
+def read_results(path):
+    """The last line of each cell."""
+    found = {}
+    if os.path.exists(path):
+        with open(path) as opened:
+            for text in opened:
+                line = json.loads(text)
+                found[line["cell"]] = line
+    return found
+
+
+def chosen(options):
+    wanted = list(table.cells(options.healthy))
+    if options.subset:
+        wanted = [cell for cell in table.cells(1) if cell.key in table.SUBSET]
+    if options.only:
+        picked = [cell for cell in wanted for only in options.only
+                  if cell.key == only or cell.key.startswith(only.rstrip("/") + "/")]
+        for only in options.only:
+            if not any(cell.key == only or cell.key.startswith(only.rstrip("/") + "/") for cell in picked):
+                raise SystemExit(f"matrix: there is no cell {only}: `--list` lists them")
+        wanted = picked
+    return wanted
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev matrix", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", metavar="EXPERIMENT[/DEFECT]", help="may be repeated")
+    parser.add_argument("--healthy", type=int, default=4, metavar="N", help="healthy runs of each experiment; default 4")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="labs side by side; default 1")
+    parser.add_argument("--resume", action="store_true", help="do not run again what is known")
+    parser.add_argument("--list", action="store_true", help="list the cells and what is expected of each")
+    parser.add_argument("--subset", action="store_true", help="those that `./dev test` runs")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table and the figures")
+    parser.add_argument("--results", default=RESULTS, metavar="FILE", help="where results are appended")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        return one_cell(next(cell for cell in table.cells(1000) if cell.key == options.cell))
+    wanted = chosen(options)
+    if options.list:
+        for cell in wanted:
+            print(f"{cell.key:45} {written.expected_text(cell)}")
+        return 0
+    return run(wanted, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What the matrix writes: its tables and figures, as Markdown."""
+
+import os
+import statistics
+
+import table
+
+
+def reasons_text(reasons):
+    return ", ".join(f"`{name}` {code}" for name, code in sorted(map(tuple, reasons)))
+
+
+def expected_text(cell):
+    text = cell.verdict if cell.outcome == "completed" else f"{cell.verdict}, {cell.outcome}"
+    return text + (f": {reasons_text(cell.because)}" if cell.because else "")
+
+
+def reasons_in(line):
+    actual = line["actual"]
+    return actual["failed"] or actual["circumstances"] or actual["doubted"]
+
+
+def verdict_text(line):
+    actual = line["actual"]
+    if actual is None:
+        return "not observed"
+    text = actual["verdict"] if actual["outcome"] == "completed" else f"{actual['verdict']}, {actual['outcome']}"
+    reasons = reasons_in(line)
+    return text + (f": {reasons_text(reasons)}" if reasons else "")
+
+
+def figures(cells, lines):
+    seen = [(cell, lines[cell.key]) for cell in cells if cell.key in lines]
+    planted = [(cell, line) for cell, line in seen if not cell.healthy]
+    healthy = [line for cell, line in seen if cell.healthy]
+    found = [cell for cell, line in planted if line["actual"] and not table.mismatches(cell, line["actual"])]
+    alarms = [line for line in healthy if line["actual"] is None or line["actual"]["verdict"] != "passed"]
+    clocks = [(name, abs(seconds)) for _, line in seen for name, seconds in line["clocks"].items() if seconds is not None]
+    text = [f"- defects found for their reason: **{len(found)} of {len(planted)}** planted",
+            f"- false alarms: **{len(alarms)} in {len(healthy)}** healthy runs"]
+    for name in ("detected", "delivered", "resolve delivered"):
+        values = [seconds for each, seconds in clocks if each == name]
+        if values:
+            text.append(f"- *{name}* against the webhook's own clock, {len(values)} pages: at most {max(values):.3f} s apart, "
+                        f"median {statistics.median(values):.3f} s")
+    changed = sum(any(each.startswith("changed:") for each in line["complaints"]) for _, line in seen)
+    text.append(f"- runs after which the independent look found something changed or left: {changed} of {len(seen)}")
+    again = sum(line.get("tries", 1) - 1 for _, line in seen)
+    text.append(f"- runs that did not start, because the machine was too busy for steady state, and were started again: {again}")
+    commits = sorted({line.get("commit", "?") for _, line in seen})
+    loads = [load for _, line in seen for load in line.get("load", [])]
+    if loads:
+        nice = sorted({line["nice"] for _, line in seen if line.get("nice")})
+        text.append(f"- commit {', '.join(f'`{each}`' for each in commits)}; {os.cpu_count()} processors, load {min(loads):.1f} "
+                    f"to {max(loads):.1f}, median {statistics.median(loads):.1f}"
+                    + (f"; the lab with niceness {', '.join(map(str, nice))}" if nice else ""))
+    return "\n".join(text)
+
+
+def tables(cells, lines):
+    text = []
+    for experiment in dict.fromkeys(cell.experiment.name for cell in cells):
+        text += [f"### {experiment}", "", "| planted | expected | came out | right |", "|---|---|---|---|"]
+        for cell in cells:
+            line = lines.get(cell.key)
+            if cell.experiment.name != experiment or line is None:
+                continue
+            wrong = table.wrong(cell, line)
+            right = "**no**: " + "; ".join(wrong).replace("\n", " ") if wrong else "yes"
+            text.append(f"| {cell.defect} | {expected_text(cell)} | {verdict_text(line)} | {right} |")
+        text.append("")
+    return "\n".join(text) + "\n" + figures(cells, lines)
+
+
+def page(cells, lines):
+    return f"""# The matrix of truth
+
+Does Firedrill tell the truth? A defect is planted in the victim, an experiment of the repository is run, and the verdict
+must be the one that belongs to the defect, for its own reason; a healthy victim must pass. After each run an independent
+look at servers, machine, processes and files must find what it found before, except what a remedy declares as changed.
+`./dev matrix` does all of it again, and wrote this page; `tests/matrix/table.py` says what is expected and why.
+
+{figures(cells, lines)}
+
+Where several reasons came out and not all are expected, the others hang on the first: a page that never comes is after
+every symptom that does.
+
+{tables(cells, lines).rsplit(chr(10) + '- defects found', 1)[0]}
+"""
