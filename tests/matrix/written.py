@@ -7,7 +7,7 @@ import table
 
 
 def reasons_text(reasons):
-    return ", ".join(f"`{name}` {code}" for name, code in sorted(map(tuple, reasons)))
+    return ", ".join(f"`{name}` {code.replace('|', ' or ')}" for name, code in sorted(map(tuple, reasons)))
 
 
 def expected_text(cell):
