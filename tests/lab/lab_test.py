@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 LAB = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../experiments/lab/lab"))
 sys.path.insert(0, os.path.dirname(LAB))
 
-from labkit import configuration, defects, extras, releases  # noqa: E402
+from labkit import configuration, defects, extras, pace, releases  # noqa: E402
 from labkit.accounts import LabError, program  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
@@ -350,6 +350,32 @@ class DefectTest(unittest.TestCase):
         self.assertIn("[75s]", text)
         self.assertIn("for: 45s", text)
         self.assertNotIn("[5s]", text)
+
+    def test_experiments_follow_the_interval(self):
+        written = {
+            "spec": {
+                "limits": {"maxDuration": "2m"},
+                "faults": [{"at": "0s", "duration": "40s"}],
+                "remedies": [{"at": "22s"}],
+                "steadyState": [{"load": "shoppers", "over": "3s", "for": "5s"}],
+                "expect": {
+                    "impact": [{"within": "10s"}],
+                    "alerts": [{"firingWithin": "8s", "notification": {"within": "10s"}, "resolved": {"within": "12s"}}],
+                    "recovery": [{"probe": "images", "since": "lost.start", "within": "6s", "for": "14s"},
+                                 {"probe": "logins", "since": "lost.end", "within": "8s", "for": "3s"},
+                                 {"prometheus": {"query": "rate(x[5s])"}, "within": "6s"}]}}}
+        self.assertEqual(written, pace.paced(written, 1))
+        spec = pace.paced(written, 15)["spec"]
+        self.assertEqual({"maxDuration": "10m"}, spec["limits"])
+        self.assertEqual([{"at": "0s", "duration": "200s"}], spec["faults"])
+        self.assertEqual([{"at": "110s"}], spec["remedies"])
+        self.assertEqual(written["spec"]["steadyState"], spec["steadyState"])
+        self.assertEqual(written["spec"]["expect"]["impact"], spec["expect"]["impact"])
+        self.assertEqual([{"firingWithin": "120s", "notification": {"within": "150s"}, "resolved": {"within": "180s"}}],
+                         spec["expect"]["alerts"])
+        self.assertEqual([{"probe": "images", "since": "lost.start", "within": "6s", "for": "70s"},
+                          {"probe": "logins", "since": "lost.end", "within": "8s", "for": "3s"},
+                          {"prometheus": {"query": "rate(x[75s])"}, "within": "90s"}], spec["expect"]["recovery"])
 
     def test_generated_files_please_promtool_and_amtool(self):
         wanted = 2 + sum(defects.fits(name, alert) for name in defects.DEFECTS for alert in defects.ALERTS)

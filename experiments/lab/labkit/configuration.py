@@ -9,7 +9,7 @@ import os
 import re
 
 from labkit import defects as planted
-from labkit import extras
+from labkit import extras, pace
 from labkit.accounts import LabError
 
 ON_REQUEST = "with-"  # rules/with-NAME.yml is for `lab up --with NAME`
@@ -41,7 +41,7 @@ def rule_texts(interval_s, defects, chosen=(), alert=planted.SLOTS_ALERT):
             continue
         with open(path) as rules:
             text = rules.read()
-        text = re.sub(r"\[(\d+)s\]", lambda match: f"[{int(match[1]) * interval_s}s]", text)
+        text = pace.windows(text, interval_s)
         text = re.sub(r"for: (\d+)s", lambda match: f"for: {int(match[1]) * interval_s}s", text)
         texts[name] = text
     return planted.edit_rules(texts, defects, alert)
@@ -221,7 +221,9 @@ SALES_REPORT = ("SELECT count(*) FROM (SELECT date_trunc('day', created_at) AS d
                 "sum(cents) AS cents FROM orders GROUP BY 1 ORDER BY 1 DESC) AS days")
 
 
-def site_text(lab, ports):
+def site_text(lab, ports, interval_s=1):
+    crowd_s = 35 * pace.stretch(interval_s)
+
     def quoted(*parts):
         return json.dumps(lab.path(*parts))
 
@@ -293,7 +295,7 @@ spec:
       profiles:
         - name: front
           http: {{host: 127.0.0.1, port: {ports['shop']}}}
-      programs:{program("crowd", "crowd", "--rate", "100", "--seconds", "35", leaves="nothing", timeout="50s")}{
+      programs:{program("crowd", "crowd", "--rate", "100", "--seconds", str(crowd_s), leaves="nothing", timeout=f"{crowd_s + 15}s")}{
     program("restart-shop", "restart-shop", leaves="nothing")}{
     program("roll-back", "roll-back", leaves="nothing")}{
     program("deploy-bigger-pool", "deploy", "pool-size=50", leaves="changed")}{

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from labkit import configuration, health
+from labkit import configuration, health, pace
 from labkit import defects as planted
 from labkit.accounts import LabError
 from labkit.layout import forget, remember
@@ -149,7 +149,9 @@ class Supervisor:
             self.wait_for(lambda: health.active_alerts(prometheus))
         self.listen()
         with open(self.options.site, "w") as site:
-            site.write(configuration.site_text(self.lab, self.ports))
+            site.write(configuration.site_text(self.lab, self.ports, self.options.interval))
+        if self.options.interval != 1:
+            pace.write_all(self.lab.path("experiments"), self.options.interval)
         self.took = time.monotonic() - begin
         self.store_description(ready=True)
 
