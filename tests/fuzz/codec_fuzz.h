@@ -4,10 +4,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
-#include <initializer_list>
 #include <memory>
-#include <utility>
+#include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "injector/wire/codecs.h"
@@ -15,12 +16,24 @@
 
 namespace firedrill::wire {
 
-inline void FuzzCodec(std::unique_ptr<Codec> codec, std::initializer_list<const char*> errors,
-                      const uint8_t* data, size_t size) {
+// A codec, and errors by which its requests may fail.
+struct FuzzedCodec {
+  const char* corpus;
+  std::unique_ptr<Codec> (*make)();
+  std::vector<const char*> errors;  // One at least.
+};
+inline const FuzzedCodec kFuzzedCodecs[] = {
+    {"postgresql", MakePostgresqlCodec, {"57014", "57P01", "53300", "40001"}},
+    {"mysql", MakeMysqlCodec, {"1205", "1213", "1927", "2006"}},
+    {"redis", MakeRedisCodec, {"OOM", "LOADING"}},
+    {"http", MakeHttpCodec, {"503", "304"}}};
+
+// The promise that was broken; "" where all were kept.
+inline std::string BrokenPromise(const FuzzedCodec& fuzzed, const uint8_t* data, size_t size) {
   v1::QueryFailure failure;
   bool fails = false;
   bool failed = false;
-  CodecFeed feed(std::move(codec), [&](const Request& request) -> const v1::QueryFailure* {
+  CodecFeed feed(fuzzed.make(), [&](const Request& request) -> const v1::QueryFailure* {
     failed = failed || fails;
     return fails ? &failure : nullptr;
   });
@@ -39,22 +52,30 @@ inline void FuzzCodec(std::unique_ptr<Codec> codec, std::initializer_list<const 
     if ((head & 2) != 0) {
       failure.set_cut_after(head & 0x3c);
     } else {
-      failure.set_error(errors.begin()[(head >> 2 & 15) % errors.size()]);
+      failure.set_error(fuzzed.errors[(head >> 2 & 15) % fuzzed.errors.size()]);
     }
     if (bytes.empty()) continue;
     const bool client = (head & 0x80) == 0;
     in[client ? 0 : 1].append(bytes.data(), bytes.size());
     client ? feed.Client(bytes) : feed.Server(bytes);
     (void)feed.codec().Quiet();
-    if (!feed.broken.empty()) std::abort();
+    if (!feed.broken.empty()) return feed.broken;
     if (feed.cut || feed.closed) break;
   }
   // Nothing may be changed, cut or closed but for a failure.
-  if (failed) return;
-  if (feed.cut || feed.closed || feed.to_server + feed.client_held != in[0] ||
-      feed.to_client + feed.server_held != in[1]) {
-    std::abort();
+  if (failed) return "";
+  if (feed.cut || feed.closed) return "only failures end a connection";
+  if (feed.to_server + feed.client_held != in[0] || feed.to_client + feed.server_held != in[1]) {
+    return "what went in comes out";
   }
+  return "";
+}
+
+inline int Fuzz(const FuzzedCodec& fuzzed, const uint8_t* data, size_t size) {
+  const std::string broken = BrokenPromise(fuzzed, data, size);
+  if (broken.empty()) return 0;
+  std::fprintf(stderr, "broken promise: %s\n", broken.c_str());
+  std::abort();
 }
 
 }  // namespace firedrill::wire

@@ -3,6 +3,5 @@
 #include "tests/fuzz/codec_fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  firedrill::wire::FuzzCodec(firedrill::wire::MakeHttpCodec(), {"503", "304"}, data, size);
-  return 0;
+  return firedrill::wire::Fuzz(firedrill::wire::kFuzzedCodecs[3], data, size);
 }

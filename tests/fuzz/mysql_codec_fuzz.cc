@@ -3,7 +3,5 @@
 #include "tests/fuzz/codec_fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  firedrill::wire::FuzzCodec(firedrill::wire::MakeMysqlCodec(), {"1205", "1213", "1927", "2006"},
-                             data, size);
-  return 0;
+  return firedrill::wire::Fuzz(firedrill::wire::kFuzzedCodecs[1], data, size);
 }
