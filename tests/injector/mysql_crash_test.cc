@@ -29,6 +29,10 @@ constexpr char kStormQueries[] =
     "name: 'storm' ending: ENDING_DIES_WITH_PROCESS fault { storm_queries { profile: 'admin' "
     "protocol: PROTOCOL_MYSQL statement: 'slow' sessions: 2 } }";
 
+constexpr char kHoldConnections[] =
+    "name: 'leak' ending: ENDING_DIES_WITH_PROCESS fault { hold_connections { profile: 'admin' "
+    "protocol: PROTOCOL_MYSQL state: SESSION_STATE_IDLE_IN_TRANSACTION count: 4 refill: true } }";
+
 // On a server of its own.
 class Injector final : public DoomedInjector {
  public:
@@ -92,7 +96,8 @@ class MysqlCrashTest : public ::testing::Test {
     EXPECT_TRUE(Within(absl::Seconds(10), [this] { return NobodyOfUs(); })) << when;
   }
 
-  // Nobody has a row, the table, or sessions that ask the storm's statement.
+  // Nobody has a row, the table, sessions that ask the storm's statement, or more than it takes to
+  // look and to act.
   bool Free() const {
     return pooled_->Ask("SELECT count(*) FROM (SELECT id FROM users FOR UPDATE NOWAIT) u") ==
                "3000" &&
@@ -100,7 +105,8 @@ class MysqlCrashTest : public ::testing::Test {
            pooled_->Ask("UNLOCK TABLES") == "" &&
            pooled_->Ask(
                "SELECT count(*) FROM information_schema.processlist WHERE user = 'admin'"
-               " AND info LIKE '%sleep(0.2)%'") == "0";
+               " AND info LIKE '%sleep(0.2)%'") == "0" &&
+           OfUs() < 4;
   }
 
   static inline MariadbServer* server_ = nullptr;
@@ -184,7 +190,8 @@ TEST_P(MysqlDiesWithItTest, AtAnyStep) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Mysql, MysqlDiesWithItTest,
-                         ::testing::Values(std::pair("lockTable", kLockTable),
+                         ::testing::Values(std::pair("holdConnections", kHoldConnections),
+                                           std::pair("lockTable", kLockTable),
                                            std::pair("lockRows", kLockRows),
                                            std::pair("stormQueries", kStormQueries)),
                          [](const auto& info) { return std::string(info.param.first); });

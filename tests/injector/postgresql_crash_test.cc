@@ -30,6 +30,13 @@ constexpr char kStormQueries[] =
     "name: 'storm' ending: ENDING_DIES_WITH_PROCESS fault { storm_queries { profile: 'admin' "
     "superuser: true statement: 'slow' sessions: 2 } }";
 
+constexpr char kHoldConnections[] =
+    "name: 'leak' ending: ENDING_DIES_WITH_PROCESS fault { hold_connections { profile: 'admin' "
+    "superuser: true state: SESSION_STATE_IDLE_IN_TRANSACTION count: 3 refill: true } }";
+constexpr char kTerminateSessions[] =
+    "name: 'cut' ending: ENDING_ONE_SHOT fault { terminate_sessions { profile: 'admin' "
+    "user: 'admin' application_name: 'victim' } }";
+
 // On a server of its own.
 class Injector final : public DoomedInjector {
  public:
@@ -114,7 +121,7 @@ class PostgresqlCrashTest : public ::testing::Test {
     EXPECT_EQ(PlanOf(Pooled()), "Index Scan using users_email_idx on users") << when;
     EXPECT_TRUE(Within(absl::Seconds(2), [this] { return NobodyOfUs(); })) << when;
   }
-  // Nobody has a row, the table, or sessions that ask the storm's statement.
+  // Nobody has a row, the table, sessions that ask the storm's statement, or some that only hold.
   bool Free() {
     // NOWAIT does not say so of the table itself.
     Ask("SET lock_timeout = '100ms'");
@@ -123,7 +130,9 @@ class PostgresqlCrashTest : public ::testing::Test {
     Ask("RESET lock_timeout");
     return rows == "3000\n" &&
            Ask("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE "
-               "'%pg_sleep(60)' AND pid <> pg_backend_pid()") == "0\n";
+               "'%pg_sleep(60)' AND pid <> pg_backend_pid()") == "0\n" &&
+           Ask("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE "
+               "'firedrill:%:leak'") == "0\n";
   }
   static inline PostgresServer* server_ = nullptr;
   TempDir folder_{"firedrill-lost"};
@@ -268,10 +277,36 @@ TEST_P(DiesWithItTest, AtAnyStep) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Postgresql, DiesWithItTest,
-                         ::testing::Values(std::pair("lockTable", kLockTable),
+                         ::testing::Values(std::pair("holdConnections", kHoldConnections),
+                                           std::pair("lockTable", kLockTable),
                                            std::pair("lockRows", kLockRows),
                                            std::pair("stormQueries", kStormQueries)),
                          [](const auto& info) { return std::string(info.param.first); });
+
+// What happens once is not undone; but nothing of ours stays, and nobody else is met.
+TEST_F(PostgresqlCrashTest, SessionsAreTerminatedOrNotByAnInjectorThatDiesAtAnyStep) {
+  int steps = 0, met = 0;
+  for (int step = 1;; ++step) {
+    const std::string target = absl::StrCat("host=", server_->folder(), " port=", server_->port(),
+                                            " user=admin dbname=postgres application_name=victim");
+    const Connection victim(PQconnectdb(target.c_str()), PQfinish);
+    ASSERT_EQ(PQstatus(victim.get()), CONNECTION_OK) << "step " << step;
+    Injector injector(dir_, *server_, Injector::Then::kRevert, kTerminateSessions);
+    const bool stopped = RunUntilStep(injector, step);
+    injector.Kill();
+    EXPECT_EQ(CodeOfReaper(injector.reaper()), 0) << "step " << step;
+    EXPECT_TRUE(Within(absl::Seconds(2), [this] { return NobodyOfUs(); })) << "step " << step;
+    PQclear(PQexec(victim.get(), "SELECT 1"));
+    met += PQstatus(victim.get()) != CONNECTION_OK;
+    EXPECT_EQ(State(), before_) << "step " << step;
+    EXPECT_THAT(Leftovers(dir_), IsEmpty()) << "step " << step;
+    if (!stopped || HasFailure()) break;
+    steps = step;
+  }
+  EXPECT_GT(steps, 10);
+  EXPECT_GT(met, 2);
+  EXPECT_LT(met, steps);
+}
 
 TEST_F(PostgresqlCrashTest, TheReaperLetsGoOfItsConnectionAfterARevert) {
   Injector injector(dir_, *server_, Injector::Then::kRevert);
