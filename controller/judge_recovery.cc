@@ -176,6 +176,15 @@ void JudgeCameBack(Case& run, const Watch& watch, const std::string& since, Resu
        "see what still holds the system down: sessions, pools, caches, queues");
 }
 
+// A fault that was on when the remedy ended, and had ended before `back`: then that is why.
+const FaultCourse* OverBefore(const Case& run, absl::Time begun, absl::Time done, absl::Time back) {
+  for (const FaultCourse& fault : run.steps.faults()) {
+    if (!fault.start.has_value() || !fault.end.has_value()) continue;
+    if (fault.start->at <= done && fault.end->at > begun && fault.end->at < back) return &fault;
+  }
+  return nullptr;
+}
+
 // `expected: false`: this must not come back, because the remedy does not help.
 void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Result& result) {
   const absl::Time anchor = watch.since.at.at;
@@ -218,6 +227,13 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
                                 " was not reached, so that there was less to come back from"));
     }
     if (!run.finished.has_value()) return Doubt(result, "open", "the run has not finished");
+    if (const FaultCourse* over = OverBefore(run, begun, anchor, begin)) {
+      return Doubt(
+          result, "fault-over",
+          absl::StrCat("fault ", over->planned.name(), " was over before, so that it is not ",
+                       watch.since.anchor.step, "'s doing"),
+          "let the fault last for as long as the remedy and `within` take together");
+    }
     // A restart takes away for a moment what nothing else had taken: that comes back by itself.
     const TruthPoint* when_begun = LastBefore(watch, begun);
     if (!held_already && begun < anchor && when_begun != nullptr &&

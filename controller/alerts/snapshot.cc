@@ -252,8 +252,10 @@ bool CanMatch(const AlertingSnapshot& snapshot, const AlertingRule& rule,
     }
     // From the series, from outside, or absent.
     const auto series = snapshot.series.find(rule.query);
-    const bool from_series =
-        series == snapshot.series.end() || series->second.labels.count(matcher.label) > 0;
+    // Nobody knows the labels of series that are not there.
+    const bool from_series = series == snapshot.series.end() ||
+                             !series->second.presence.blind.empty() ||
+                             series->second.labels.count(matcher.label) > 0;
     if (from_series) continue;
     if (!Matches(matcher, snapshot.external_labels)) return false;
   }

@@ -233,6 +233,14 @@ TEST(JudgeRecovery, WhatOnlyTheRemedyItselfBrokeRefutesNoBelief) {
   EXPECT_EQ(Word(JudgeOf(course), "restart-is-no-cure"), "inconclusive held-already");
 }
 
+TEST(JudgeRecovery, WhatComesBackWithTheFaultsEndRefutesNoBelief) {
+  ShopCourse course;
+  // The restart took so long that the leak was over before it could be judged.
+  course.leak_ended = 25;
+  course.logins = [](double t) { return t < 13 || t >= 25.5 ? 100.0 : 20.0; };
+  EXPECT_EQ(Word(JudgeOf(course), "restart-is-no-cure"), "inconclusive fault-over");
+}
+
 TEST(JudgeRecovery, ComingBackLaterThanWithinDoesNotRefuteTheBelief) {
   ShopCourse course;
   course.logins = [](double t) { return t < 13 || t >= 32 ? 100.0 : 20.0; };

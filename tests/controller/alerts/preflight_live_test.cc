@@ -197,6 +197,15 @@ TEST_F(PreflightLive, DefectsOfRulesAreNamed) {
   slots.set_matchers(0, "severity=\"ticket\"");
   EXPECT_THAT(Run(), ::testing::Contains("defect matchers-contradict slots"));
   slots.set_matchers(0, "severity=\"page\"");
+  // Which labels its series have can be told only where there are some.
+  slots.add_matchers("table=\"users\"");
+  EXPECT_THAT(Run(), ::testing::Contains("defect matchers-contradict slots"));
+  slots.set_alert("Misleading");
+  EXPECT_THAT(Run(),
+              AllOf(::testing::Contains("defect selector-empty slots"),
+                    ::testing::Not(::testing::Contains("defect matchers-contradict slots"))));
+  slots.set_alert("TooManySessions");
+  slots.mutable_matchers()->RemoveLast();
   *slots.mutable_firing_within() = ToProto(absl::Milliseconds(400));
   EXPECT_THAT(Run(), ::testing::Contains("defect cannot-fire-in-time slots"));
   EXPECT_THAT(Message("cannot-fire-in-time"), HasSubstr("500ms `for`"));
