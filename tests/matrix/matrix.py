@@ -280,11 +280,8 @@ def announce(cell, line, done, all_of_them):
 
 def run(wanted, options):
     os.makedirs(os.path.dirname(options.results), exist_ok=True)
-    known = read_results(options.results) if options.resume else {}
-    lines = {cell.key: known[cell.key] for cell in wanted
-             if cell.key in known and known[cell.key]["fingerprint"] == fingerprint_of(cell) and known[cell.key]["actual"]}
-    # Defects first: their reasons are what can be wrong with the table.
-    waiting = collections.deque(sorted((cell for cell in wanted if cell.key not in lines), key=lambda cell: cell.healthy))
+    lines = known_of(wanted, options.results) if options.resume else {}
+    waiting = collections.deque(in_turn([cell for cell in wanted if cell.key not in lines]))
     if lines:
         print(f"{len(lines)} of {len(wanted)} cells are known from {options.results}", flush=True)
 
@@ -308,24 +305,30 @@ def run(wanted, options):
     return conclude(wanted, lines, options)
 
 
+def in_turn(cells):
+    """Those that end early stand evenly between those that wait for all processors; of these the healthy come last."""
+    early = [cell for cell in cells if cell.outcome == table.NOT_STARTED]
+    late = sorted((cell for cell in cells if cell.outcome != table.NOT_STARTED), key=lambda cell: cell.healthy)
+    places = [(place / len(each), cell) for each in (late, early) for place, cell in enumerate(each)]
+    return [cell for _, cell in sorted(places, key=lambda placed: placed[0])]
+
+
 def conclude(wanted, lines, options):
-    text = written.tables(wanted, lines)
-    print("\n" + text)
+    print(f"\n{written.tables(wanted, lines)}\n{written.figures(wanted, lines)}")
     if options.markdown:
         with open(options.markdown, "w") as opened:
             opened.write(written.page(wanted, lines))
     return 1 if any(table.wrong(cell, lines[cell.key]) for cell in wanted) else 0
 
 
-def read_results(path):
-    """The last line of each cell."""
-    found = {}
-    if os.path.exists(path):
-        with open(path) as opened:
-            for text in opened:
-                line = json.loads(text)
-                found[line["cell"]] = line
-    return found
+def known_of(wanted, path):
+    """The last line of each cell that was observed, of the same programs, experiment and lab as would be run now."""
+    if not os.path.exists(path):
+        return {}
+    with open(path) as opened:
+        lines = {line["cell"]: line for line in map(json.loads, opened) if line["actual"]}
+    return {cell.key: lines[cell.key] for cell in wanted
+            if cell.key in lines and lines[cell.key]["fingerprint"] == fingerprint_of(cell)}
 
 
 def chosen(options):

@@ -3,9 +3,11 @@
 
 import copy
 import glob
+import json
 import os
 import re
 import sys
+import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
@@ -133,6 +135,27 @@ class ClockTest(unittest.TestCase):
     def test_a_page_that_the_pager_never_got_is_told(self):
         complaints = matrix.clock_complaints(matrix.clock_differences(JUDGEMENT, PAGES[:1]))
         self.assertEqual(["delivered: the webhook's clock was never told"], complaints)
+
+
+class ResumeTest(unittest.TestCase):
+    def test_what_was_run_as_it_would_be_run_now_is_known(self):
+        wanted = list(table.cells(0))[:5]
+        lines = [{"cell": cell.key, "fingerprint": matrix.fingerprint_of(cell), "actual": actual(0, "passed"), "took_s": number}
+                 for number, cell in enumerate(wanted)]
+        lines[1]["fingerprint"] = "of other programs"
+        lines[2]["actual"] = None
+        again = dict(lines[0], took_s=99)
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as results:
+            results.writelines(json.dumps(line) + "\n" for line in lines[:4] + [again])
+            results.flush()
+            known = matrix.known_of(wanted, results.name)
+        self.assertEqual({wanted[0].key: 99, wanted[3].key: 3}, {key: line["took_s"] for key, line in known.items()})
+        self.assertEqual({}, matrix.known_of(wanted, results.name))
+
+    def test_a_cell_is_another_one_with_another_defect_setting_or_experiment(self):
+        cells = list(table.cells(1))
+        prints = {matrix.fingerprint_of(cell) for cell in cells}
+        self.assertEqual(len(cells), len(prints))
 
 
 class LeavesTest(unittest.TestCase):

@@ -57,33 +57,42 @@ def figures(cells, lines):
     return "\n".join(text)
 
 
+def row(planted, cell, line):
+    wrong = table.wrong(cell, line)
+    right = "**no**: " + "; ".join(wrong).replace("\n", " ").replace("|", "/") if wrong else "yes"
+    return f"| {planted} | {expected_text(cell)} | {verdict_text(line)} | {right} |"
+
+
 def tables(cells, lines):
     text = []
     for experiment in dict.fromkeys(cell.experiment.name for cell in cells):
+        seen = [(cell, lines[cell.key]) for cell in cells if cell.experiment.name == experiment and cell.key in lines]
         text += [f"### {experiment}", "", "| planted | expected | came out | right |", "|---|---|---|---|"]
-        for cell in cells:
-            line = lines.get(cell.key)
-            if cell.experiment.name != experiment or line is None:
-                continue
-            wrong = table.wrong(cell, line)
-            right = "**no**: " + "; ".join(wrong).replace("\n", " ") if wrong else "yes"
-            text.append(f"| {cell.defect} | {expected_text(cell)} | {verdict_text(line)} | {right} |")
+        healthy = [(cell, line) for cell, line in seen if cell.healthy]
+        good = [cell for cell, line in healthy if not table.wrong(cell, line)]
+        if good:
+            text.append(f"| nothing, {len(good)} runs | passed | passed | yes |")
+        text += [row(cell.defect, cell, line) for cell, line in healthy if table.wrong(cell, line)]
+        text += [row(cell.defect, cell, line) for cell, line in seen if not cell.healthy]
         text.append("")
-    return "\n".join(text) + "\n" + figures(cells, lines)
+    return "\n".join(text)
 
 
 def page(cells, lines):
+    last = max((line.get("at", "") for line in lines.values()), default="")[:10]
     return f"""# The matrix of truth
 
 Does Firedrill tell the truth? A defect is planted in the victim, an experiment of the repository is run, and the verdict
 must be the one that belongs to the defect, for its own reason; a healthy victim must pass. After each run an independent
 look at servers, machine, processes and files must find what it found before, except what a remedy declares as changed.
-`./dev matrix` does all of it again, and wrote this page; `tests/matrix/table.py` says what is expected and why.
+`./dev matrix` does all of it again, `./dev matrix --markdown docs/truth.md` writes this page; what is expected, and why, is in
+`tests/matrix/table.py`, and `experiments/lab/lab defects` says what each defect is.
+
+The last whole run, {last}:
 
 {figures(cells, lines)}
 
-Where several reasons came out and not all are expected, the others hang on the first: a page that never comes is after
-every symptom that does.
+Where more reasons came out than are expected, they hang on those: a page that never comes is after every symptom that does.
 
-{tables(cells, lines).rsplit(chr(10) + '- defects found', 1)[0]}
+{tables(cells, lines).rstrip()}
 """
