@@ -107,6 +107,10 @@ class LabTest(unittest.TestCase):
         before = described(one)["servers"]["shop"]
         lab("restart-shop", "--dir", one)
         self.assertNotEqual(before, described(one)["servers"]["shop"])
+        if os.geteuid() == 0 and os.path.exists("/proc/self/autogroup"):
+            for name, nice in (("shop", "-10"), ("prometheus", "-10"), ("postgresql", "0")):
+                with open(f"/proc/{described(one)['servers'][name]}/autogroup") as group:
+                    self.assertEqual(nice, group.read().split()[-1], name)
         self.assertIn("alive", fetch(urls["shop"] + "/health"))
 
         self.settings_are_changed_live_and_by_a_release(two)
