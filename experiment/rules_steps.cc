@@ -59,6 +59,8 @@ class Steps {
       CheckDuration(kind, path);
       CheckAgainstLimit(step, first, path);
       CheckWithinDuration(step, kind, path);
+      CheckShapes(step.fault(), path);
+      if (step.fault().has_lock_rows()) CheckRows(step.fault().lock_rows(), path + ".lockRows");
     }
   }
 
@@ -97,6 +99,34 @@ class Steps {
     if (of_presence && !condition.values().empty()) {
       reporter_.AtKey(path + ".values", "'exists' and 'doesNotExist' take no 'values'",
                       "to compare with values, use in or notIn");
+    }
+  }
+
+  void CheckShapes(const v1::Fault& fault, const std::string& path) {
+    const auto check = [this](const auto& delay, const std::string& where) {
+      if (delay.has_uniform()) CheckSpan(delay.uniform(), where + ".uniform");
+      if (delay.has_pareto()) CheckSpan(delay.pareto(), where + ".pareto");
+    };
+    if (fault.has_delay_queries()) check(fault.delay_queries(), path + ".delayQueries");
+    if (fault.has_delay_bytes()) check(fault.delay_bytes(), path + ".delayBytes");
+  }
+
+  template <typename Span>
+  void CheckSpan(const Span& span, const std::string& path) {
+    if (!span.has_min() || !span.has_max() || reporter_.HasProblem(path + ".max")) return;
+    if (FromProto(span.min()) <= FromProto(span.max())) return;
+    reporter_.AtValue(path + ".max", "'max' is shorter than 'min'", "exchange them");
+  }
+
+  void CheckRows(const v1::LockRows& rows, const std::string& path) {
+    if (!rows.statement().empty() && (!rows.column().empty() || !rows.values().empty())) {
+      const std::string other = rows.column().empty() ? "values" : "column";
+      reporter_.AtKey(absl::StrCat(path, ".", other),
+                      absl::StrCat("'statement' and '", other, "' both say which rows are meant"),
+                      "leave one of them out");
+    } else if (!rows.column().empty() && rows.values().empty()) {
+      reporter_.AtKey(path + ".column", "'column' needs the key 'values'",
+                      "write what the column has in the rows that are meant: values: [\"1\"]");
     }
   }
 

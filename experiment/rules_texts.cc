@@ -1,4 +1,6 @@
 // Unique names, and the small languages that some texts are written in.
+#include <arpa/inet.h>
+
 #include <map>
 
 #include "absl/strings/match.h"
@@ -73,6 +75,17 @@ void CheckRegex(const std::string& text, const std::string& path, Reporter* repo
                    RegexAdvice(regex.error_code()));
 }
 
+// No name: where a fault listens must not hang on what a name means just then.
+void CheckListenAddress(const std::string& text, const std::string& path, Reporter* reporter) {
+  const absl::StatusOr<Address> address = ParseListenAddress(text);
+  if (!address.ok()) return reporter->AtValue(path, std::string(address.status().message()));
+  in6_addr any;
+  if (inet_pton(AF_INET, address->host.c_str(), &any) == 1) return;
+  if (inet_pton(AF_INET6, address->host.c_str(), &any) == 1) return;
+  reporter->AtValue(path, absl::StrCat("'", address->host, "' is no address"),
+                    "write one such as 127.0.0.1 or [::1]");
+}
+
 void CheckText(const FieldDescriptor* field, const std::string& path, const std::string& text,
                Reporter* reporter) {
   const std::string& language = RuleOf(field).refers_to();
@@ -90,6 +103,8 @@ void CheckText(const FieldDescriptor* field, const std::string& path, const std:
                      "\"0 10 * * 2\" is every Tuesday at 10:00");
   } else if (language == "regex") {
     CheckRegex(text, path, reporter);
+  } else if (language == "listenAddress") {
+    CheckListenAddress(text, path, reporter);
   } else if (language == "timeZone") {
     CheckTimeZone(text, path, reporter);
   } else if (language == "date") {

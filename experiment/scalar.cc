@@ -269,6 +269,10 @@ std::string PatternWords(const std::string& pattern) {
   if (pattern == "[0-9]{4}-[0-9]{2}-[0-9]{2}") return "write YYYY-MM-DD";
   if (pattern == "([01][0-9]|2[0-3]):[0-5][0-9]") return "write HH:MM, from 00:00 to 23:59";
   if (pattern == "\\S(.*\\S)?") return "without blanks at its ends";
+  if (pattern == "[^.]{1,63}[.][^.]{1,63}") {
+    return "write two names with a dot between: its schema's first, as in public.users; of MariaDB "
+           "its database's, of an index there its table's";
+  }
   return absl::StrCat("it must match ", pattern);
 }
 

@@ -3,6 +3,7 @@
 #include <functional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
 #include "experiment/reader.h"
@@ -318,12 +319,19 @@ class SiteCheck {
                        const std::string& path) {
     for (const v1::NodeSpec* node : NodesOf(target)) {
       for (const v1::Profile& profile : node->profiles()) {
-        if (profile.name() != profile_name || !profile.has_tcp()) continue;
-        reporter_.AtValue(path + ".profile",
-                          absl::StrCat("profile '", profile_name, "' of node '", node->name(),
-                                       "' is a tcp server: nobody looks into its requests"),
-                          "give the profile the server's own protocol, or use delayBytes, "
-                          "stallConnections or the like");
+        if (profile.name() != profile_name) continue;
+        const std::string& tls = profile.postgresql().ssl_mode();
+        const bool encrypted = tls == "require" || absl::StartsWith(tls, "verify");
+        if (!profile.has_tcp() && !encrypted) continue;
+        reporter_.AtValue(
+            path + ".profile",
+            absl::StrCat("profile '", profile_name, "' of node '", node->name(),
+                         encrypted ? absl::StrCat("' says 'sslMode: ", tls,
+                                                  "': nobody looks into what is encrypted")
+                                   : "' is a tcp server: nobody looks into its requests"),
+            absl::StrCat(encrypted ? "name a profile whose clients are not encrypted"
+                                   : "give the profile the server's own protocol",
+                         ", or use delayBytes, stallConnections or the like"));
         return;
       }
     }

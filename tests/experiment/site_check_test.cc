@@ -115,6 +115,11 @@ TEST_F(SiteCheckTest, RefusesAProfileOfAnotherProtocol) {
             "35:84: profile 'leaker' of node 'lab-node' is a tcp server: nobody looks into its "
             "requests (give the profile the server's own protocol, or use delayBytes, "
             "stallConnections or the like)");
+  Node(0)->mutable_profiles(0)->mutable_postgresql()->set_ssl_mode("verify-full");
+  EXPECT_EQ(Check(),
+            "35:84: profile 'leaker' of node 'lab-node' says 'sslMode: verify-full': nobody looks "
+            "into what is encrypted (name a profile whose clients are not encrypted, or use "
+            "delayBytes, stallConnections or the like)");
   Rewrite("delayQueries", "delayBytes");
   EXPECT_EQ(Check(), "");
 }
