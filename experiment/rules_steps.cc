@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "base/server_error.h"
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "experiment/rules.h"
@@ -60,6 +61,7 @@ class Steps {
       CheckAgainstLimit(step, first, path);
       CheckWithinDuration(step, kind, path);
       CheckShapes(step.fault(), path);
+      if (step.fault().has_fail_queries()) CheckError(step.fault().fail_queries(), path);
       if (step.fault().has_lock_rows()) CheckRows(step.fault().lock_rows(), path + ".lockRows");
     }
   }
@@ -116,6 +118,20 @@ class Steps {
     if (!span.has_min() || !span.has_max() || reporter_.HasProblem(path + ".max")) return;
     if (FromProto(span.min()) <= FromProto(span.max())) return;
     reporter_.AtValue(path + ".max", "'max' is shorter than 'min'", "exchange them");
+  }
+
+  // Which protocol it is is known with the site; but some are no error's name of any.
+  void CheckError(const v1::FailQueries& fault, const std::string& path) {
+    const std::string where = path + ".failQueries.error";
+    if (fault.error().empty() || reporter_.HasProblem(where)) return;
+    for (const v1::Protocol protocol :
+         {v1::PROTOCOL_POSTGRESQL, v1::PROTOCOL_MYSQL, v1::PROTOCOL_REDIS, v1::PROTOCOL_HTTP}) {
+      if (WhyNoError(protocol, fault.error()).empty()) return;
+    }
+    reporter_.AtValue(where, absl::StrCat("'", fault.error(), "' is no server's error"),
+                      "write a SQLSTATE such as \"57014\", a number of MySQL such as \"1205\", the "
+                      "first word of a Redis error such as LOADING, or an HTTP status such as "
+                      "\"503\"");
   }
 
   void CheckRows(const v1::LockRows& rows, const std::string& path) {

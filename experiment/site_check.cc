@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "base/server_error.h"
 #include "base/text.h"
 #include "experiment/reader.h"
 #include "experiment/rules.h"
@@ -42,6 +43,21 @@ std::string ServerOf(const v1::Profile& profile) {
   const FieldDescriptor* arm = profile.GetReflection()->GetOneofFieldDescriptor(
       profile, profile.GetDescriptor()->FindOneofByName("server"));
   return arm == nullptr ? "" : KeyName(arm);
+}
+
+v1::Protocol ProtocolOf(const v1::Profile& profile) {
+  switch (profile.server_case()) {
+    case v1::Profile::kPostgresql:
+      return v1::PROTOCOL_POSTGRESQL;
+    case v1::Profile::kMysql:
+      return v1::PROTOCOL_MYSQL;
+    case v1::Profile::kRedis:
+      return v1::PROTOCOL_REDIS;
+    case v1::Profile::kHttp:
+      return v1::PROTOCOL_HTTP;
+    default:
+      return v1::PROTOCOL_TCP;
+  }
 }
 
 class SiteCheck {
@@ -308,6 +324,7 @@ class SiteCheck {
     if (body.GetDescriptor()->FindFieldByName("match") != nullptr) {
       CheckLookedInto(step.target(), name, kind_path);
     }
+    if (fault.has_fail_queries()) CheckError(step.target(), fault.fail_queries(), kind_path);
     const FieldDescriptor* protocol = body.GetDescriptor()->FindFieldByName("protocol");
     if (protocol == nullptr) return;
     CheckProtocol(step.target(), name, body.GetReflection()->GetEnum(body, protocol)->number(),
@@ -332,6 +349,25 @@ class SiteCheck {
             absl::StrCat(encrypted ? "name a profile whose clients are not encrypted"
                                    : "give the profile the server's own protocol",
                          ", or use delayBytes, stallConnections or the like"));
+        return;
+      }
+    }
+  }
+
+  void CheckError(const std::string& target, const v1::FailQueries& fault,
+                  const std::string& path) {
+    if (fault.error().empty() || reporter_.HasProblem(path + ".error")) return;
+    for (const v1::NodeSpec* node : NodesOf(target)) {
+      for (const v1::Profile& profile : node->profiles()) {
+        if (profile.name() != fault.profile()) continue;
+        const v1::Protocol protocol = ProtocolOf(profile);
+        const std::string why = WhyNoError(protocol, fault.error());
+        if (why.empty()) continue;
+        reporter_.AtValue(
+            path + ".error",
+            absl::StrCat(fault.error(), " ", why, "; profile '", fault.profile(), "' of node '",
+                         node->name(), "' is a ", ServerOf(profile), " server"),
+            absl::StrCat("write ", ErrorAdvice(protocol, fault.error())));
         return;
       }
     }

@@ -1,12 +1,9 @@
-// What each protocol has, and how it numbers its errors.
+// What each protocol has.
 #include "injector/wire/rule_check.h"
 
-#include <algorithm>
-
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "base/server_error.h"
 
 namespace firedrill::wire {
 namespace {
@@ -46,37 +43,9 @@ absl::Status CheckMatch(v1::Protocol protocol, const v1::QueryMatch& match) {
 }
 
 absl::Status CheckError(v1::Protocol protocol, const std::string& error) {
-  const auto all = [&](auto fits) { return std::all_of(error.begin(), error.end(), fits); };
-  int number = 0;
-  switch (protocol) {
-    case v1::PROTOCOL_POSTGRESQL:
-      if (error.size() == 5 && !absl::StartsWith(error, "00") && !absl::StartsWith(error, "01") &&
-          !absl::StartsWith(error, "02") &&
-          all([](char c) { return absl::ascii_isdigit(c) || absl::ascii_isupper(c); })) {
-        return absl::OkStatus();
-      }
-      return Wrong("error", absl::StrCat(error,
-                                         " is no SQLSTATE of an error; write one of five "
-                                         "digits and letters, such as 57014"));
-    case v1::PROTOCOL_MYSQL:
-      if (absl::SimpleAtoi(error, &number) && number > 0 && number < 65536) return absl::OkStatus();
-      return Wrong("error",
-                   absl::StrCat(error, " is no number of a MySQL error; write one such as 1205"));
-    case v1::PROTOCOL_REDIS:
-      if (!error.empty() && all([](char c) { return absl::ascii_isupper(c); })) {
-        return absl::OkStatus();
-      }
-      return Wrong("error", absl::StrCat(error,
-                                         " is not the first word of a Redis error; write "
-                                         "one such as LOADING"));
-    default:
-      if (absl::SimpleAtoi(error, &number) && number >= 400 && number <= 599) {
-        return absl::OkStatus();
-      }
-      return Wrong("error", absl::StrCat(error,
-                                         " is no HTTP status of a failure; write one "
-                                         "between 400 and 599"));
-  }
+  const std::string why = WhyNoError(protocol, error);
+  if (why.empty()) return absl::OkStatus();
+  return Wrong("error", absl::StrCat(error, " ", why, "; write ", ErrorAdvice(protocol, error)));
 }
 
 }  // namespace

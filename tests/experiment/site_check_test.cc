@@ -124,6 +124,32 @@ TEST_F(SiteCheckTest, RefusesAProfileOfAnotherProtocol) {
   EXPECT_EQ(Check(), "");
 }
 
+TEST_F(SiteCheckTest, RefusesAnErrorOfAnotherProtocol) {
+  Rewrite(
+      "holdConnections: {profile: leaker, protocol: postgresql, state: idleInTransaction, "
+      "fillTo: 1.0, ramp: 5s, refill: true}",
+      "failQueries: {profile: leaker, error: \"1205\"}");
+  EXPECT_EQ(Check(),
+            "35:98: 1205 is no SQLSTATE of an error; profile 'leaker' of node 'lab-node' is a "
+            "postgresql server (write 55P03, as 1205 is of MySQL)");
+  Node(0)->mutable_profiles(0)->mutable_mysql();
+  EXPECT_EQ(Check(), "");
+  Rewrite("\"1205\"", "\"57014\"");
+  EXPECT_EQ(Check(),
+            "35:98: 57014 is no number of a MySQL error; profile 'leaker' of node 'lab-node' is "
+            "a mysql server (write 1317, as 57014 is of PostgreSQL)");
+  Node(0)->mutable_profiles(0)->mutable_redis();
+  EXPECT_EQ(Check(),
+            "35:98: 57014 is not the first word of a Redis error; profile 'leaker' of node "
+            "'lab-node' is a redis server (write one such as LOADING)");
+  Rewrite("\"57014\"", "LOADING");
+  EXPECT_EQ(Check(), "");
+  Node(0)->mutable_profiles(0)->mutable_http();
+  EXPECT_EQ(Check(),
+            "35:98: LOADING is no HTTP status of a failure; profile 'leaker' of node 'lab-node' "
+            "is a http server (write 503, as LOADING is of Redis)");
+}
+
 TEST_F(SiteCheckTest, RefusesToAskAnotherServerThanPostgresqlBySql) {
   Node(0)->mutable_profiles(1)->mutable_mysql();
   EXPECT_EQ(Check(),
