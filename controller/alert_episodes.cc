@@ -108,7 +108,9 @@ class Builder {
 
   void TakeWebhook(const v1::Event& event) {
     const v1::AlertTransition& alert = event.alert();
-    const absl::Time now = FromProto(event.at());
+    // When it had been read; on a busy machine it is written down later.
+    absl::Time now = FromProto(event.at());
+    if (event.has_source_time()) now = std::min(now, FromProto(event.source_time()));
     Building& building = Match(event, Copy(alert.labels(), alert.alert()));
     Delivery& delivery = building.episode.deliveries[alert.receiver()];
     std::optional<absl::Time>& told =

@@ -158,7 +158,15 @@ class SystemSurroundings final : public Surroundings {
       executor.Post([sink, event = std::move(event)] { sink(event); });
     };
     StartRunners(created, post);
-    if (deliveries_ != nullptr) listener_ = deliveries_->Add(post);
+    if (deliveries_ != nullptr) {
+      listener_ =
+          deliveries_->Add([post, &raw = executor_.clock(), clock = clock_](v1::Event event) {
+            // By the clock of this run, which does not jump.
+            const absl::Duration ago = raw.Now() - FromProto(event.source_time());
+            *event.mutable_source_time() = ToProto(clock->Now() - ago);
+            post(std::move(event));
+          });
+    }
     if (!site_.has_prometheus() && site_.alertmanagers().empty()) return;
     AlertWatchOptions options;
     options.site = site_;

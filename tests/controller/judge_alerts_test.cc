@@ -111,6 +111,21 @@ TEST(JudgeAlerts, WhatOnlyAlertmanagerSawHasFired) {
   EXPECT_EQ(Word(judgement, "slots-page/delivered"), "passed");
 }
 
+TEST(JudgeAlerts, APageCountsFromWhenItWasReadNotFromWhenItWasWrittenDown) {
+  ShopCourse course;
+  course.delivered = std::nullopt;
+  for (const double read : {8.0, 9.5, 10.5}) {
+    HistoryBuilder builder = ShopHistory(course);
+    builder.Delivered(10, "oncall", kAlert, SlotsLabels(), 7.5);
+    for (v1::Event& event : builder.events()) {
+      if (event.alert().source() != v1::ALERT_SOURCE_WEBHOOK) continue;
+      *event.mutable_source_time() = ToProto(HistoryBuilder::Time(read));
+    }
+    // Never later than it was written down: that clock has jumped.
+    EXPECT_DOUBLE_EQ(Measured(JudgeOf(builder), "slots-page/delivered"), std::min(read, 10.0) - 5);
+  }
+}
+
 TEST(JudgeAlerts, AnotherClockIsCorrectedByItsOffset) {
   for (const double skew : {-3.0, 3.0}) {
     ShopCourse silent;
