@@ -98,6 +98,7 @@ class MismatchTest(unittest.TestCase):
                 (late, actual(1, "failed", failed=[("a", "late"), ("b", "late")]), "for another reason: b late"),
                 (late, actual(1, "failed", "not started", failed=[("a", "late")]), "outcome not started, not completed"),
                 (late, actual(5, "failed", failed=[("a", "late")]), "exit 5, not 1"),
+                (late, actual(4, "failed", "aborted", failed=[("a", "late")]), "exit 4, not 1"),
                 (self.cell("passed"), actual(1, "failed", failed=[("a", "late")]), "verdict failed, not passed"),
                 (self.cell("inconclusive", [("a", "no-impact")]),
                  actual(6, "inconclusive", doubted=[("a", "blind")]), "for another reason: a blind")):

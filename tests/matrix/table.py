@@ -9,9 +9,9 @@ import dataclasses
 
 SLOTS, SCANS = "PostgresConnectionsNearLimit", "PgSeqScanSurge"
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
-NOT_STARTED, COMPLETED = "not started", "completed"
+NOT_STARTED, COMPLETED, ABORTED = "not started", "completed", "aborted"
 EXIT = {PASSED: 0, FAILED: 1, INCONCLUSIVE: 6}
-NOT_STARTED_EXIT = 3
+NOT_STARTED_EXIT, ABORTED_EXIT = 3, 4
 ANY = "*"
 # What had to hold and did not: which of the words it is says only whether it held again before the run ended.
 NOT_HELD = "late|never-came-back|did-not-stay"
@@ -54,6 +54,8 @@ class Cell:
     def exit_code(self):
         if self.outcome == NOT_STARTED and self.verdict == INCONCLUSIVE:
             return NOT_STARTED_EXIT
+        if self.outcome == ABORTED:
+            return ABORTED_EXIT
         return EXIT[self.verdict]
 
 
@@ -119,9 +121,9 @@ def special(name):
     """What is wrong with the shop of this experiment, or with what the fault can do to it."""
     experiment = EXPERIMENTS[name]
 
-    def cell(defect, verdict, because, may=(), defects=None, settings=()):
-        planted = (defect,) if defects is None and not settings else tuple(defects or ())
-        return Cell(experiment, defect, verdict, COMPLETED, failing(*because), frozenset(may), planted, tuple(settings))
+    def cell(defect, verdict, because, may=(), settings=(), outcome=COMPLETED):
+        planted = () if settings else (defect,)
+        return Cell(experiment, defect, verdict, outcome, failing(*because), frozenset(may), planted, tuple(settings))
 
     # Left out: whatever is about plans or time-outs, for no statement is slow here: fix-missing, fix-too-weak,
     # plans-stay-slow; and no-orders, which nobody asks for.
@@ -129,8 +131,8 @@ def special(name):
         yield cell("shop-never-reconnects", FAILED, [("back-after-leak", "never-came-back")])
         # The alert resolves, and those who were refused still are.
         yield cell("errors-cached", FAILED, [("back-after-leak", "never-came-back")])
-        # The restart of the shop is all that hurts, and comes back by itself.
-        yield cell("cached-logins", INCONCLUSIVE, [("restart-is-no-cure", "held-already")], [("*", "no-impact")])
+        # The restart of the shop is all that hurts, if it takes long enough to, and that comes back by itself.
+        yield cell("cached-logins", INCONCLUSIVE, [("restart-is-no-cure", "held-already|no-impact")], [("*", "no-impact")])
         yield cell("leaker-capped", INCONCLUSIVE, [("leak", "not-in-force")], [("logins-hurt", "no-impact")])
     if name in ("lost-index", "login-storm", "slow-release"):
         retries = ("retries=3",) if name == "login-storm" else ()
@@ -146,7 +148,10 @@ def special(name):
         yield cell("plans-stay-slow", FAILED, [("logins-back", "never-came-back"), *stay])
     if name == "lost-index":
         # The same fault hurts through the same logins in the other two: no news of them there.
-        yield cell("shop-never-reconnects", FAILED, [*others, ("logins-back", "never-came-back")])
+        # The first login that is cancelled makes the shop give up on all routes. Then nothing scans the table, no page is
+        # due, and the guardrail `nearly-dead` ends the run.
+        yield cell("shop-never-reconnects", FAILED, others, [("scan-page", "never-fired|only-pending"), *order(experiment)],
+                   outcome=ABORTED)
         yield cell("cached-logins", INCONCLUSIVE, [("logins-hurt", "no-impact")])
     if name == "slow-release":
         yield cell("leaker-capped", INCONCLUSIVE, [("others", "not-in-force")])
@@ -188,7 +193,7 @@ def fits(wanted, reason):
 
 def allowed(cell, reason):
     # What hangs on a fault without effect is in doubt for the same reason.
-    if cell.verdict == INCONCLUSIVE and cell.outcome == COMPLETED and reason[1] in {code for _, code in cell.because}:
+    if cell.verdict == INCONCLUSIVE and cell.outcome == COMPLETED and any(reason[1] in code.split("|") for _, code in cell.because):
         return True
     return any(fits(wanted, reason) for wanted in cell.because | cell.may)
 

@@ -36,7 +36,8 @@ def figures(cells, lines):
     found = [cell for cell, line in planted if line["actual"] and not table.mismatches(cell, line["actual"])]
     alarms = [line for line in healthy if line["actual"] is None or line["actual"]["verdict"] != "passed"]
     clocks = [(name, abs(seconds)) for _, line in seen for name, seconds in line["clocks"].items() if seconds is not None]
-    text = [f"- defects found for their reason: **{len(found)} of {len(planted)}** planted",
+    text = [f"- {len(seen)} of {len(cells)} cells"] if len(seen) < len(cells) else []
+    text += [f"- defects found for their reason: **{len(found)} of {len(planted)}** planted",
             f"- false alarms: **{len(alarms)} in {len(healthy)}** healthy runs"]
     for name in ("detected", "delivered", "resolve delivered"):
         values = [seconds for each, seconds in clocks if each == name]
