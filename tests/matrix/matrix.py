@@ -81,14 +81,14 @@ class CellRun(OnALab):
         said += [f"the terminal does not say {words}" for words in cell.says if not re.search(words, told)]
         if cell.outcome == table.NOT_STARTED and held > 0:
             said.append(f"{held} sessions of a fault were seen, though nothing was to be injected")
-        said += [f"changed: {line}" for line in self.changed(before, result)]
+        changed = self.changed(before, actual)
         with open(lab.path("pages.jsonl")) as opened:
             pages = [json.loads(line) for line in opened]
         clocks = clock_differences(result.judged["judgement"], pages)
         said += clock_complaints(clocks)
         if cell.verdict == table.PASSED and not {"detected", "delivered"} <= set(clocks):
             said.append("no page was compared with the webhook's clock")
-        return {"actual": actual, "complaints": said, "tries": tries, "clocks": clocks, "run_s": round(result.took, 1),
+        return {"actual": actual, "changed": changed, "complaints": said, "tries": tries, "clocks": clocks, "run_s": round(result.took, 1),
                 "times": {name: result.judged["judgement"].get(name) for name in
                           ("timeToDetect", "timeToNotify", "timeToResolve", "timeToRecover")},
                 "said": result.said if said or table.mismatches(cell, actual) else ""}
@@ -105,15 +105,13 @@ class CellRun(OnALab):
                 self.lab.wait_until_quiet()
         return result, tries
 
-    def changed(self, before, result):
-        """Lines that differ from those before, but for what a remedy of this run declares as changed."""
+    def changed(self, before, actual):
+        """Lines that differ from those before; waits a moment for those that no remedy declares as changed."""
         limit = time.monotonic() + SAME_WITHIN_S
-        leaves = self.cell.experiment.leaves if result.outcome() != "not started" else ()
         while True:
             after = self.lab.facts()
             different = [f"- {line}" for line in sorted(before - after)] + [f"+ {line}" for line in sorted(after - before)]
-            different = [line for line in different if not any(re.fullmatch(leave, line[2:]) for leave in leaves)]
-            if not different or time.monotonic() > limit:
+            if not table.unexplained(self.cell, actual, different) or time.monotonic() > limit:
                 return different
             time.sleep(0.2)
 
@@ -196,10 +194,10 @@ def fingerprint_of(cell, known={}):
 
 
 def commit():
-    """Of what is run; `+` where files differ from it."""
+    """Of what is run; `+` where it differs from that."""
     def git(*words):
         return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", ".", ":!tests", ":!docs") else "")
 
 
 def observe(cell):
@@ -212,8 +210,8 @@ def observe(cell):
     try:
         line.update(run.observe(cell))
     except (Exception, SystemExit) as error:  # noqa: B902 (a cell that could not be observed says so, and the others go on)
-        line.update({"actual": None, "complaints": [f"could not be observed: {type(error).__name__}: {error}"],
-                     "clocks": {}})
+        line.update({"actual": None, "changed": [], "clocks": {},
+                     "complaints": [f"could not be observed: {type(error).__name__}: {error}"]})
     finally:
         if not run.doCleanups():
             line["complaints"].append("cleaning up failed")
@@ -262,7 +260,7 @@ class Children:
         try:
             line = json.loads(last[0])
         except (IndexError, ValueError):
-            line = {"cell": cell.key, "fingerprint": fingerprint_of(cell), "actual": None, "clocks": {}, "took_s": 0,
+            line = {"cell": cell.key, "fingerprint": fingerprint_of(cell), "actual": None, "changed": [], "clocks": {}, "took_s": 0,
                     "complaints": [f"its process ended with {process.returncode} and told nothing"]}
         self.store(line)
         return cell, line
@@ -284,7 +282,7 @@ def announce(cell, line, done, all_of_them):
 
 def run(wanted, options):
     os.makedirs(os.path.dirname(options.results), exist_ok=True)
-    lines = known_of(wanted, options.results) if options.resume else {}
+    lines = known_of(wanted, options.results, options.older) if options.resume or options.older else {}
     waiting = collections.deque(in_turn([cell for cell in wanted if cell.key not in lines]))
     if lines:
         print(f"{len(lines)} of {len(wanted)} cells are known from {options.results}", flush=True)
@@ -325,14 +323,17 @@ def conclude(wanted, lines, options):
     return 1 if any(table.wrong(cell, lines[cell.key]) for cell in wanted) else 0
 
 
-def known_of(wanted, path):
-    """The last line of each cell that was observed, of the same programs, experiment and lab as would be run now."""
+def known_of(wanted, path, older=False):
+    """The last line of each cell that was observed, of the same programs, experiment and lab as would be run now.
+
+    With `older` of others, too: what a page is made of says of which commits it is.
+    """
     if not os.path.exists(path):
         return {}
     with open(path) as opened:
         lines = {line["cell"]: line for line in map(json.loads, opened) if line["actual"]}
     return {cell.key: lines[cell.key] for cell in wanted
-            if cell.key in lines and lines[cell.key]["fingerprint"] == fingerprint_of(cell)}
+            if cell.key in lines and (older or lines[cell.key]["fingerprint"] == fingerprint_of(cell))}
 
 
 def chosen(options):
@@ -356,6 +357,7 @@ def main():
                         help="healthy runs, over all experiments; default 20")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="labs side by side; what takes all processors runs alone anyhow; default 1")
     parser.add_argument("--resume", action="store_true", help="do not run again what is known")
+    parser.add_argument("--older", action="store_true", help="nor what is known of other versions")
     parser.add_argument("--list", action="store_true", help="list the cells and what is expected of each")
     parser.add_argument("--subset", action="store_true", help="those that `./dev test` runs")
     parser.add_argument("--markdown", metavar="FILE", help="write the table and the figures")
