@@ -203,6 +203,7 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
       Emit(direction, bytes.substr(from, begin - from), hold);
       from = begin;
       if (decision.failure != nullptr && Fail(*decision.failure, longer)) {
+        rules->NoteFailed(decision.failing);
         from = at;
       } else if (longer.request > 0) {
         Emit(direction, bytes.substr(begin, piece.length), longer);

@@ -90,6 +90,7 @@ struct Compiled {
 struct alignas(64) Counters {
   std::atomic<uint64_t> matched{0};
   std::atomic<uint64_t> hit{0};
+  std::atomic<uint64_t> failed{0};
 };
 
 class CompiledRules final : public Rules {
@@ -104,7 +105,11 @@ class CompiledRules final : public Rules {
   Decision Decide(const Request& request) const override;
   Count CountOf(size_t rule) const override {
     return {counters_[rule].matched.load(std::memory_order_relaxed),
-            counters_[rule].hit.load(std::memory_order_relaxed)};
+            counters_[rule].hit.load(std::memory_order_relaxed),
+            counters_[rule].failed.load(std::memory_order_relaxed)};
+  }
+  void NoteFailed(size_t rule) const override {
+    counters_[rule].failed.fetch_add(1, std::memory_order_relaxed);
   }
   uint64_t unparsed() const override { return unparsed_.load(std::memory_order_relaxed); }
 
@@ -331,7 +336,10 @@ bool CompiledRules::Strikes(size_t i, Decision* decision) const {
     uint64_t chance = Mix(Mix(seed_ + i) ^ nth);
     decision->delay = std::max(decision->delay, absl::Microseconds(rule.delay.Draw(&chance)));
   }
-  if (decision->failure == nullptr && rule.failure.has_value()) decision->failure = &*rule.failure;
+  if (decision->failure == nullptr && rule.failure.has_value()) {
+    decision->failure = &*rule.failure;
+    decision->failing = i;
+  }
   return true;
 }
 

@@ -26,8 +26,9 @@ struct Rule {
 struct Decision {
   // How long the request is held; the longest of the rules that match.
   absl::Duration delay;
-  // The first failing rule that matches; owned by the rules.
+  // The first failing rule that matches, and its place; owned by the rules.
   const v1::QueryFailure* failure = nullptr;
+  size_t failing = 0;
   // Which rules were hit, as bits by their place; to account for what really happened.
   uint64_t hit = 0;
 };
@@ -47,9 +48,13 @@ class Rules {
   // Called for every request; about 0.2 µs where the text's shape has been seen before.
   virtual Decision Decide(const Request& request) const = 0;
 
+  // A request has really failed by this rule: not every moment of every protocol lets one fail.
+  virtual void NoteFailed(size_t rule) const = 0;
+
   struct Count {
     uint64_t matched = 0;  // By verb, table, text, ...: before share, first and after.
     uint64_t hit = 0;
+    uint64_t failed = 0;  // As NoteFailed() was told.
   };
   virtual Count CountOf(size_t rule) const = 0;
 

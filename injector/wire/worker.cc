@@ -418,6 +418,7 @@ void Worker::FoldRuleCounts() {
     const Rules::Count count = rules_->CountOf(i);
     counted_[rule_stamps_[i]].matched += count.matched;
     counted_[rule_stamps_[i]].hit += count.hit;
+    counted_[rule_stamps_[i]].failed += count.failed;
   }
   rules_ = nullptr;
   rule_stamps_.clear();
@@ -547,6 +548,7 @@ void Worker::Report(v1::WireStatus* status) const {
     if (before != counted_.end()) {
       count.set_matched(before->second.matched);
       count.set_hit(before->second.hit);
+      count.set_failed(before->second.failed);
     }
     if (const auto log = holds_.find(stamp); log != holds_.end()) AddHolds(*log->second, &count);
     const auto at = std::find(rule_stamps_.begin(), rule_stamps_.end(), stamp);
@@ -554,6 +556,7 @@ void Worker::Report(v1::WireStatus* status) const {
     const Rules::Count now = rules_->CountOf(static_cast<size_t>(at - rule_stamps_.begin()));
     count.set_matched(count.matched() + now.matched);
     count.set_hit(count.hit() + now.hit);
+    count.set_failed(count.failed() + now.failed);
   }
   status->set_accepted(all.accepted);
   status->set_open(all.open);

@@ -28,11 +28,12 @@ class FailQueries final : public WireFault {
   }
   void Judge(const v1::WireStatus& now, const v1::WireStatus& then, const v1::WireCount& count,
              v1::Observation* observation) const override {
-    const uint64_t failed = now.failed() - then.failed();
+    // Its own: another fault may let requests of the same server fail, too.
+    const uint64_t failed = count.failed();
     observation->set_requested(1);
     observation->set_real(static_cast<double>(failed));
     observation->set_unit("failed requests");
-    observation->set_reached(count.hit() > 0 && failed > 0);
+    observation->set_reached(failed > 0);
     observation->set_detail(absl::StrCat(failed, " of ", now.requests() - then.requests(),
                                          " requests failed, ", count.matched(), " matched"));
     (*observation->mutable_figures())["failed"] = static_cast<double>(failed);

@@ -20,5 +20,28 @@ TEST_F(FailQueriesTest, FailsWithTheServersOwnCodes) {
   EXPECT_TRUE(Ask(client, kUsers).ok);
 }
 
+// Two runs may break the same server at once.
+TEST_F(FailQueriesTest, CountsItsOwn) {
+  v1::Fault users;
+  Aim(users.mutable_fail_queries());
+  users.mutable_fail_queries()->mutable_match()->add_tables("users");
+  users.mutable_fail_queries()->set_error("40P01");
+  v1::Fault images = users;
+  images.mutable_fail_queries()->mutable_match()->set_tables(0, "images");
+  const auto first = Put(users, "first");
+  const auto second = Put(images, "second");
+  const Session client = Client();
+  EXPECT_EQ(Ask(client, kUsers).code, "40P01");
+  EXPECT_EQ(Look(first).figures().at("failed"), 1);
+  EXPECT_EQ(Look(second).figures().at("failed"), 0);
+  EXPECT_FALSE(Look(second).reached());
+  EXPECT_EQ(Ask(client, kImages).code, "40P01");
+  ExpectGone(second, "second");
+  // Rules are made anew when others go; what was counted is kept.
+  EXPECT_EQ(Look(first).figures().at("failed"), 1);
+  EXPECT_EQ(Look(first).real(), 1);
+  ExpectGone(first, "first");
+}
+
 }  // namespace
 }  // namespace firedrill

@@ -95,12 +95,15 @@ class WordRules final : public Rules {
     if (fail != absl::string_view::npos) {
       failure_.set_error(std::string(request.text.substr(fail + 5)));
       decision.failure = &failure_;
+      decision.failing = 3;
     }
     return decision;
   }
+  void NoteFailed(size_t rule) const override { noted += static_cast<int>(rule); }
   Count CountOf(size_t) const override { return {}; }
   uint64_t unparsed() const { return 0; }
   mutable std::atomic<int> asked = 0;
+  mutable std::atomic<int> noted = 0;
 
  private:
   absl::Duration delay_;
@@ -210,6 +213,7 @@ TEST_F(RelayTest, AFailedRequestNeverReachesTheServer) {
   ServerHears("nothing\n");
   ClientHears("error INSTEAD\n");
   EXPECT_EQ(stage_.proxy->Read().failed, 2u);
+  EXPECT_EQ(rules_->noted, 6);
 }
 
 TEST_F(RelayTest, ARequestThatCannotFailGoesOn) {
@@ -220,6 +224,7 @@ TEST_F(RelayTest, ARequestThatCannotFailGoesOn) {
   ServerHears("?slow fail NOMEANS\n");
   EXPECT_GE(absl::Now() - begin, Ms(30));
   EXPECT_EQ(stage_.proxy->Read().failed, 0u);
+  EXPECT_EQ(rules_->noted, 0);
 }
 
 TEST_F(RelayTest, ARequestCanBeHeldAndThenFail) {
