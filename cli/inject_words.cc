@@ -161,9 +161,13 @@ absl::Status SayMatch(const std::string& text, const std::vector<Flag>& flags, S
         if (one.path.size() == 2 && one.path[0] == "match") known.push_back(one.path[1]);
       }
       if (known.empty()) return absl::InvalidArgumentError("this fault has no --match");
+      std::vector<std::string> near_to = known;
+      for (const char* short_of : {"table", "verb"}) near_to.push_back(short_of);
+      const std::string near = NearestOf(sides[0], near_to);
       return absl::InvalidArgumentError(
-          absl::StrCat("--match: ", sides[0], " is none of ", absl::StrJoin(known, ", "),
-                       "; each is a flag too, such as --match.tables users"));
+          absl::StrCat("--match ", text, ": ", sides[0], " is none of ", absl::StrJoin(known, ", "),
+                       near.empty() ? "; each is a flag too, such as --match.tables users"
+                                    : absl::StrCat("; did you mean ", near, "=", sides[1], "?")));
     }
     Say(*flag, sides[1], root);
   }

@@ -31,6 +31,9 @@ TEST(NearestOf, FindsASlipAndNotAStranger) {
   const std::vector<std::string> known = {"holdConnections", "terminateSessions"};
   EXPECT_EQ(NearestOf("holdConection", known), "holdConnections");
   EXPECT_EQ(NearestOf("banana", known), "");
+  // The commonest slip of all.
+  EXPECT_EQ(NearestOf("tabel", {"verb", "table"}), "table");
+  EXPECT_EQ(NearestOf("tablo", {"label"}), "");
 }
 
 }  // namespace

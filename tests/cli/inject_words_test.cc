@@ -61,7 +61,9 @@ TEST(InjectWords, WrongOnesAreToldWhatMayHaveBeenMeant) {
   EXPECT_THAT(Complaint({"delay-queries", "--profile", "p", "--delay", "soon"}),
               HasSubstr("delay"));
   EXPECT_THAT(Complaint({"delay-queries", "--profile", "p", "--match", "tabel=users"}),
-              HasSubstr("tables"));
+              HasSubstr("did you mean table=users?"));
+  EXPECT_THAT(Complaint({"delay-queries", "--profile", "p", "--match", "colour=red"}),
+              HasSubstr("each is a flag too"));
   const std::string divided =
       Complaint({"delay-queries", "--profile", "p", "--match", "regex=a,b", "--delay", "1s"});
   EXPECT_THAT(divided, testing::AllOf(HasSubstr("b is no key=value"), HasSubstr("--match.regex"),

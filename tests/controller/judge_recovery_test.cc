@@ -43,8 +43,12 @@ TEST(JudgeEfficacy, WhatToDoHangsOnWhatWasMissing) {
   EXPECT_THAT(mend(0, {}), testing::StartsWith("see on the node"));
   EXPECT_THAT(mend(0, {{"connections", 0}, {"open", 0}, {"matched", 0}}),
               testing::StartsWith("no client came through it"));
-  EXPECT_THAT(mend(0, {{"connections", 2}, {"open", 1}, {"matched", 0}}),
+  EXPECT_THAT(mend(0, {{"connections", 2}, {"open", 1}, {"requests", 3}, {"matched", 0}}),
               testing::StartsWith("none of the requests that came was meant"));
+  EXPECT_THAT(mend(0, {{"connections", 2}, {"refused", 2}, {"requests", 0}, {"matched", 0}}),
+              testing::StartsWith("the server itself refused its clients"));
+  EXPECT_THAT(mend(0, {{"connections", 2}, {"open", 2}, {"requests", 0}, {"matched", 0}}),
+              testing::StartsWith("clients came and asked nothing"));
   EXPECT_THAT(mend(0, {{"connections", 2}, {"encrypted", 2}, {"matched", 0}}),
               testing::StartsWith("have the clients speak in the clear"));
 }

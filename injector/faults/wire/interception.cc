@@ -318,6 +318,7 @@ absl::StatusOr<v1::Observation> WireFault::Observe(const Context&, const Node&) 
   figures["encrypted"] = static_cast<double>(encrypted);
   figures["unmatched"] = static_cast<double>(lost);
   figures["reconnected"] = static_cast<double>(reconnected_);
+  figures["refused"] = static_cast<double>(now.refused() - then_.refused());
   if (!NeedsRequests()) return observation;
   figures["requests"] = static_cast<double>(now.requests() - then_.requests());
   figures["matched"] = static_cast<double>(count->matched());
