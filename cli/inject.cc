@@ -176,14 +176,14 @@ int InjectCommand(const std::vector<std::string>& words) {
   for (const std::string& line : TidyUp(*state_dir)) screen.Line(line);
 
   const absl::Time since = absl::Now();
-  std::string counters, said;
+  const bool one_shot = IsOneShot(options->fault);
+  std::string counters, after, said;
   absl::Time said_at = absl::InfinitePast();
   RunWatch watch;
   watch.event = [&](const v1::Event& event) {
-    if (event.has_fault() && event.fault().has_observation() &&
-        !event.fault().observation().detail().empty()) {
-      counters = event.fault().observation().detail();
-    }
+    if (!event.has_fault() || event.fault().observation().detail().empty()) return;
+    const bool on = event.fault().state() == v1::FAULT_STATE_ACTIVE;
+    (on || one_shot ? counters : after) = event.fault().observation().detail();
   };
   watch.tick = [&] {
     const std::string seconds = absl::StrCat(absl::ToInt64Seconds(absl::Now() - since), "s");
@@ -202,6 +202,7 @@ int InjectCommand(const std::vector<std::string>& words) {
   };
   const int code = RunDefinitions(all, run, *state_dir, screen, watch);
   if (!counters.empty()) screen.Line(absl::StrCat("touched: ", counters));
+  if (!after.empty()) screen.Line(absl::StrCat("after: ", after));
   return code;
 }
 

@@ -90,12 +90,13 @@ void RunSteps::TakeFault(const v1::Event& event) {
                     (one_shot && report.has_observation() && Over(report.state()));
     if (on && !fault.start.has_value()) fault.start = now;
     if (on && report.observation().reached() && !fault.reached.has_value()) fault.reached = now;
-    if (report.has_observation() &&
+    if (on && report.has_observation() &&
         (report.observation().real() >= fault.best.real() || fault.best.unit().empty())) {
       fault.best = report.observation();
     }
-    if (Over(report.state()) && report.has_observation())
+    if (!one_shot && Over(report.state()) && report.has_observation()) {
       fault.after = report.observation().detail();
+    }
     // "superseded" may be followed by "reverted" of what was ours: the first end counts.
     if (Over(report.state()) && !fault.end.has_value()) fault.end = now;
   }

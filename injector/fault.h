@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -90,6 +91,14 @@ class Prepares {
  public:
   virtual ~Prepares() = default;
   virtual absl::Status Prepare(const Context& context, Node& node) = 0;
+};
+
+// An optional ability: what ReadBack() saw, told with the end of the fault. Not set where it could
+// not be compared with anything.
+class TellsAfter {
+ public:
+  virtual ~TellsAfter() = default;
+  virtual std::optional<v1::Observation> After() const = 0;
 };
 
 using FaultMaker = std::function<std::unique_ptr<Fault>(const v1::Fault&)>;

@@ -149,6 +149,8 @@ FaultEnd FaultLife::Settle(absl::Status looked) {
   }
   journal_.End(run_, planned_.name());
   touched_ = false;
+  const auto* const tells = dynamic_cast<const TellsAfter*>(fault_.get());
+  if (tells != nullptr && superseded_.empty()) end.after = tells->After();
   for (const Journal::Problem& problem : superseded_) reasons.push_back(problem.why);
   if (!reasons.empty()) {
     end.how = FaultEnd::How::kSuperseded;

@@ -27,6 +27,8 @@ struct FaultEnd {
   std::string reason;
   // What a person can paste, where it is stuck.
   std::string undo_by_hand;
+  // What the independent look saw, of faults that tell.
+  std::optional<v1::Observation> after;
 };
 
 // One caller at a time. Owns the fault; clock, node and journal outlive it.

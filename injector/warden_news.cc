@@ -127,6 +127,7 @@ void Warden::OnEnded(Entry& entry, const FaultEnd& end) {
     if (warden::IsOneShot(entry.planned) && entry.observation.has_value()) {
       *report.mutable_observation() = *entry.observation;
     }
+    if (end.after.has_value()) *report.mutable_observation() = *end.after;
   }
   // What was only prepared was never on: there is nothing to say, unless somebody asked.
   if (entry.touched || entry.reverted_by.has_value()) Send(key, report, answers);

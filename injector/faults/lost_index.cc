@@ -7,6 +7,15 @@
 #include "base/status_macros.h"
 
 namespace firedrill {
+namespace {
+
+template <typename Sight>
+std::string BothWays(const Sight& sight) {
+  return absl::StrCat(sight.pooled.read_by, " on a prepared and ", sight.fresh.read_by,
+                      " on a fresh session");
+}
+
+}  // namespace
 
 absl::Status LostIndex::Validate(const Node& node) const {
   ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
@@ -20,19 +29,21 @@ absl::Status LostIndex::Prepare(const Context& context, Node& node) {
     RETURN_IF_ERROR(server_->Open(profile, context.run, patience));
     ASSIGN_OR_RETURN(prepared_, server_->OpenPlans(context.run, patience));
   }
-  return CheckPlan(patience);
+  return CheckPlan(context.run, patience);
 }
 
 // A statement that does not use the index would not notice its loss.
-absl::Status LostIndex::CheckPlan(const Patience& patience) {
-  ASSIGN_OR_RETURN(before_, prepared_->Explain(patience));
-  if (before_.uses_index) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "to lose the index ", server_->Name(), " would have no effect: the ",
-      server_->words().planner, " reads ", server_->table(), " by ",
-      before_.read_by.empty() ? "other means" : before_.read_by, " for ", server_->statement(),
-      message_.statement().empty() ? "; name a statement of the profile that uses it"
-                                   : "; name another statement"));
+absl::Status LostIndex::CheckPlan(const std::string& run, const Patience& patience) {
+  ASSIGN_OR_RETURN(before_, LookOnce(run, patience));
+  if (before_.pooled.uses_index && before_.fresh.uses_index) return absl::OkStatus();
+  const std::string& read_by =
+      before_.pooled.uses_index ? before_.fresh.read_by : before_.pooled.read_by;
+  return absl::FailedPreconditionError(
+      absl::StrCat("to lose the index ", server_->Name(), " would have no effect: the ",
+                   server_->words().planner, " reads ", server_->table(), " by ",
+                   read_by.empty() ? "other means" : read_by, " for ", server_->statement(),
+                   message_.statement().empty() ? "; name a statement of the profile that uses it"
+                                                : "; name another statement"));
 }
 
 absl::Status LostIndex::Apply(const Context& context, Node& node, Changes& changes) {
@@ -51,6 +62,10 @@ absl::Status LostIndex::Apply(const Context& context, Node& node, Changes& chang
 absl::StatusOr<v1::Observation> LostIndex::Observe(const Context& context, const Node&) const {
   if (!applied_) return absl::FailedPreconditionError("losing an index: not applied");
   ASSIGN_OR_RETURN(const Sight now, Look(context.run, context.patience()));
+  return Saying(now);
+}
+
+v1::Observation LostIndex::Saying(const Sight& now) const {
   const IndexServer::Words& words = server_->words();
   const int without = (now.pooled.uses_index ? 0 : 1) + (now.fresh.uses_index ? 0 : 1);
   const bool lost = now.index == IndexState::kLost;
@@ -64,12 +79,14 @@ absl::StatusOr<v1::Observation> LostIndex::Observe(const Context& context, const
       now.index == IndexState::kGone
           ? absl::StrCat("not there any more: somebody has ", words.gone, " it")
           : (lost ? words.lost : words.usable);
+  const std::string before =
+      before_.pooled.read_by == before_.fresh.read_by ? before_.pooled.read_by : BothWays(before_);
   observation.set_detail(absl::StrCat("the index ", server_->Name(), " is ", state, "; ",
-                                      server_->table(), " was read by ", before_.read_by,
-                                      ", now by ", now.pooled.read_by, " on a prepared and ",
-                                      now.fresh.read_by, " on a fresh session"));
+                                      server_->table(), " was read by ", before, ", now by ",
+                                      BothWays(now)));
   auto& figures = *observation.mutable_figures();
-  figures[absl::StrCat(words.weight, "_before")] = before_.weight;
+  figures[absl::StrCat(words.weight, "_before")] = before_.pooled.weight;
+  figures[absl::StrCat(words.weight, "_before_fresh")] = before_.fresh.weight;
   figures[absl::StrCat(words.weight, "_prepared")] = now.pooled.weight;
   figures[absl::StrCat(words.weight, "_fresh")] = now.fresh.weight;
   return observation;
@@ -89,11 +106,21 @@ absl::Status LostIndex::ReadBack(const Context& context, const Node& node) const
   }
   ASSIGN_OR_RETURN(const Sight now, Look(context.run, patience));
   if (now.index == IndexState::kLost) return StillLost();
-  // A session that goes on with the plan that it made meanwhile is as slow as before.
-  if (now.fresh.uses_index && !now.pooled.uses_index) {
+  after_ = Saying(now);
+  // Of what somebody else has dropped nobody expects plans.
+  const bool there = now.index == IndexState::kUsable;
+  // A session that goes on with the plan that it made meanwhile is as slow as during the fault.
+  if (there && now.fresh.uses_index && !now.pooled.uses_index) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the index ", server_->Name(), " is ", server_->words().usable,
         " again, and prepared sessions still read ", server_->table(), " by ", now.pooled.read_by));
+  }
+  // Both used it before. What made the planner change its mind, a person must find out.
+  if (there && !now.fresh.uses_index) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the index ", server_->Name(), " is ", server_->words().usable, " again, but the ",
+        server_->words().planner, " does not use it as before: ", server_->table(), " is read by ",
+        BothWays(now)));
   }
   prepared_.reset();
   return absl::OkStatus();

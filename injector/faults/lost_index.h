@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "injector/fault.h"
@@ -70,7 +71,7 @@ class IndexServer {
   virtual std::string Access() const = 0;
 };
 
-class LostIndex final : public Fault, public Prepares {
+class LostIndex final : public Fault, public Prepares, public TellsAfter {
  public:
   LostIndex(const v1::LoseIndex& message, std::unique_ptr<IndexServer> server)
       : message_(message), server_(std::move(server)) {}
@@ -81,6 +82,7 @@ class LostIndex final : public Fault, public Prepares {
   absl::StatusOr<v1::Observation> Observe(const Context& context, const Node& node) const override;
   void Release() override;
   absl::Status ReadBack(const Context& context, const Node& node) const override;
+  std::optional<v1::Observation> After() const override { return after_; }
 
  private:
   // What the server says of the index, and what it does.
@@ -89,14 +91,16 @@ class LostIndex final : public Fault, public Prepares {
     IndexPlan pooled;
     IndexPlan fresh;
   };
+  v1::Observation Saying(const Sight& now) const;
   absl::StatusOr<Sight> Look(const std::string& run, const Patience& patience) const;
   absl::StatusOr<Sight> LookOnce(const std::string& run, const Patience& patience) const;
-  absl::Status CheckPlan(const Patience& patience);
+  absl::Status CheckPlan(const std::string& run, const Patience& patience);
   absl::Status StillLost() const;
 
   const v1::LoseIndex message_;
   const std::unique_ptr<IndexServer> server_;
-  IndexPlan before_;
+  Sight before_;
+  mutable std::optional<v1::Observation> after_;
   // Let go of when the index is seen to be used again.
   mutable std::unique_ptr<PlanSession> prepared_;
   bool applied_ = false;

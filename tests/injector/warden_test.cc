@@ -149,6 +149,18 @@ TEST_F(WardenTest, AppliesObservesAndReverts) {
   EXPECT_TRUE(journal_->empty());
 }
 
+TEST_F(WardenTest, WhatTheLookAfterwardsSawIsTold) {
+  script_.after = "all as before";
+  Handle(ApplyOf(Planned()));
+  Live(absl::Seconds(2));
+  EXPECT_EQ(Last().observation().detail(), "");
+  Handle(RevertOf());
+  Live(absl::Seconds(1));
+  EXPECT_EQ(Last().state(), v1::FAULT_STATE_REVERTED);
+  EXPECT_EQ(Last().observation().detail(), "all as before");
+  EXPECT_FALSE(Last().observation().reached());
+}
+
 TEST_F(WardenTest, ReachedIsSaidWithinAFewHundredMilliseconds) {
   script_.observations_until_reached = 4;
   Handle(ApplyOf(Planned()));

@@ -83,9 +83,11 @@ struct SimFaultScript {
   std::string setting;
   // Called in Apply(), after the change.
   std::function<void()> applied;
+  // What the look after the undo tells; empty: nothing.
+  std::string after;
 };
 
-class SimFault final : public Fault, public Prepares {
+class SimFault final : public Fault, public Prepares, public TellsAfter {
  public:
   SimFault(SimSystem& system, const SimFaultScript& script, std::string key, std::string node)
       : system_(system), script_(script), key_(std::move(key)), node_(std::move(node)) {}
@@ -119,6 +121,12 @@ class SimFault final : public Fault, public Prepares {
                             observed_++ >= script_.observations_until_reached);
     observation.set_subject(absl::StrCat("sim/", node_));
     return observation;
+  }
+  std::optional<v1::Observation> After() const override {
+    if (script_.after.empty()) return std::nullopt;
+    v1::Observation after;
+    after.set_detail(script_.after);
+    return after;
   }
   void Release() override { system_.held.erase(key_); }
   absl::Status ReadBack(const Context&, const Node&) const override {

@@ -133,6 +133,9 @@ class LoseIndexTest : public ::testing::Test {
   static std::string Of(const std::string& index) {
     return absl::StrCat("profile: 'admin' superuser: true index: '", index, "'");
   }
+  std::string After() {
+    return dynamic_cast<TellsAfter&>(*fault_).After().value_or(v1::Observation()).detail();
+  }
   v1::Observation Seen() { return *fault_->Observe(StageContext("lost"), node_); }
 
   static inline PostgresServer* server_ = nullptr;
@@ -156,6 +159,7 @@ TEST_F(LoseIndexTest, PooledAndFreshSessionsFollowBothTimes) {
             "the index public.users_email_idx is lost; users was read by Index Scan, now by "
             "Seq Scan on a prepared and Seq Scan on a fresh session");
   EXPECT_GT(seen.figures().at("cost_prepared"), seen.figures().at("cost_before"));
+  EXPECT_EQ(seen.figures().at("cost_before_fresh"), seen.figures().at("cost_before"));
   // Born while the index is lost, and prepared then.
   const Connection born = Pooled();
   EXPECT_FALSE(fault_->ReadBack(StageContext("lost"), node_).ok());
@@ -163,7 +167,11 @@ TEST_F(LoseIndexTest, PooledAndFreshSessionsFollowBothTimes) {
   EXPECT_THAT(changes_.UndoAll(), ElementsAre(Pair(UndoResult::kRestored, "")));
   EXPECT_EQ(PlanOf(pooled), "Index Scan using users_email_idx on users");
   EXPECT_EQ(PlanOf(born), "Index Scan using users_email_idx on users");
+  EXPECT_EQ(After(), "");
   EXPECT_TRUE(fault_->ReadBack(StageContext("lost"), node_).ok());
+  EXPECT_EQ(After(),
+            "the index public.users_email_idx is usable; users was read by Index Scan, now by "
+            "Index Scan on a prepared and Index Scan on a fresh session");
   EXPECT_EQ(State(), before_);
   EXPECT_TRUE(Within(absl::Seconds(1), [] { return OurSessions() == 0; }));
 }
@@ -180,6 +188,37 @@ TEST_F(LoseIndexTest, SeesASessionThatGoesOnWithItsOldPlan) {
               HasSubstr("prepared sessions still read users by Seq Scan"));
   server_->Run("ALTER TABLE users ALTER COLUMN id SET STATISTICS 77");
   EXPECT_TRUE(fault_->ReadBack(StageContext("lost"), node_).ok());
+}
+
+TEST_F(LoseIndexTest, IsNotBackWhileNobodyUsesTheIndexAsBefore) {
+  ASSERT_TRUE(Apply().ok());
+  ASSERT_TRUE(Seen().reached());
+  fault_->Release();
+  const auto set = [](const std::string& value) {
+    for (const char* way : {"indexscan", "indexonlyscan", "bitmapscan"}) {
+      server_->Run(absl::StrCat("ALTER SYSTEM SET enable_", way, " = ", value));
+    }
+    server_->Run("SELECT pg_reload_conf()");
+    // Sessions are told right after new ones begin with it.
+    EXPECT_TRUE(Within(absl::Seconds(10),
+                       [&] { return server_->Run("SHOW enable_bitmapscan")[0][0] == value; }));
+    absl::SleepFor(absl::Milliseconds(200));
+  };
+  set("off");
+  EXPECT_THAT(changes_.UndoAll(), ElementsAre(Pair(UndoResult::kRestored, "")));
+  const absl::Status left = fault_->ReadBack(StageContext("lost"), node_);
+  set("on");
+  EXPECT_THAT(std::string(left.message()),
+              HasSubstr("is usable again, but the planner does not use it as before: users is "
+                        "read by Seq Scan on a prepared and Seq Scan on a fresh session"));
+  EXPECT_TRUE(Within(absl::Seconds(10), [this] {
+    // Sessions plan anew.
+    server_->Run("ALTER TABLE users ALTER COLUMN id SET STATISTICS 77");
+    return fault_->ReadBack(StageContext("lost"), node_).ok();
+  }));
+  for (const char* way : {"indexscan", "indexonlyscan", "bitmapscan"}) {
+    server_->Run(absl::StrCat("ALTER SYSTEM RESET enable_", way));
+  }
 }
 
 TEST_F(LoseIndexTest, IsNotReachedWhenSomebodyHasGivenItBack) {

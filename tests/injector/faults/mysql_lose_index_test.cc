@@ -146,6 +146,8 @@ TEST_F(MysqlLoseIndexTest, PreparedAndFreshSessionsDoWithoutItAndGetItBack) {
   fault_->Release();
   EXPECT_EQ(UndoIt().first, UndoResult::kRestored);
   EXPECT_TRUE(fault_->ReadBack(StageContext("lost"), node_).ok());
+  EXPECT_THAT(dynamic_cast<TellsAfter&>(*fault_).After()->detail(),
+              HasSubstr("now by ref on a prepared and ref on a fresh session"));
   EXPECT_EQ(State(), before_);
   EXPECT_THAT(PooledPlan(), HasSubstr(" ref users_email_idx "));
   EXPECT_THAT(FreshPlan(), HasSubstr(" ref users_email_idx "));
