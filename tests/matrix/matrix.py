@@ -189,8 +189,12 @@ def fingerprint_of(cell, known={}):
     digest = hashlib.sha256(known["common"].encode())
     with open(os.path.join(ROOT, "experiments", cell.experiment.name + ".yaml"), "rb") as opened:
         digest.update(opened.read())
-    digest.update(repr((cell.experiment.alert, cell.experiment.extras, cell.defects, cell.settings)).encode())
+    digest.update(repr(asked_of(cell)).encode())
     return digest.hexdigest()[:16]
+
+
+def asked_of(cell):
+    return cell.experiment.alert, cell.experiment.extras, cell.defects, cell.settings
 
 
 def commit():
@@ -202,7 +206,7 @@ def commit():
 
 def observe(cell):
     """A line of the results; what went wrong with the cell itself is a mismatch, too."""
-    line = {"cell": cell.key, "fingerprint": fingerprint_of(cell), "commit": commit(),
+    line = {"cell": cell.key, "fingerprint": fingerprint_of(cell), "asked": repr(asked_of(cell)), "commit": commit(),
             "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "load": [os.getloadavg()[0]], "nice": os.nice(0)}
     begun = time.monotonic()
@@ -333,7 +337,8 @@ def known_of(wanted, path, older=False):
     with open(path) as opened:
         lines = {line["cell"]: line for line in map(json.loads, opened) if line["actual"]}
     return {cell.key: lines[cell.key] for cell in wanted
-            if cell.key in lines and (older or lines[cell.key]["fingerprint"] == fingerprint_of(cell))}
+            if cell.key in lines and (lines[cell.key]["fingerprint"] == fingerprint_of(cell)
+                                      or older and lines[cell.key].get("asked", "") in ("", repr(asked_of(cell))))}
 
 
 def chosen(options):

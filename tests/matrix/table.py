@@ -123,6 +123,7 @@ def common(experiment):
 def special(name):
     """What is wrong with the shop of this experiment, or with what the fault can do to it."""
     experiment = EXPERIMENTS[name]
+    page = experiment.page
 
     def cell(defect, verdict, because, may=(), settings=(), outcome=COMPLETED):
         planted = () if settings else (defect,)
@@ -162,10 +163,21 @@ def special(name):
     if name == "slow-release":
         yield cell("leaker-capped", INCONCLUSIVE, [("others", "not-in-force")])
     if name == "frequent-report":
-        yield cell("fix-missing", FAILED, [("logins-unharmed", NOT_HELD)], settings=("statement-timeout=none",))
-        yield cell("fix-too-weak", FAILED, [("logins-unharmed", NOT_HELD)], settings=("statement-timeout=500ms",))
-        yield cell("shop-never-reconnects", FAILED, [("admin-back", "never-came-back")])
-        yield cell("errors-cached", FAILED, [("admin-back", "never-came-back")])
+        # The reports of all who wait take the processors from the exporter, too: whether the page is in time is luck.
+        starved = [("scan-page", "late"), ("scan-page/delivered", "late"), *order(experiment)]
+        yield cell("fix-missing", FAILED, [("logins-unharmed", NOT_HELD), ("writes-go-on", NOT_HELD),
+                                           ("AppPoolSaturated", "forbidden-fired")],
+                   starved, settings=("statement-timeout=none",))
+        # With 500 ms it passes, and rightly: a dozen reports at a time take longer than that, and are cancelled. Of the twenty
+        # that the pool lets through each takes about a second: 2 s never cancel one.
+        yield cell("fix-too-weak", FAILED, [("logins-unharmed", NOT_HELD), ("AppPoolSaturated", "forbidden-fired")],
+                   [*starved, ("writes-go-on", NOT_HELD)], settings=("statement-timeout=2s",))
+        # In both the administrators' page soon asks the database nothing: what is left of the scans need not page.
+        quiet = [(page, "late|never-fired|only-pending"), (f"{page}/delivered", "late"), *order(experiment)]
+        yield cell("shop-never-reconnects", FAILED, [(route, "never-came-back") for route in (
+            "logins-unharmed", "writes-go-on", "admin-back", "logins-after")], quiet)
+        # Logins fail during the failover, and are remembered: of 5000 customers 2 %, more or less.
+        yield cell("errors-cached", FAILED, [("admin-back", "never-came-back")], [*quiet, ("logins-after", NOT_HELD)])
         yield cell("no-orders", INCONCLUSIVE, [("admin-hurt", "no-impact")], NO_PAGE)
     if name == "sudden-crowd":
         yield cell("fix-missing", FAILED, [("logins-unharmed", NOT_HELD)],
