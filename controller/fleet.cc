@@ -21,7 +21,8 @@ constexpr size_t kMostPingsKept = 16;
 constexpr absl::Duration kLastOrders = absl::Seconds(65);
 
 bool EndsSomething(const v1::Command& command) {
-  return command.has_revert() || command.has_stop_load() || command.has_stop_probe();
+  return command.has_revert() || command.has_stop_load() || command.has_stop_probe() ||
+         command.has_stop_remedy();
 }
 
 absl::Duration LessSince(const google::protobuf::Duration& remaining, absl::Duration elapsed) {

@@ -92,8 +92,7 @@ std::string NoAnchorReason(const Case& run, const Anchor& anchor) {
   for (const RemedyCourse& remedy : run.steps.remedies()) {
     if (remedy.planned.name() != anchor.step) continue;
     if (remedy.last.state() == v1::REMEDY_STATE_FAILED) {
-      return absl::StrCat("remedy ", anchor.step, " failed with exit code ",
-                          remedy.last.exit_code());
+      return absl::StrCat("remedy ", anchor.step, " failed", FailedWords(remedy.last));
     }
     return absl::StrCat("remedy ", anchor.step, " was not done");
   }

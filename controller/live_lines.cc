@@ -61,8 +61,8 @@ std::string RemedyWords(const ReportStyle& style, const v1::RemedyReport& report
     case v1::REMEDY_STATE_DONE:
       return absl::StrCat(who, " is done, after ", Short(FromProto(report.took())));
     case v1::REMEDY_STATE_FAILED:
-      return absl::StrCat(Paint(style, Ink::kRed, absl::StrCat(who, " failed")), " with exit code ",
-                          report.exit_code(), Because(LastLine(report.output())));
+      return absl::StrCat(Paint(style, Ink::kRed, absl::StrCat(who, " failed")),
+                          FailedWords(report), Because(LastLine(report.output())));
     default:
       return "";
   }
@@ -206,7 +206,9 @@ std::string LiveLines::Fault(const v1::FaultReport& report) {
   if (active && First(absl::StrCat("on/", key)) && !seen.reached()) {
     lines.push_back(absl::StrCat(who, " is on at ", report.node(), Because(seen.detail())));
   }
-  if (seen.reached() && First(absl::StrCat("reached/", key))) {
+  // What was counted while it was let go is not said of a fault that was in force.
+  const bool counted = report.state() == v1::FAULT_STATE_REVERTING;
+  if (seen.reached() && !counted && First(absl::StrCat("reached/", key))) {
     const absl::string_view what = one_shot ? " has hit" : " in force";
     lines.push_back(
         absl::StrCat(Paint(style_, Ink::kBold, absl::StrCat(who, what)), Because(seen.detail())));

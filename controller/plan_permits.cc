@@ -3,6 +3,7 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
@@ -96,10 +97,21 @@ void CheckNames(const Use& use, absl::string_view what, const Things& things) {
   }
 }
 
+bool IsHttp(absl::string_view url) {
+  return absl::StartsWithIgnoreCase(url, "http://") || absl::StartsWithIgnoreCase(url, "https://");
+}
+
 void CheckEndpoints(const Use& use, const v1::Plan& plan) {
   std::vector<std::string> known;
   for (const v1::Endpoint& endpoint : plan.endpoints()) known.push_back(endpoint.name());
+  const bool needs_http = use.kind.message->GetDescriptor() != v1::TcpProbe::descriptor();
   for (const std::string& name : NamesOf(*use.kind.message, "endpoint")) {
+    for (const v1::Endpoint& endpoint : plan.endpoints()) {
+      if (endpoint.name() != name || !needs_http || IsHttp(endpoint.url())) continue;
+      use.Refuse("no-http",
+                 absl::StrCat("the endpoint ", name, " is ", endpoint.url(), ", which is no HTTP"),
+                 "name an endpoint whose url begins with http:// or https://");
+    }
     if (absl::c_linear_search(known, name)) continue;
     use.Refuse("no-endpoint", absl::StrCat("the site has no endpoint named ", name),
                known.empty()

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "controller/report.h"
@@ -68,6 +69,17 @@ std::string NotJudgedLine(const v1::Judgement& judgement, const ReportStyle& sty
   return absl::StrCat(Paint(style, Ink::kYellow, Wrap(line, style.width, 2, 0)), "\n");
 }
 
+std::string LastLine(absl::string_view output) {
+  while (absl::ConsumeSuffix(&output, "\n")) {
+  }
+  return std::string(output.substr(output.rfind('\n') + 1));
+}
+
+bool Over(const std::vector<v1::Event>& history) {
+  return std::any_of(history.begin(), history.end(),
+                     [](const v1::Event& event) { return event.has_finished(); });
+}
+
 bool AnythingTouched(const std::vector<v1::Event>& history) {
   return std::any_of(history.begin(), history.end(), [](const v1::Event& event) {
     return event.has_command() || event.has_fault() || event.has_remedy() || event.has_load();
@@ -77,8 +89,7 @@ bool AnythingTouched(const std::vector<v1::Event>& history) {
 std::string VerdictLine(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
                         const ReportStyle& style) {
   const std::string undo = AnythingTouched(history) ? UndoWords(judgement) : "nothing was touched";
-  const bool ended = std::any_of(history.begin(), history.end(),
-                                 [](const v1::Event& event) { return event.has_finished(); });
+  const bool ended = Over(history);
   // Without an end there is no verdict yet, and nothing that an exit code could say.
   const std::string text =
       ended ? absl::StrCat(reporting::Tally(judgement), "; ", Ended(judgement), "; ", undo,
@@ -236,10 +247,15 @@ std::string Touched(const std::vector<v1::Event>& history, const ReportStyle& st
       absl::StrAppend(&line, "done at ", Signed(remedy.done->at - zero), " in ",
                       Short(remedy.done->at - remedy.running->at));
     } else if (remedy.last.state() == v1::REMEDY_STATE_FAILED) {
-      absl::StrAppend(&line, "FAILED with exit code ", remedy.last.exit_code());
+      const std::string output = LastLine(remedy.last.output());
+      absl::StrAppend(&line, "FAILED", FailedWords(remedy.last), output.empty() ? "" : ": ",
+                      output);
+    } else if (Over(history)) {
+      absl::StrAppend(&line, "begun, and its node did not say how it ended: look there");
     } else {
       absl::StrAppend(&line, "still running");
     }
+    const bool may = remedy.last.state() != v1::REMEDY_STATE_DONE;
     switch (remedy.last.leaves()) {
       case v1::LEAVES_NOTHING:
         absl::StrAppend(&line, "; leaves nothing");
@@ -248,7 +264,8 @@ std::string Touched(const std::vector<v1::Event>& history, const ReportStyle& st
         absl::StrAppend(&line, "; what it changed is restored");
         break;
       case v1::LEAVES_CHANGED:
-        absl::StrAppend(&line, "; leaves the system changed");
+        absl::StrAppend(
+            &line, may ? "; it may have left the system changed" : "; leaves the system changed");
         break;
       default:
         break;

@@ -15,6 +15,7 @@ using turn::Turn;
 
 void OnTimer(Turn& turn, absl::string_view name) {
   if (name == "gate") return turn::OnGateTimer(turn);
+  if (name == "remedies") return turn::OnRemediesTimer(turn);
   if (name == "limit") return turn::OnLimitTimer(turn);
   if (name == "end") return turn::OnEndTimer(turn);
   if (absl::ConsumePrefix(&name, "apply/")) return turn::OnApplyTimer(turn, std::string(name));

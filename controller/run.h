@@ -63,6 +63,8 @@ inline constexpr absl::Duration kRevertPatience = absl::Seconds(10);
 inline constexpr uint32_t kMostRevertAttempts = 5;
 // A one-shot fault has no duration; it must have acted within this time.
 inline constexpr absl::Duration kOneShotBound = absl::Seconds(30);
+// How long a remedy may take to say what became of it, once it was told to stop.
+inline constexpr absl::Duration kRemedyPatience = absl::Seconds(8);
 // How long the run goes on after the last expectation is due, for late answers and deliveries.
 inline constexpr absl::Duration kLateAnswers = absl::Seconds(2);
 
@@ -116,6 +118,8 @@ struct RunState {
   bool limit_set = false;
   bool end_set = false;
   bool everything_stopped = false;
+  // Remedies that were told to stop are not waited for any more.
+  bool remedies_left = false;
   bool inject_anyway = false;
   uint32_t defects = 0;
   uint32_t circumstances = 0;

@@ -70,6 +70,24 @@ void StartProbe(Turn& turn, const v1::PlannedProbe& probe) {
   turn.Do(std::move(issue));
 }
 
+bool AnyRemedyRuns(const RunState& state) {
+  return absl::c_any_of(state.remedies,
+                        [](const auto& entry) { return entry.second == v1::REMEDY_STATE_RUNNING; });
+}
+
+// Ends those that are under way: each says then what it has left.
+void StopRemedies(Turn& turn) {
+  if (!AnyRemedyRuns(turn.state)) return;
+  for (const v1::PlannedRemedy& remedy : turn.plan.remedies()) {
+    const auto found = turn.state.remedies.find(RemedyKey(remedy));
+    if (found == turn.state.remedies.end() || found->second != v1::REMEDY_STATE_RUNNING) continue;
+    Issue issue{CommandFor(turn.plan, remedy.name(), "interrupt", remedy.node())};
+    issue.command.mutable_stop_remedy()->set_remedy(remedy.name());
+    turn.Do(std::move(issue));
+  }
+  turn.Do(SetTimer{"remedies", kRemedyPatience});
+}
+
 // Stops what asks and what loads, and lets go of what was prepared in vain. Once.
 void StopEverything(Turn& turn) {
   RunState& state = turn.state;
@@ -87,6 +105,7 @@ void StopEverything(Turn& turn) {
     issue.command.mutable_stop_probe()->set_probe(probe.id());
     turn.Do(std::move(issue));
   }
+  StopRemedies(turn);
   turn.Do(StopProbes{});
   ReleasePrepared(turn);
 }
@@ -234,6 +253,8 @@ void OnRemedyReport(Turn& turn) {
   if (report.state() != v1::REMEDY_STATE_UNSPECIFIED) found->second = report.state();
 }
 
+void OnRemediesTimer(Turn& turn) { turn.state.remedies_left = true; }
+
 void OnLimitTimer(Turn& turn) {
   RunState& state = turn.state;
   if (state.phase != v1::PHASE_INJECT && state.phase != v1::PHASE_REVERT) return;
@@ -339,6 +360,8 @@ void Progress(Turn& turn) {
   }
   if (AnyLive(state)) return;
   if (state.stop.has_value()) {
+    // What they have left is part of what the run has to say.
+    if (AnyRemedyRuns(state) && !state.remedies_left) return;
     return SayFinish(turn, v1::OUTCOME_ABORTED, state.stop->reason());
   }
   if (state.stopping) return;  // Its event is on the way.

@@ -67,6 +67,8 @@ void OnRemedyTimer(Turn& turn, const std::string& key);
 void OnRemedyReport(Turn& turn);
 // Every remedy has been tried.
 bool RemediesOver(const Turn& turn);
+// They had their time to say what became of them.
+void OnRemediesTimer(Turn& turn);
 void OnLimitTimer(Turn& turn);
 void OnEndTimer(Turn& turn);
 void OnStopRequested(Turn& turn);

@@ -155,6 +155,12 @@ absl::string_view CauseWord(v1::StopRequested::Cause cause) {
   }
 }
 
+std::string FailedWords(const v1::RemedyReport& report) {
+  if (!report.failure().empty()) return absl::StrCat(": ", report.failure());
+  // What is no program has no exit code.
+  return report.exit_code() < 0 ? "" : absl::StrCat(" with exit code ", report.exit_code());
+}
+
 std::string StopWords(v1::StopRequested::Cause cause, absl::string_view reason) {
   if (cause == v1::StopRequested::CAUSE_INTERRUPT && !reason.empty()) return std::string(reason);
   return absl::StrCat(CauseWord(cause), reason.empty() ? "" : ": ", reason);

@@ -27,6 +27,9 @@ absl::string_view FaultStateWord(v1::FaultState state);
 absl::string_view KindWord(v1::ExpectationResult::Kind kind);
 // "an operator", "a guardrail", "Ctrl-C".
 absl::string_view CauseWord(v1::StopRequested::Cause cause);
+// How a remedy failed, behind "failed": ": HTTP 503", ": interrupted", " with exit code 3"; empty
+// where only its output says it.
+std::string FailedWords(const v1::RemedyReport& report);
 // Who or what stopped a run, and why where that says more: "Ctrl-C", "a guardrail: slots-free is
 // broken". Of an interruption the reason is what interrupted.
 std::string StopWords(v1::StopRequested::Cause cause, absl::string_view reason);

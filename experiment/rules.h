@@ -3,6 +3,7 @@
 // over.
 #pragma once
 
+#include "absl/time/time.h"
 #include "experiment/reporter.h"
 #include "firedrill/v1/experiment.pb.h"
 #include "firedrill/v1/site.pb.h"
@@ -26,6 +27,15 @@ void CheckProbes(const v1::Experiment& experiment, Reporter* reporter);
 void CheckExpectations(const v1::Experiment& experiment, Reporter* reporter);
 
 void CheckSiteRules(const v1::Site& site, Reporter* reporter);
+
+// The profile of its kind; empty where it has none.
+std::string ProfileOf(const v1::Fault& fault);
+// It logs in at its server, and does so at this time of the experiment or later.
+bool NeedsSessionAfter(const v1::FaultStep& fault, absl::Duration at);
+// Why `refuseSessions` does not go with such a fault.
+std::string FencedFault(const std::string& fault);
+inline constexpr char kFencedFaultHelp[] =
+    "use a fenceProgram, such as pg_ctl stop, or let the fault end before";
 
 // "did you mean 'x'?", else "there are a, b", else "there is none".
 std::string NamesAdvice(const std::string& name, const std::vector<std::string>& known);

@@ -73,7 +73,9 @@ class Steps {
         CheckCall(remedy.call_url(), ItemPath("remedies", i) + ".callUrl");
       }
       if (remedy.has_promote_replica()) {
-        CheckPromotion(remedy.promote_replica(), ItemPath("remedies", i) + ".promoteReplica");
+        const std::string path = ItemPath("remedies", i) + ".promoteReplica";
+        CheckPromotion(remedy.promote_replica(), path);
+        CheckFencedFaults(spec_.remedies(i), path);
       }
     }
   }
@@ -221,6 +223,20 @@ class Steps {
     }
   }
 
+  // What is proven to have ended by a session of its own cannot be proven where all are refused.
+  void CheckFencedFaults(const v1::RemedyStep& step, const std::string& path) {
+    const v1::PromoteReplica& promotion = step.remedy().promote_replica();
+    if (!promotion.refuse_sessions()) return;
+    for (const v1::FaultStep& fault : spec_.faults()) {
+      if (fault.target() != step.target() || !NeedsSessionAfter(fault, FromProto(step.at()))) {
+        continue;
+      }
+      if (ProfileOf(fault.fault()) != promotion.old_primary()) continue;
+      reporter_.AtValue(path + ".refuseSessions", FencedFault(fault.name()), kFencedFaultHelp);
+      return;
+    }
+  }
+
   void CheckTemplates(const v1::SendRequests& load, const std::string& path) {
     std::set<std::string> used;
     for (int i = 0; i < load.requests_size(); ++i) {
@@ -273,6 +289,27 @@ class Steps {
 };
 
 }  // namespace
+
+std::string ProfileOf(const v1::Fault& fault) {
+  const FieldDescriptor* kind = KindOfFault(fault);
+  const FieldDescriptor* profile =
+      kind == nullptr ? nullptr : kind->message_type()->FindFieldByName("profile");
+  if (profile == nullptr) return "";
+  const Message& message = fault.GetReflection()->GetMessage(fault, kind);
+  return message.GetReflection()->GetString(message, profile);
+}
+
+bool NeedsSessionAfter(const v1::FaultStep& fault, absl::Duration at) {
+  const FieldDescriptor* kind = KindOfFault(fault.fault());
+  // What sits between a server and its clients does not log in.
+  if (kind == nullptr || kind->message_type()->FindFieldByName("listen") != nullptr) return false;
+  return FromProto(fault.at()) + FromProto(fault.duration()) >= at;
+}
+
+std::string FencedFault(const std::string& fault) {
+  return absl::StrCat("when all sessions are refused nobody can see, or make, the end of fault '",
+                      fault, "', which is at the old primary at that time");
+}
 
 void CheckSteps(const v1::Experiment& experiment, Reporter* reporter) {
   Steps steps(experiment.spec(), reporter);

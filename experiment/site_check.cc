@@ -1,12 +1,14 @@
 // An experiment against the site it shall run at.
 #include <algorithm>
 #include <functional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/server_error.h"
 #include "base/text.h"
+#include "base/time_proto.h"
 #include "experiment/reader.h"
 #include "experiment/rules.h"
 #include "experiment/vocabulary.h"
@@ -58,6 +60,15 @@ v1::Protocol ProtocolOf(const v1::Profile& profile) {
     default:
       return v1::PROTOCOL_TCP;
   }
+}
+
+// A port that is opened is all that a tcp probe asks for.
+bool NeedsHttp(const FieldDescriptor* field) {
+  return field->containing_type() != v1::TcpProbe::descriptor();
+}
+
+bool IsHttp(absl::string_view url) {
+  return absl::StartsWithIgnoreCase(url, "http://") || absl::StartsWithIgnoreCase(url, "https://");
 }
 
 class SiteCheck {
@@ -119,6 +130,7 @@ class SiteCheck {
                     const std::string& text) {
                   const std::string& kind = RuleOf(field).refers_to();
                   if (kind == "endpoint") find("endpoint", endpoints, path, text);
+                  if (kind == "endpoint" && NeedsHttp(field)) CheckHttp(path, text);
                   if (kind == "receiver") find("webhook receiver", receivers, path, text);
                   if (field->containing_type() == v1::PrometheusProbe::descriptor() &&
                       !site_.has_prometheus()) {
@@ -129,6 +141,15 @@ class SiteCheck {
     if (spec_.expect().alerts_size() > 0 && !site_.has_prometheus()) {
       reporter_.AtKey("expect.alerts", "the site has no Prometheus whose alerts could be seen",
                       "add 'prometheus' to the site");
+    }
+  }
+
+  void CheckHttp(const std::string& path, const std::string& name) {
+    for (const v1::Endpoint& endpoint : site_.endpoints()) {
+      if (endpoint.name() != name || IsHttp(endpoint.url())) continue;
+      reporter_.AtValue(
+          path, absl::StrCat("the endpoint '", name, "' is ", endpoint.url(), ", which is no HTTP"),
+          "name an endpoint whose url begins with http:// or https://");
     }
   }
 
@@ -245,6 +266,7 @@ class SiteCheck {
         remedy, remedy.GetDescriptor()->FindOneofByName("kind"));
     if (kind == nullptr) return;
     const std::string kind_path = absl::StrCat(path, ".", KeyName(kind));
+    if (remedy.has_promote_replica()) CheckFencedFaults(step, kind_path + ".refuseSessions");
     std::string profile;
     ForEachText(remedy.GetReflection()->GetMessage(remedy, kind), kind_path,
                 [&](const FieldDescriptor* field, const Message&, const std::string& name_path,
@@ -260,6 +282,38 @@ class SiteCheck {
                   Need(step.target(), "remedy statement", name, name_path,
                        [&](const v1::NodeSpec& node) { return RemedyStatements(node, profile); });
                 });
+  }
+
+  // The same server under another name.
+  void CheckFencedFaults(const v1::RemedyStep& step, const std::string& path) {
+    const v1::PromoteReplica& promotion = step.remedy().promote_replica();
+    if (!promotion.refuse_sessions()) return;
+    const std::set<std::string> fenced = AddressesOf(step.target(), promotion.old_primary());
+    for (const v1::FaultStep& fault : spec_.faults()) {
+      if (!NeedsSessionAfter(fault, FromProto(step.at()))) continue;
+      for (const std::string& address : AddressesOf(fault.target(), ProfileOf(fault.fault()))) {
+        if (fenced.count(address) == 0 || reporter_.HasProblem(path)) continue;
+        reporter_.AtValue(path, FencedFault(fault.name()), kFencedFaultHelp);
+      }
+    }
+  }
+
+  // Of the PostgreSQL servers that a profile may mean.
+  std::set<std::string> AddressesOf(const std::string& target, const std::string& name) const {
+    std::set<std::string> addresses;
+    for (const v1::NodeSpec* node : NodesOf(target)) {
+      for (const v1::Profile& profile : node->profiles()) {
+        if (profile.name() != name || !profile.has_postgresql()) continue;
+        const v1::PostgresqlServer& server = profile.postgresql();
+        const std::string& host = server.host();
+        // Each machine has these itself.
+        const bool own = host.empty() || absl::StartsWith(host, "/") || host == "localhost" ||
+                         absl::StartsWith(host, "127.") || host == "::1";
+        addresses.insert(absl::StrCat(own ? node->name() : host, ":",
+                                      server.port() == 0 ? 5432 : server.port()));
+      }
+    }
+    return addresses;
   }
 
   // Of what speaks to PostgreSQL only: remedies, and probes by `sql`.

@@ -73,6 +73,8 @@ void NodeWork::Handle(const v1::Command& command) {
       return Stop({id.run(), Kind::kLoad, command.stop_load().load()}, "");
     case v1::Command::kStopProbe:
       return Stop({id.run(), Kind::kProbe, command.stop_probe().probe()}, "");
+    case v1::Command::kStopRemedy:
+      return Stop({id.run(), Kind::kRemedy, command.stop_remedy().remedy()}, "");
     default:
       return;
   }

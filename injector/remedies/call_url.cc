@@ -1,6 +1,8 @@
 // call_url: one HTTP request to an endpoint of the site, through the same door as every other one:
 // no redirects, no proxy, no link-local address. It is sent once: what it does is not known to be
 // harmless twice.
+#include <algorithm>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -18,6 +20,14 @@ constexpr absl::Duration kDefaultTimeout = absl::Seconds(10);
 constexpr char kDefaultType[] = "application/json";
 // Of an answer that was not expected, so that a person sees why.
 constexpr size_t kShownAnswer = 300;
+
+// The begin of an answer, in one line: whoever shows the last line of a report shows all.
+std::string OneLine(absl::string_view body) {
+  std::string line(absl::StripAsciiWhitespace(body.substr(0, kShownAnswer)));
+  std::replace_if(
+      line.begin(), line.end(), [](char c) { return absl::ascii_isspace(c); }, ' ');
+  return line;
+}
 
 struct StatusRange {
   int first = 200;
@@ -76,14 +86,18 @@ class CallUrl final : public Remedy {
   }
 
   v1::RemedyReport Run(const RemedyContext& context, const Node& node) const override {
-    const absl::StatusOr<std::string> done = Call(context);
-    return ReportOf(done.status(), done.ok() ? *done : "");
+    int status = 0;
+    const absl::StatusOr<std::string> done = Call(context, &status);
+    v1::RemedyReport report = ReportOf(done.status(), done.ok() ? *done : "");
+    if (!done.ok() && status != 0) report.set_failure(absl::StrCat("HTTP ", status));
+    return report;
   }
 
  private:
   std::string Method() const { return message_.method().empty() ? "POST" : message_.method(); }
 
-  absl::StatusOr<std::string> Call(const RemedyContext& context) const {
+  // `status`: of the answer, where there was one.
+  absl::StatusOr<std::string> Call(const RemedyContext& context, int* status) const {
     if (context.endpoint.name() != message_.endpoint()) {
       return absl::NotFoundError(
           absl::StrCat("the site has no endpoint '", message_.endpoint(), "'"));
@@ -102,6 +116,7 @@ class CallUrl final : public Remedy {
     const std::string what =
         absl::StrCat(request.method, " ", message_.path(), " at ", message_.endpoint());
     if (!response.ok()) return Failed(what, response.status());
+    *status = response->status;
     const std::string answer = absl::StrCat(what, ": status ", response->status, " in ",
                                             firedrill::FormatDuration(response->took));
     if (response->status >= range.first && response->status <= range.last) return answer;
@@ -109,9 +124,8 @@ class CallUrl final : public Remedy {
         answer, ", not ", range.first,
         range.first == range.last ? std::string() : absl::StrCat("-", range.last),
         response->status / 100 == 3 ? "; redirects are not followed" : "",
-        response->body.empty()
-            ? std::string()
-            : absl::StrCat("\n", absl::string_view(response->body).substr(0, kShownAnswer))));
+        response->body.empty() ? std::string()
+                               : absl::StrCat("; it says: ", OneLine(response->body))));
   }
 
   static absl::Status Failed(absl::string_view what, const absl::Status& why) {

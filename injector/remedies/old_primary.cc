@@ -38,6 +38,15 @@ constexpr char kOtherWriters[] =
     " 'checkpointer', 'background writer', 'archiver', 'autovacuum launcher', 'autovacuum worker',"
     " 'logical replication launcher', 'logger', 'walsummarizer', 'io worker')";
 
+// What faults have there: sessions that are stamped with run and fault, and those by which they
+// look and undo.
+constexpr char kFaults[] =
+    "SELECT string_agg(DISTINCT CASE WHEN application_name LIKE 'firedrill:%'"
+    " THEN split_part(application_name, ':', 3) ELSE 'session ' || application_name END, ', ')"
+    " FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    " AND (application_name LIKE 'firedrill:%:%' OR application_name LIKE 'firedrill-control:%'"
+    " OR application_name = 'firedrill-undo')";
+
 std::string First(const PostgresRows& rows) {
   return rows.empty() || rows[0].empty() ? "" : rows[0][0].value_or("");
 }
@@ -123,6 +132,14 @@ absl::Status OldPrimary::CheckRefusable(const Patience& patience) {
     return absl::FailedPreconditionError(absl::StrCat(
         cannot, "other processes of the server may write, and are no sessions: ", First(writers),
         next));
+  }
+  // With the sessions refused nobody could see, or make, the end of what is on there.
+  ASSIGN_OR_RETURN(const PostgresRows faults, acting_->Query(kFaults, {}, patience.AtMost(kTry)));
+  if (!First(faults).empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(cannot, "a fault is on or prepared there (", First(faults),
+                     "), whose end could not be seen any more once all sessions are refused; use a "
+                     "fenceProgram, or begin when the fault has ended"));
   }
   ASSIGN_OR_RETURN(const PostgresRows overrides,
                    acting_->Query("SELECT count(*) FROM pg_db_role_setting, unnest(setconfig) s"

@@ -56,6 +56,9 @@ v1::RemedyReport RunRemedyBlocking(const v1::PlannedRemedy& remedy, const Node& 
   v1::RemedyReport report = RunOrRefuse(remedy.remedy(), node, context);
   report.set_remedy(remedy.name());
   report.set_node(remedy.node());
+  if (report.state() == v1::REMEDY_STATE_FAILED && context.stop.stop_requested()) {
+    report.set_failure("interrupted");
+  }
   *report.mutable_took() = ToProto(RealClock().Boot() - begin);
   return report;
 }

@@ -9,7 +9,7 @@ import subprocess
 import termios
 import unittest
 
-from stage import CONTROLLER, INJECTOR, PROGRAM, Stage
+from stage import CONTROLLER, INJECTOR, PROGRAM, SITE, Stage
 
 INTERRUPTED, INCONCLUSIVE, ABORTED, UNCONFIRMED = 130, 6, 4, 5
 
@@ -40,6 +40,25 @@ class Interrupted(Stage):
                                       "inconclusive: 1 not judged, 1 passed; aborted by Ctrl-C; every fault undone "
                                       "(exit 130)"])
         self.assertLess(len(after), 10, said)
+
+    def test_a_remedy_that_is_interrupted_says_what_became_of_it(self):
+        program = '      programs: [{name: wait, path: /bin/sleep, arguments: ["60"], leaves: changed}]\n'
+        policy = "policy: {lastingRemedies: true}"
+        self.site = self.write("site.yaml", SITE.format(port=self.server.port, policy=policy).replace(
+            "      profiles:", program + "      profiles:", 1))
+        with open(self.experiment()) as file:
+            text = file.read()
+        path = self.write("mended.yaml", text.replace(
+            "  expect:", "  remedies: [{name: mend, target: db-node, at: 0s, runProgram: {program: wait}}]\n  expect:", 1))
+        run = self.begin_run(path)
+        self.until(lambda: "remedy mend runs" in self.said(run) or run.poll() is not None, "the remedy")
+        run.send_signal(signal.SIGINT)
+        self.assert_ended(run, INTERRUPTED, "aborted")
+        self.assertRegex(self.said(run), r"remedy mend failed: interrupted: ended: the run was stopped")
+        report = " ".join(self.firedrill("report", "last")[1].split())
+        self.assertIn("mend on node-a: FAILED: interrupted: ended: the run was stopped; "
+                      "it may have left the system changed", report)
+        self.assertNotIn("still running", report)
 
     def test_a_hangup_stops_and_undoes_like_ctrl_c(self):
         run = self.held()

@@ -263,6 +263,13 @@ TEST(JudgeRecovery, ARemedyThatFailedIsNotJudgedForItsHelp) {
   EXPECT_EQ(Word(judgement, "restart-is-no-cure"), "inconclusive no-anchor");
   EXPECT_EQ(Of(judgement, "restart-is-no-cure").reason(),
             "remedy restart-shop failed with exit code 2");
+  for (v1::Event& event : builder.events()) {
+    if (!event.has_remedy() || event.remedy().state() != v1::REMEDY_STATE_FAILED) continue;
+    event.mutable_remedy()->set_exit_code(-1);
+    event.mutable_remedy()->set_failure("HTTP 503");
+  }
+  EXPECT_EQ(Of(JudgeOf(builder), "restart-is-no-cure").reason(),
+            "remedy restart-shop failed: HTTP 503");
 }
 
 TEST(JudgeRecovery, ProbesOfTheirOwnAreFoundByTheirPlannedName) {

@@ -54,6 +54,7 @@ const std::vector<const char*> kTimers = {"gate",
                                           "expire/cut@db-1",
                                           "lost/db-1",
                                           "lost/load-1",
+                                          "remedies",
                                           "remedy/restart-shop@app-1",
                                           "apply/stranger@db-1",
                                           "nonsense"};

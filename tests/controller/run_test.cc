@@ -418,6 +418,31 @@ TEST(RunTest, NothingIsAppliedAndNoRemedyRunsAfterAStop) {
   EXPECT_THAT(run.Said(), IsEmpty());
 }
 
+TEST(RunTest, AStopEndsARemedyAndWaitsForWhatItSays) {
+  Rehearsal run = Leaking();
+  run.Healthy(absl::Seconds(12));
+  CutOnce(run);
+  run.Healthy(absl::Seconds(10));
+  ASSERT_EQ(run.state().remedies.at("restart-shop@app-1"), v1::REMEDY_STATE_RUNNING);
+  Rehearsal deaf = run;
+  run.Said();
+  run.AskToStop();
+  EXPECT_THAT(run.Said(), Contains("interrupt restart-shop app-1 #1"));
+  run.Report("leak", v1::FAULT_STATE_REVERTED);
+  EXPECT_FALSE(run.is_finished());
+  run.Remedy(v1::REMEDY_STATE_FAILED);
+  ASSERT_TRUE(run.is_finished());
+  EXPECT_EQ(run.finished().outcome(), v1::OUTCOME_ABORTED);
+  EXPECT_TRUE(run.finished().undo_confirmed());
+  // One that says nothing is not waited for longer than it may take.
+  deaf.AskToStop();
+  deaf.Report("leak", v1::FAULT_STATE_REVERTED);
+  deaf.Pass(kRemedyPatience - absl::Seconds(1));
+  EXPECT_FALSE(deaf.is_finished());
+  deaf.Pass(absl::Seconds(1));
+  EXPECT_TRUE(deaf.is_finished());
+}
+
 TEST(RunTest, ABrokenGuardrailStops) {
   Rehearsal run = Leaking();
   for (int i = 0; i < 3; ++i) {
@@ -721,6 +746,7 @@ TEST(RunTest, ALoadThatIsLostDuringTheRecoveryEndsTheRun) {
   CutOnce(run);
   run.Healthy(absl::Seconds(28));
   run.Report("leak", v1::FAULT_STATE_REVERTED);
+  run.Remedy(v1::REMEDY_STATE_DONE);
   ASSERT_EQ(run.state().phase, v1::PHASE_RECOVER);
   run.Restart("load-1");
   ASSERT_TRUE(run.is_finished());

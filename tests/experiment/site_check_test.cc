@@ -68,6 +68,31 @@ TEST_F(SiteCheckTest, MissesTheEndpointOfACall) {
   EXPECT_EQ(Check(), "38:75: the site has no endpoint 'shops' (did you mean 'shop'?)");
 }
 
+TEST_F(SiteCheckTest, ACallNeedsAnEndpointOfHttp) {
+  Rewrite("runProgram: {program: restart-shop}",
+          "callUrl: {endpoint: database, path: /flags/slow, leaves: nothing}");
+  EXPECT_EQ(Check(),
+            "38:75: the endpoint 'database' is tcp://127.0.0.1:5432, which is no HTTP (name an "
+            "endpoint whose url begins with http:// or https://)");
+}
+
+// The same server under two names.
+TEST_F(SiteCheckTest, SessionsAreNotRefusedWhereAFaultHasItsOwn) {
+  Rewrite("target: app-node, at: 20s, runProgram: {program: restart-shop}",
+          "target: db-node, at: 20s, promoteReplica: {replica: leaker, oldPrimary: dba, "
+          "refuseSessions: true}");
+  const std::string said = Check();
+  EXPECT_NE(said.find("38:"), std::string::npos) << said;
+  EXPECT_NE(
+      said.find("nobody can see, or make, the end of fault 'leak', which is at the old primary "
+                "at that time (use a fenceProgram"),
+      std::string::npos)
+      << said;
+  // Elsewhere, or over before, it is in nobody's way.
+  Node(0)->mutable_profiles(1)->mutable_postgresql()->set_port(5499);
+  EXPECT_EQ(Check().find("old primary"), std::string::npos) << Check();
+}
+
 TEST_F(SiteCheckTest, MissesTheNamesOfAStatementOfARemedy) {
   Rewrite("target: app-node, at: 20s, runProgram: {program: restart-shop}",
           "target: db-node, at: 20s, runStatement: {profile: dba, statement: end-idle}");

@@ -102,6 +102,9 @@ TEST_F(CallUrlTest, FailsOnAStatusThatIsNotExpected) {
   EXPECT_EQ(report.exit_code(), -1);
   EXPECT_THAT(report.output(), AllOf(HasSubstr("status 409"), HasSubstr(", not 200-299"),
                                      HasSubstr("flag is locked?")));
+  EXPECT_EQ(report.failure(), "HTTP 409");
+  // A line that is shown by itself says all.
+  EXPECT_EQ(report.output().find('\n'), std::string::npos) << report.output();
   call_.set_status("409");
   EXPECT_EQ(Run().state(), v1::REMEDY_STATE_DONE);
   call_.set_status("400-408");

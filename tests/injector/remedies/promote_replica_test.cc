@@ -221,6 +221,21 @@ TEST_F(PromoteReplicaTest, RefusesSessionsPromotesAndLosesNothing) {
   OpenByHand(*primary_);
 }
 
+TEST_F(PromoteReplicaTest, SessionsAreNotRefusedWhereAFaultIsOn) {
+  // After the fence nobody could log in to see its end.
+  PostgresAccount account{
+      .host = primary_->folder(), .port = primary_->port(), .user = "app", .database = "postgres"};
+  for (const char* name : {"firedrill:r1a2b3:leak", "firedrill-undo"}) {
+    const auto held = PostgresSession::Open(account, name, {}, Patience(absl::Seconds(5)));
+    ASSERT_TRUE(held.ok());
+    EXPECT_THAT(WhyNot(),
+                AllOf(HasSubstr("a fault is on or prepared there ("),
+                      HasSubstr("use a fenceProgram"), HasSubstr("nothing was promoted")));
+    EXPECT_TRUE((*held)->usable());
+    EXPECT_EQ(Write(*primary_, "app"), "");
+  }
+}
+
 TEST_F(PromoteReplicaTest, AFenceHoldsOverARestartOfTheOldPrimary) {
   const auto standby = PostgresServer::StartReplica(*primary_);
   ASSERT_NE(standby, nullptr);
