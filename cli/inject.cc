@@ -3,9 +3,11 @@
 
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
+#include <optional>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/state_dir.h"
@@ -17,8 +19,12 @@
 #include "cli/inject_words.h"
 #include "cli/leftovers.h"
 #include "cli/own_run.h"
+#include "cli/private_run.h"
 #include "cli/run_definitions.h"
 #include "cli/screen.h"
+#include "controller/report.h"
+#include "controller/report_parts.h"
+#include "controller/words.h"
 #include "experiment/reader.h"
 #include "firedrill/v1/options.pb.h"
 
@@ -30,6 +36,8 @@ constexpr char kLabel[] = "firedrill-inject";
 constexpr char kSiteHere[] = "firedrill.site.yaml";
 constexpr char kSiteOfMachine[] = "/etc/firedrill/site.yaml";
 constexpr absl::Duration kLineEvery = absl::Seconds(1);
+// As old as figures of a fault that goes on may be.
+constexpr absl::Duration kFresh = absl::Seconds(2);
 
 void Complain(const absl::Status& status) {
   std::fprintf(stderr, "firedrill: %s\n", std::string(status.message()).c_str());
@@ -88,7 +96,7 @@ v1::Experiment MakeExperiment(const InjectOptions& options, const v1::Site& site
   const google::protobuf::Duration duration = ToProto(*ParseDuration(options.duration));
   *spec.mutable_limits()->mutable_max_duration() = duration;
   v1::FaultStep& step = *spec.add_faults();
-  step.set_name("inject");
+  step.set_name(KebabOf(options.kind));
   step.set_target(kHere);
   if (!one_shot) *step.mutable_duration() = duration;
   *step.mutable_fault() = options.fault;
@@ -105,18 +113,14 @@ bool IsOneShot(const v1::Fault& fault) {
          arm->message_type()->options().GetExtension(v1::kind).ending() == v1::ENDING_ONE_SHOT;
 }
 
-// A folder with the site file that the processes read; gone with the run.
+// A folder with the site file that the processes read; gone with the run, or with the next command
+// where this process is killed.
 class SiteFolder {
  public:
-  static absl::StatusOr<SiteFolder> Make(const v1::Site& site) {
-    const char* tmp = std::getenv("TMPDIR");
-    std::string folder =
-        absl::StrCat(tmp != nullptr && tmp[0] == '/' ? tmp : "/tmp", "/firedrill-inject-XXXXXX");
-    if (mkdtemp(folder.data()) == nullptr) {
-      return absl::UnavailableError(
-          absl::StrCat("making the folder ", folder, " for the site of this run"));
-    }
+  static absl::StatusOr<SiteFolder> Make(const v1::Site& site, const std::string& state_dir) {
+    ASSIGN_OR_RETURN(const std::string folder, MakeRunFolder());
     SiteFolder made(folder);
+    RETURN_IF_ERROR(WriteText(absl::StrCat(folder, "/", kStateDirFile), state_dir + "\n"));
     RETURN_IF_ERROR(WriteText(made.file(), ToYaml(site)));
     return made;
   }
@@ -130,6 +134,177 @@ class SiteFolder {
  private:
   explicit SiteFolder(std::string folder) : folder_(std::move(folder)) {}
   std::string folder_;
+};
+
+// What a person sees of one fault: its own lines and its counters, and nothing of gates,
+// expectations and verdicts, which it has not.
+class InjectView {
+ public:
+  InjectView(const InjectOptions& options, Screen& screen) : options_(options), screen_(screen) {}
+
+  void Event(const v1::Event& event) {
+    const absl::Time at = FromProto(event.at());
+    if (event.has_created()) {
+      const v1::Plan& plan = event.created().plan();
+      one_shot_ = !plan.faults().empty() && plan.faults(0).ending() == v1::ENDING_ONE_SHOT;
+      Say(absl::StrCat(
+          "run ", plan.run(), ": ", KebabOf(options_.kind), ", seed ", plan.seed(), "; it ends ",
+          one_shot_ ? "by itself" : absl::StrCat("after ", options_.duration), ", or with Ctrl-C"));
+    }
+    if (event.has_finding() && event.finding().kind() == v1::Finding::KIND_CIRCUMSTANCE) {
+      misspelt_ = misspelt_ || IsMisspelt(event.finding().code());
+    }
+    if (event.has_fault()) Fault(event.fault(), at);
+  }
+
+  static bool Shows(const v1::Event& event) {
+    if (event.has_created() || event.has_phase() || event.has_finished()) return false;
+    if (event.has_preflight_finished()) return false;
+    // Why has been said by the fault itself.
+    return !event.has_stop() || (event.stop().cause() != v1::StopRequested::CAUSE_FAULT_REFUSED &&
+                                 event.stop().cause() != v1::StopRequested::CAUSE_FAULT_STUCK);
+  }
+
+  void Tick() {
+    const std::string seconds = absl::StrCat(absl::ToInt64Seconds(absl::Now() - since_), "s");
+    if (over_) return screen_.Status(absl::StrCat("  ", seconds, "  it is over"));
+    if (screen_.terminal()) {
+      const std::string head = absl::StrCat("  ", seconds, "  ");
+      const std::string words =
+          absl::StrCat(counters_.empty() ? "starting" : counters_, " (Ctrl-C ends it)");
+      return screen_.Status(absl::StrCat(
+          head, reporting::Wrap(words, screen_.style().width - 1, head.size(), head.size())));
+    }
+    if (counters_ == said_ || absl::Now() - said_at_ < kLineEvery) return;
+    screen_.Line(absl::StrCat(seconds, "  ", counters_));
+    said_ = counters_;
+    said_at_ = absl::Now();
+  }
+
+  int Judged(const std::vector<v1::Event>& history, const v1::Judgement& judgement, int code) {
+    screen_.Line("");
+    if (code == kUndoUnconfirmed) {
+      screen_.Line(SummaryText(history, judgement, screen_.style()));
+    } else {
+      code = SayHowItEnded(judgement, code);
+    }
+    SayWhatWasTouched(ended_at_.value_or(FromProto(history.back().at())));
+    return code;
+  }
+
+ private:
+  void Fault(const v1::FaultReport& report, absl::Time at) {
+    on_ = on_ || report.state() == v1::FAULT_STATE_ACTIVE;
+    switch (report.state()) {
+      case v1::FAULT_STATE_REFUSED:
+        refused_ = over_ = true;
+        senseless_ = IsSenseless(report.code());
+        forbidden_ =
+            static_cast<absl::StatusCode>(report.code()) == absl::StatusCode::kPermissionDenied;
+        break;
+      case v1::FAULT_STATE_REVERTED:
+      case v1::FAULT_STATE_SUPERSEDED:
+        over_ = true;
+        ended_at_ = at;
+        break;
+      default:
+        break;
+    }
+    if (report.observation().detail().empty()) return;
+    const bool on =
+        report.state() == v1::FAULT_STATE_ACTIVE || report.state() == v1::FAULT_STATE_REVERTING;
+    if (!on && !one_shot_) {
+      after_ = report.observation().detail();
+      return;
+    }
+    counters_ = report.observation().detail();
+    counted_at_ = at;
+    counted_last_ = report.state() != v1::FAULT_STATE_ACTIVE;
+  }
+
+  // The words on the command line are wrong, not what they meet.
+  static bool IsMisspelt(const std::string& code) {
+    return absl::StartsWith(code, "no-") || code == "protocol";
+  }
+  static bool IsSenseless(int code) {
+    const auto canonical = static_cast<absl::StatusCode>(code);
+    return canonical == absl::StatusCode::kInvalidArgument ||
+           canonical == absl::StatusCode::kNotFound || canonical == absl::StatusCode::kOutOfRange;
+  }
+
+  bool HasListen() const {
+    const auto* arm = options_.fault.GetReflection()->GetOneofFieldDescriptor(
+        options_.fault, options_.fault.GetDescriptor()->FindOneofByName("kind"));
+    const auto& kind = options_.fault.GetReflection()->GetMessage(options_.fault, arm);
+    const auto* listen = arm->message_type()->FindFieldByName("listen");
+    return listen != nullptr && !kind.GetReflection()->GetString(kind, listen).empty();
+  }
+
+  std::string Ended(const v1::Judgement& judgement) const {
+    if (refused_ && !on_) return "refused; nothing of it stays";
+    if (judgement.outcome() == v1::OUTCOME_NOT_STARTED) return "not started; nothing was touched";
+    const char* undone = one_shot_ ? "; nothing to undo" : "; undone, and read back";
+    if (judgement.outcome() == v1::OUTCOME_COMPLETED) {
+      return absl::StrCat(one_shot_ ? "it has acted" : "its time is over", undone);
+    }
+    return absl::StrCat("ended by ",
+                        judgement.cause() == v1::StopRequested::CAUSE_UNSPECIFIED
+                            ? judgement.reason()
+                            : StopWords(judgement.cause(), judgement.reason()),
+                        undone);
+  }
+
+  int SayHowItEnded(const v1::Judgement& judgement, int code) {
+    const bool never = refused_ && !on_;
+    if (misspelt_ || (never && senseless_)) code = kUsageError;
+    if (never && forbidden_ && IsOnTheWire(options_.kind) && !HasListen() && geteuid() != 0) {
+      Say("add --listen 127.0.0.1:6432 (any free port) and have the clients come to that address: "
+          "only root may redirect those that know nothing");
+      code = kUsageError;
+    }
+    Say(absl::StrCat(Ended(judgement), " (exit ", code, ")"));
+    for (const v1::ExpectationResult& result : judgement.results()) {
+      if (judgement.outcome() != v1::OUTCOME_COMPLETED) break;
+      if (result.verdict() == v1::VERDICT_PASSED) continue;
+      Say(absl::StrCat("it was not seen in force: ", result.reason(),
+                       result.mend().empty() ? "" : "; ", result.mend()));
+    }
+    return code;
+  }
+
+  void SayWhatWasTouched(absl::Time end) {
+    if (!after_.empty()) Say(absl::StrCat("after: ", after_));
+    if (counters_.empty()) return;
+    const absl::Duration age = end - counted_at_;
+    const bool old = !counted_last_ && age >= kFresh;
+    Say(absl::StrCat("touched",
+                     old ? absl::StrCat(", as last seen ", Short(age), " before the end") : "",
+                     ": ", counters_));
+  }
+
+  void Say(const std::string& line) {
+    screen_.Line(screen_.terminal() ? reporting::Wrap(line, screen_.style().width, 2, 0) : line);
+  }
+
+  const InjectOptions& options_;
+  Screen& screen_;
+  const absl::Time since_ = absl::Now();
+  bool one_shot_ = false;
+  bool on_ = false;
+  bool over_ = false;
+  bool refused_ = false;
+  bool senseless_ = false;
+  bool forbidden_ = false;
+  bool misspelt_ = false;
+  std::string counters_;
+  // What the look after its end saw, where it tells.
+  std::string after_;
+  absl::Time counted_at_;
+  // Taken when the fault was let go: nothing is missing.
+  bool counted_last_ = false;
+  std::optional<absl::Time> ended_at_;
+  std::string said_;
+  absl::Time said_at_ = absl::InfinitePast();
 };
 
 }  // namespace
@@ -157,10 +332,16 @@ int InjectCommand(const std::vector<std::string>& words) {
   }
   (*site->mutable_spec()->mutable_injectors(0)->mutable_labels())[kLabel] = kHere;
   const absl::StatusOr<std::string> state_dir = StateDir(options->state_dir);
-  const absl::StatusOr<SiteFolder> folder = SiteFolder::Make(*site);
-  for (const absl::Status& status : {state_dir.status(), folder.status()}) {
-    if (status.ok()) continue;
-    Complain(status);
+  if (!state_dir.ok()) {
+    Complain(state_dir.status());
+    return kUsageError;
+  }
+  signal(SIGPIPE, SIG_IGN);
+  Screen screen(options->no_color);
+  for (const std::string& line : TidyUp(*state_dir)) screen.Line(line);
+  const absl::StatusOr<SiteFolder> folder = SiteFolder::Make(*site, *state_dir);
+  if (!folder.ok()) {
+    Complain(folder.status());
     return kUsageError;
   }
 
@@ -171,39 +352,16 @@ int InjectCommand(const std::vector<std::string>& words) {
   RunOptions run;
   run.places.no_color = options->no_color;
   run.places.state_dir = options->state_dir;
-  signal(SIGPIPE, SIG_IGN);
-  Screen screen(options->no_color);
-  for (const std::string& line : TidyUp(*state_dir)) screen.Line(line);
-
-  const absl::Time since = absl::Now();
-  const bool one_shot = IsOneShot(options->fault);
-  std::string counters, after, said;
-  absl::Time said_at = absl::InfinitePast();
+  run.seed = options->seed;
+  InjectView view(*options, screen);
   RunWatch watch;
-  watch.event = [&](const v1::Event& event) {
-    if (!event.has_fault() || event.fault().observation().detail().empty()) return;
-    const bool on = event.fault().state() == v1::FAULT_STATE_ACTIVE;
-    (on || one_shot ? counters : after) = event.fault().observation().detail();
+  watch.event = [&](const v1::Event& event) { view.Event(event); };
+  watch.shows = InjectView::Shows;
+  watch.tick = [&] { view.Tick(); };
+  watch.judged = [&](const auto& history, const auto& judgement, int code) {
+    return view.Judged(history, judgement, code);
   };
-  watch.tick = [&] {
-    const std::string seconds = absl::StrCat(absl::ToInt64Seconds(absl::Now() - since), "s");
-    if (screen.terminal()) {
-      std::string line = absl::StrCat("  ", seconds, "  ", counters.empty() ? "starting" : counters,
-                                      "   (Ctrl-C ends it)");
-      if (line.size() >= screen.style().width && screen.style().width > 4) {
-        line.resize(screen.style().width - 1);
-      }
-      screen.Status(line);
-    } else if (counters != said && absl::Now() - said_at >= kLineEvery) {
-      screen.Line(absl::StrCat(seconds, "  ", counters));
-      said = counters;
-      said_at = absl::Now();
-    }
-  };
-  const int code = RunDefinitions(all, run, *state_dir, screen, watch);
-  if (!counters.empty()) screen.Line(absl::StrCat("touched: ", counters));
-  if (!after.empty()) screen.Line(absl::StrCat("after: ", after));
-  return code;
+  return RunDefinitions(all, run, *state_dir, screen, watch);
 }
 
 }  // namespace firedrill

@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -27,8 +28,10 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
-const std::vector<std::string> kOwnFlags = {"--duration", "--site",     "--node",     "--state-dir",
-                                            "--no-color", "--upstream", "--protocol", "--help"};
+const std::vector<std::string> kOwnFlags = {"--duration", "--site",      "--node",
+                                            "--seed",     "--state-dir", "--no-color",
+                                            "--upstream", "--protocol",  "--help"};
+constexpr char kProtocols[] = "postgresql|mysql|redis|http|tcp";
 
 std::string Kebab(const std::string& camel) {
   std::string out;
@@ -184,6 +187,63 @@ absl::Status UnknownFlag(const std::string& name, const std::vector<Flag>& flags
       near.empty() ? "; --help lists them" : absl::StrCat("; did you mean ", near, "?")));
 }
 
+bool HasFlag(const std::vector<Flag>& flags, absl::string_view name) {
+  return std::any_of(flags.begin(), flags.end(),
+                     [&](const Flag& flag) { return flag.Name() == name; });
+}
+
+bool HasMatch(const std::vector<Flag>& flags) {
+  return std::any_of(flags.begin(), flags.end(),
+                     [](const Flag& flag) { return flag.path.front() == "match"; });
+}
+
+// Which server is meant, said in one of the two ways.
+absl::Status CheckServer(const InjectOptions& options, const std::vector<Flag>& flags,
+                         bool profile_said) {
+  if (!HasFlag(flags, "--profile")) return absl::OkStatus();
+  const std::string kind = Kebab(options.kind);
+  const bool wire = HasFlag(flags, "--listen");
+  const bool logs_in = !wire && (options.protocol.empty() || options.protocol == "postgresql" ||
+                                 options.protocol == "mysql");
+  if (profile_said && !options.upstream.empty()) {
+    return absl::InvalidArgumentError(
+        "--profile and --upstream both say which server is meant: leave one out");
+  }
+  if (!options.upstream.empty() && logs_in) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kind, " logs in at the server, and --upstream has no account: name a profile ",
+                     "of a site file instead, as in --site site.yaml --profile NAME"));
+  }
+  if (profile_said || !options.upstream.empty()) return absl::OkStatus();
+  if (logs_in) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kind, ": at which server? Add --profile NAME, a connection that the site ",
+                     "file names (--site FILE)"));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(kind, ": which server is meant? Add --upstream HOST:PORT --protocol ",
+                   kProtocols, ", or --profile NAME where a site file names it (--site FILE)"));
+}
+
+// A ramp that is longer than the fault would never end.
+absl::Status CheckWithinDuration(const v1::Fault& fault, absl::Duration duration) {
+  const auto* arm = fault.GetReflection()->GetOneofFieldDescriptor(
+      fault, fault.GetDescriptor()->FindOneofByName("kind"));
+  const Message& kind = fault.GetReflection()->GetMessage(fault, arm);
+  for (int i = 0; i < kind.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* field = kind.GetDescriptor()->field(i);
+    if (!RuleOf(field).within_duration() || !kind.GetReflection()->HasField(kind, field)) continue;
+    const absl::Duration length = FromProto(static_cast<const google::protobuf::Duration&>(
+        kind.GetReflection()->GetMessage(kind, field)));
+    if (length <= duration) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", Kebab(KeyName(field)), " ", firedrill::FormatDuration(length),
+                     " is longer than the fault itself, which ends after ",
+                     firedrill::FormatDuration(duration), " (--duration)"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::Fault> ReadFault(const std::string& text) {
   std::vector<Problem> problems;
   const auto root = ReadYaml(text, &problems);
@@ -198,6 +258,12 @@ absl::StatusOr<v1::Fault> ReadFault(const std::string& text) {
 }
 
 }  // namespace
+
+std::string KebabOf(const std::string& kind) { return Kebab(kind); }
+
+bool IsOnTheWire(const std::string& kind) {
+  return HasFlag(FlagsOf(KindMessage(kind)), "--listen");
+}
 
 absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words) {
   InjectOptions options;
@@ -226,10 +292,14 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
                      " There are: ", absl::StrJoin(known, ", ")));
   }
   const std::vector<Flag> flags = FlagsOf(KindMessage(options.kind));
-  const std::map<std::string, std::string*> own = {
-      {"--duration", &options.duration}, {"--site", &options.site},
-      {"--node", &options.node},         {"--state-dir", &options.state_dir},
-      {"--upstream", &options.upstream}, {"--protocol", &options.protocol}};
+  std::string seed;
+  const std::map<std::string, std::string*> own = {{"--duration", &options.duration},
+                                                   {"--site", &options.site},
+                                                   {"--node", &options.node},
+                                                   {"--state-dir", &options.state_dir},
+                                                   {"--upstream", &options.upstream},
+                                                   {"--protocol", &options.protocol},
+                                                   {"--seed", &seed}};
   Said said;
   for (size_t i = 1; i < words.size(); ++i) {
     const std::vector<std::string> sides = absl::StrSplit(words[i], absl::MaxSplits('=', 1));
@@ -267,6 +337,7 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
       Say(*flag, value, &said);
     }
   }
+  const bool profile_said = said.keys.count("profile") > 0;
   // Where a kind has a protocol of its own it is both.
   for (const Flag& flag : flags) {
     if (flag.Name() == "--protocol" && !options.protocol.empty()) {
@@ -274,6 +345,7 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
     }
     if (flag.Name() == "--profile" && !options.upstream.empty()) Say(flag, "upstream", &said);
   }
+  RETURN_IF_ERROR(CheckServer(options, flags, profile_said));
   const std::string body = Render(said, 2);
   ASSIGN_OR_RETURN(options.fault, ReadFault(absl::StrCat(options.kind, ":",
                                                          body.empty() ? " {}\n" : "\n" + body)));
@@ -281,6 +353,11 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
   if (!duration.ok() || *duration < absl::Seconds(1) || *duration > absl::Hours(1)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--duration ", options.duration, ": a time from 1s to 1h, like 10m"));
+  }
+  RETURN_IF_ERROR(CheckWithinDuration(options.fault, *duration));
+  if (!seed.empty() && (!absl::SimpleAtoi(seed, &options.seed) || options.seed == 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--seed ", seed, ": a whole number from 1 to ", UINT64_MAX));
   }
   return options;
 }
@@ -320,18 +397,23 @@ std::string InjectHelp(const std::string& kind) {
     }
     absl::StrAppend(&text, "\n");
   }
-  const bool wire = std::any_of(flags.begin(), flags.end(),
-                                [](const Flag& flag) { return flag.Name() == "--listen"; });
-  if (wire) {
+  if (HasMatch(flags)) {
     absl::StrAppend(&text,
                     "  --match table=users,verb=select\n      Short for --match.tables and its "
-                    "like, where the kind has them.\n");
+                    "like.\n");
+  }
+  if (HasFlag(flags, "--listen")) {
+    absl::StrAppend(&text, "  --upstream HOST:PORT --protocol ", kProtocols,
+                    "\n      The server, where no profile names it.\n");
+  } else if (kind == "holdConnections") {
+    absl::StrAppend(&text, "  --upstream HOST:PORT --protocol redis|http|tcp\n      The server, ",
+                    "where no profile names it and nobody needs to log in.\n");
   }
   absl::StrAppend(
       &text,
-      "  --upstream HOST:PORT --protocol postgresql|mysql|redis|http|tcp\n      The server, where "
-      "no profile names it.\n"
       "  --duration 1h\n      At most so long; an hour at the most.\n"
+      "  --seed NUMBER\n      Every choice by chance is drawn from it; else a new one, which is "
+      "printed.\n"
       "  --site FILE --node NAME\n      The node's own file, with its profiles and its policy; "
       "which "
       "of its nodes.\n"

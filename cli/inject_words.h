@@ -20,6 +20,8 @@ struct InjectOptions {
   v1::Fault fault;
   std::string duration = "1h";
   std::string site, node, state_dir;
+  // 0: a new one is drawn.
+  uint64_t seed = 0;
   bool no_color = false;
   // A server that no profile names: host:port, and its protocol.
   std::string upstream, protocol;
@@ -31,6 +33,11 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
 
 // The flags of one kind, or where `kind` is empty all kinds.
 std::string InjectHelp(const std::string& kind);
+
+// "delay-queries", as the command line names a kind.
+std::string KebabOf(const std::string& kind);
+// Its kind disturbs live traffic, which comes by `listen` or is redirected.
+bool IsOnTheWire(const std::string& kind);
 
 // A profile named `upstream` for a server that is given on the command line.
 absl::StatusOr<v1::Profile> AdHocProfile(const std::string& upstream, const std::string& protocol);

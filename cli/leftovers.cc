@@ -114,8 +114,8 @@ absl::StatusOr<std::vector<std::string>> EndLostRuns(const std::string& state_di
 }
 
 std::vector<std::string> TidyUp(const std::string& state_dir) {
-  RemoveStaleFolders();
   std::vector<std::string> lines = UndoLeftovers(state_dir);
+  RemoveStaleFolders();
   const absl::StatusOr<std::vector<std::string>> ended = EndLostRuns(state_dir);
   if (!ended.ok()) {
     lines.emplace_back(ended.status().message());
@@ -145,11 +145,11 @@ int LeftoversCommand(const Places& places) {
   };
   const absl::StatusOr<std::string> state_dir = StateDirToRead(places);
   if (!state_dir.ok()) return complain(state_dir.status());
-  RemoveStaleFolders();
   const auto say = [](const std::vector<std::string>& lines) {
     for (const std::string& line : lines) std::printf("%s\n", line.c_str());
   };
   say(UndoLeftovers(*state_dir));
+  RemoveStaleFolders();
   // What the nodes carry counts more than what the history says: a broken one is no reason not to
   // look.
   const absl::StatusOr<std::vector<std::string>> ended = EndLostRuns(*state_dir);

@@ -19,6 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "injector/leftovers.h"
 #include "injector/state_dir.h"
 
 namespace firedrill {
@@ -85,6 +86,17 @@ bool StaysStopped(int pid, absl::Time& since) {
 
 bool IsGone(int pid) { return kill(pid, 0) != 0 && errno == ESRCH; }
 
+// Its site file says where the things are that a journal still names.
+bool StillNeeded(const std::string& folder) {
+  std::ifstream file(absl::StrCat(folder, "/", kStateDirFile));
+  std::string state_dir;
+  if (!std::getline(file, state_dir)) return false;
+  for (const NodeLeftovers& node : Leftovers(state_dir)) {
+    if (!node.entries.empty() || !node.trouble.empty()) return true;
+  }
+  return false;
+}
+
 absl::Status InUse(const std::string& node, const NodeUse& use) {
   const std::string process = use.process > 0 ? absl::StrCat("process ", use.process) : "unknown";
   switch (use.by) {
@@ -132,6 +144,15 @@ NodeUse UseOf(const std::string& state_dir, const std::string& node) {
   return {NodeUse::By::kRun, client};
 }
 
+absl::StatusOr<std::string> MakeRunFolder() {
+  std::string folder = absl::StrCat(TemporaryFolder(), "/", kFolderPrefix, getpid(), "-XXXXXX");
+  if (mkdtemp(folder.data()) == nullptr) {
+    return absl::UnavailableError(
+        absl::StrCat("making a folder in ", TemporaryFolder(), ": ", std::strerror(errno)));
+  }
+  return folder;
+}
+
 void RemoveStaleFolders() {
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(TemporaryFolder(), error)) {
@@ -140,18 +161,14 @@ void RemoveStaleFolders() {
     struct stat info {};
     if (client == 0) continue;
     if (lstat(entry.path().c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) continue;
-    if (info.st_uid != geteuid() || !IsGone(client)) continue;
+    if (info.st_uid != geteuid() || !IsGone(client) || StillNeeded(entry.path().string())) continue;
     std::filesystem::remove_all(entry.path(), error);
   }
 }
 
 absl::StatusOr<PrivateRun> PrivateRun::Start(const Options& options) {
   if (options.with_injectors) RETURN_IF_ERROR(CheckFree(options));
-  std::string folder = absl::StrCat(TemporaryFolder(), "/", kFolderPrefix, getpid(), "-XXXXXX");
-  if (mkdtemp(folder.data()) == nullptr) {
-    return absl::UnavailableError(absl::StrCat("making a folder for sockets in ", TemporaryFolder(),
-                                               ": ", std::strerror(errno)));
-  }
+  ASSIGN_OR_RETURN(const std::string folder, MakeRunFolder());
   const std::string socket = absl::StrCat(folder, "/c");
   const std::string log = absl::StrCat(folder, "/controller.log");
   absl::StatusOr<Child> controller =

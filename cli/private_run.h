@@ -106,7 +106,13 @@ struct NodeUse {
 };
 NodeUse UseOf(const std::string& state_dir, const std::string& node);
 
-// Removes socket folders of private runs whose processes are gone.
+// A new folder for what one run of this process needs while it lasts; RemoveStaleFolders() removes
+// it should nobody else be left to.
+absl::StatusOr<std::string> MakeRunFolder();
+// A file in it that names the state folder: while a journal there names anything the folder stays.
+inline constexpr char kStateDirFile[] = "state-dir";
+// Removes folders of private runs whose client is gone, and whose node carries nothing any more.
+// Call it when what was left has been undone.
 void RemoveStaleFolders();
 
 }  // namespace firedrill

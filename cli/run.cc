@@ -170,6 +170,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
     if (watch.event) watch.event(event);
     if (event.has_phase()) phases.push_back(event);
     const std::string line = lines.Line(event);
+    if (watch.shows && !watch.shows(event)) return;
     if (!line.empty()) screen.Line(line);
     if (event.has_created()) screen.Line(lines.Beneath("Ctrl-C stops it and undoes everything"));
   };
@@ -277,8 +278,10 @@ int RunDefinitions(const Definitions& all, const RunOptions& options, const std:
                    Screen& screen, const RunWatch& watch) {
   std::vector<int> codes;
   for (const Definition& definition : all.experiments) {
-    const RunEnd end = RunOne(definition, all, options, state_dir, screen, watch);
-    if (end.judgement.has_value()) {
+    RunEnd end = RunOne(definition, all, options, state_dir, screen, watch);
+    if (end.judgement.has_value() && watch.judged) {
+      end.code = watch.judged(end.history, *end.judgement, end.code);
+    } else if (end.judgement.has_value()) {
       screen.Line("");
       screen.Line(SummaryText(end.history, *end.judgement, screen.style()));
     }

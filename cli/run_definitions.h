@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/definitions.h"
@@ -17,6 +18,10 @@ struct RunWatch {
   std::function<void(const v1::Event&)> event;
   // About five times a second, in place of the status line.
   std::function<void()> tick;
+  // Which events get a line; all where it is empty.
+  std::function<bool(const v1::Event&)> shows;
+  // What is said at the end, in place of the summary; returns the exit code, which was `code`.
+  std::function<int(const std::vector<v1::Event>&, const v1::Judgement&, int code)> judged;
 };
 
 // One after the other, with everything that `firedrill run` does around it. BlockSignals() must

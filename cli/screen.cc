@@ -8,6 +8,10 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+
 namespace firedrill {
 namespace {
 
@@ -31,6 +35,10 @@ Screen::~Screen() { Clear(); }
 void Screen::Clear() {
   if (status_.empty()) return;
   std::fputs("\r\033[K", stdout);
+  // Upwards, line by line.
+  for (const char c : status_) {
+    if (c == '\n') std::fputs("\033[A\033[K", stdout);
+  }
   std::fflush(stdout);
 }
 
@@ -44,7 +52,10 @@ void Screen::Line(const std::string& text) {
 
 void Screen::Status(const std::string& text) {
   if (!terminal_) return;
-  const std::string cut = text.size() < style_.width ? text : text.substr(0, style_.width - 1);
+  std::string cut;
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    absl::StrAppend(&cut, cut.empty() ? "" : "\n", line.substr(0, style_.width - 1));
+  }
   if (cut == status_) return;
   Clear();
   status_ = cut;

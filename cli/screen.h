@@ -18,7 +18,8 @@ class Screen {
   const ReportStyle& style() const { return style_; }
   // Prints a line, or several, above the status line; the last one needs no end.
   void Line(const std::string& text);
-  // Replaces the status line; nothing where there is no terminal.
+  // Replaces the status line, or lines; nothing where there is no terminal. Each is cut at the
+  // terminal's width.
   void Status(const std::string& text);
 
  private:

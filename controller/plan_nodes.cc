@@ -104,13 +104,6 @@ uint64_t Next(uint64_t& state) {
   return z ^ (z >> 31);
 }
 
-// The target's name keeps two targets with the same candidates from always drawing the same nodes.
-uint64_t SeedFor(uint64_t seed, const std::string& target) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : target) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return seed ^ hash;
-}
-
 std::vector<std::string> Draw(std::vector<std::string> names, size_t count, uint64_t seed) {
   for (size_t i = 0; i < count; ++i) {
     std::swap(names[i], names[i + Next(seed) % (names.size() - i)]);
@@ -173,6 +166,12 @@ void Choose(const PlanInput& input, const v1::Target& target, v1::Plan& plan) {
 }
 
 }  // namespace
+
+uint64_t SeedFor(uint64_t seed, absl::string_view what) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const char c : what) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return seed ^ hash;
+}
 
 void ChooseNodes(const PlanInput& input, v1::Plan& plan) {
   if (!absl::c_linear_search(Environments(input), input.site.environment())) {

@@ -43,6 +43,8 @@ void AddFinding(v1::Plan& plan, v1::Finding::Kind kind, absl::string_view code,
 // ---- plan_nodes.cc: who is chosen, and why the others are not.
 void ChooseNodes(const PlanInput& input, v1::Plan& plan);
 std::vector<std::string> NodesOf(const v1::Plan& plan, absl::string_view target);
+// Of the run's seed, and of what draws: two that draw from as many do not always draw the same.
+uint64_t SeedFor(uint64_t seed, absl::string_view what);
 const v1::Registration* FindNode(const PlanInput& input, absl::string_view node);
 
 // ---- plan_steps.cc: faults, remedies, loads and questions, each on its nodes.

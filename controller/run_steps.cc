@@ -90,7 +90,9 @@ void RunSteps::TakeFault(const v1::Event& event) {
                     (one_shot && report.has_observation() && Over(report.state()));
     if (on && !fault.start.has_value()) fault.start = now;
     if (on && report.observation().reached() && !fault.reached.has_value()) fault.reached = now;
-    if (on && report.has_observation() &&
+    // What was counted until it was let go, too.
+    const bool counted = on || report.state() == v1::FAULT_STATE_REVERTING;
+    if (counted && report.has_observation() &&
         (report.observation().real() >= fault.best.real() || fault.best.unit().empty())) {
       fault.best = report.observation();
     }

@@ -1,6 +1,7 @@
 // What every fault is. A fault is one file in faults/<family>/ that ends in its own registration.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -42,6 +43,8 @@ struct Context {
   std::stop_token stop;
   // Boot time at which the fault ends at the latest, whatever happens. For server-side second nets.
   absl::Duration ends_at;
+  // Whatever is left to chance is drawn from it, so that a run can be repeated.
+  uint64_t seed = 0;
 
   // "firedrill:<run>:<fault>", stamped on everything that is touched.
   std::string Stamp() const { return "firedrill:" + run + ":" + fault; }
@@ -102,6 +105,15 @@ class TellsAfter {
 };
 
 using FaultMaker = std::function<std::unique_ptr<Fault>(const v1::Fault&)>;
+
+// An optional ability: counts what it does. What has happened since the last observation would be
+// missing from its figures, so it is asked once more just before Release().
+class Counts {
+ public:
+  virtual ~Counts() = default;
+  // As Observe(); must not wait for the server, because the undo waits for it.
+  virtual absl::StatusOr<v1::Observation> LastCount() const = 0;
+};
 
 // `const FaultRegistration kHold(v1::Fault::kHoldConnections, v1::PROTOCOL_MYSQL, MakeHold);`
 // A kind whose message has a field `protocol` has one file for each protocol, each registered with

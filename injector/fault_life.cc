@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -60,7 +61,8 @@ FaultLife::FaultLife(std::string run, v1::PlannedFault planned, std::unique_ptr<
       sustains_(dynamic_cast<Sustains*>(fault_.get())) {}
 
 Context FaultLife::ContextFor(absl::Duration length, std::stop_token stop) const {
-  return {clock_, run_, planned_.name(), clock_.Boot() + length, std::move(stop), ends_at_};
+  return {clock_,          run_,     planned_.name(), clock_.Boot() + length,
+          std::move(stop), ends_at_, planned_.seed()};
 }
 
 absl::Status FaultLife::Prepare(std::stop_token stop) {
@@ -86,6 +88,7 @@ absl::Status FaultLife::Apply(std::stop_token stop, absl::Duration ends_at) {
   Context context = ContextFor(kApplyFor, std::move(stop));
   context.deadline = std::min(context.deadline, ends_at);
   RETURN_IF_ERROR(fault_->Apply(context, node_, changes));
+  counting_ = true;
   tick_due_ = observe_due_ = clock_.Boot();
   return absl::OkStatus();
 }
@@ -107,6 +110,7 @@ FaultLife::Turn FaultLife::Sustain(std::stop_token stop) {
 }
 
 std::optional<FaultEnd> FaultLife::End(std::stop_token stop) {
+  if (std::exchange(counting_, false)) Count();
   fault_->Release();
   prepared_ = false;
   if (!touched_) return FaultEnd{};
@@ -124,9 +128,17 @@ std::optional<FaultEnd> FaultLife::End(std::stop_token stop) {
   return Settle(std::move(looked));
 }
 
+void FaultLife::Count() {
+  const auto* const counts = dynamic_cast<const Counts*>(fault_.get());
+  if (counts == nullptr) return;
+  absl::StatusOr<v1::Observation> count = counts->LastCount();
+  if (count.ok()) last_ = *std::move(count);
+}
+
 FaultEnd FaultLife::Settle(absl::Status looked) {
   looking_since_.reset();
   FaultEnd end;
+  end.last = std::exchange(last_, std::nullopt);
   std::vector<std::string> reasons, by_hand;
   for (const Journal::Problem& problem : undone_.problems) {
     if (problem.result != UndoResult::kFailed) continue;

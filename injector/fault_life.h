@@ -29,6 +29,8 @@ struct FaultEnd {
   std::string undo_by_hand;
   // What the independent look saw, of faults that tell.
   std::optional<v1::Observation> after;
+  // What it had counted when it was let go.
+  std::optional<v1::Observation> last;
 };
 
 // One caller at a time. Owns the fault; clock, node and journal outlive it.
@@ -68,6 +70,7 @@ class FaultLife {
 
  private:
   Context ContextFor(absl::Duration length, std::stop_token stop) const;
+  void Count();
   FaultEnd Settle(absl::Status looked);
 
   const std::string run_;
@@ -82,6 +85,9 @@ class FaultLife {
   // Something may have been done to the system.
   bool touched_ = false;
   bool reached_ = false;
+  // Applied and not let go since: what it counts is still to be asked for.
+  bool counting_ = false;
+  std::optional<v1::Observation> last_;
   absl::Duration ends_at_ = absl::InfiniteDuration();
   absl::Duration tick_due_;
   absl::Duration observe_due_;

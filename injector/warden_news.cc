@@ -98,6 +98,13 @@ void Warden::OnEnded(Entry& entry, const FaultEnd& end) {
                                      : (entry.refused.has_value() ? &entry.applied_by : nullptr);
   v1::FaultReport report = ReportOf(entry);
   report.clear_observation();
+  if (end.last.has_value() && entry.touched) {
+    // Never as one of an active fault: whatever hangs on that has been decided.
+    v1::FaultReport counted = report;
+    counted.set_state(v1::FAULT_STATE_REVERTING);
+    *counted.mutable_observation() = *end.last;
+    Send(key, counted, nullptr);
+  }
   if (end.how == FaultEnd::How::kStuck) {
     const bool news = entry.state != v1::FAULT_STATE_STUCK || entry.reverted_by.has_value();
     entry.state = v1::FAULT_STATE_STUCK;
@@ -119,6 +126,7 @@ void Warden::OnEnded(Entry& entry, const FaultEnd& end) {
   } else if (entry.refused.has_value() && !entry.reverted_by.has_value()) {
     report.set_state(v1::FAULT_STATE_REFUSED);
     report.set_reason(std::string(entry.refused->message()));
+    report.set_code(entry.refused->raw_code());
   } else {
     report.set_state(v1::FAULT_STATE_REVERTED);
     report.set_reason(entry.state == v1::FAULT_STATE_STUCK       ? "it went off after all"

@@ -78,6 +78,7 @@ void Warden::Refuse(const v1::CommandId& id, const Key& key, const absl::Status&
   report.set_node(node_.name());
   report.set_state(v1::FAULT_STATE_REFUSED);
   report.set_reason(std::string(why.message()));
+  report.set_code(why.raw_code());
   Remember(id, {key, report});
   SendOnly(key, report, &id);
 }

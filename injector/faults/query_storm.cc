@@ -126,9 +126,14 @@ absl::StatusOr<v1::Observation> QueryStorm::Observe(const Context& context,
   std::string detail =
       absl::StrCat(there, there == 1 ? " session runs " : " sessions run ", message_.statement(),
                    ": ", static_cast<int64_t>(storm.begun_rate), " begun and ",
-                   static_cast<int64_t>(storm.answered_rate), " answered a second, median ",
-                   firedrill::FormatDuration(storm.p50), ", 95th percentile ",
-                   firedrill::FormatDuration(storm.p95));
+                   static_cast<int64_t>(storm.answered_rate), " answered a second, ");
+  if (storm.p50 > absl::ZeroDuration()) {
+    absl::StrAppend(&detail, "median ", firedrill::FormatDuration(storm.p50), ", 95th percentile ",
+                    firedrill::FormatDuration(storm.p95));
+  } else {
+    absl::StrAppend(
+        &detail, storm.finished == 0 ? "none has been answered yet" : "none was answered of late");
+  }
   if (storm.waiting > 0) absl::StrAppend(&detail, ", ", storm.waiting, " due and not begun");
   if (!storm.errors.empty()) absl::StrAppend(&detail, "; last error: ", storm.trouble);
   observation.set_detail(detail);

@@ -1,6 +1,8 @@
 // Rows by a statement, or by column and values.
 #include "injector/faults/row_selection.h"
 
+#include <set>
+
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "injector/os/statements.h"
@@ -28,6 +30,14 @@ absl::StatusOr<std::string> FindRowSelection(const v1::LockRows& message, const 
 
 size_t MostRows(const v1::LockRows& message) {
   return message.at_most() > 0 ? message.at_most() : kMostRows;
+}
+
+std::string MissingValues(const v1::LockRows& message, size_t rows) {
+  const std::set<std::string> values(message.values().begin(), message.values().end());
+  if (!message.statement().empty() || rows >= values.size()) return "";
+  const size_t missing = values.size() - rows;
+  return absl::StrCat("; at least ", missing, " of ", values.size(),
+                      missing == 1 ? " values has no row" : " values have no row");
 }
 
 absl::Status CheckRowCount(const v1::LockRows& message, size_t rows) {

@@ -15,6 +15,10 @@ absl::StatusOr<std::string> FindRowSelection(const v1::LockRows& message, const 
 
 size_t MostRows(const v1::LockRows& message);
 
+// "; at least 1 of 3 values has no row" where fewer rows than values were found; else empty. Which
+// it is nobody says, since several rows may have one value.
+std::string MissingValues(const v1::LockRows& message, size_t rows);
+
 // Refuses none, and more than permitted. `rows`: how many have been locked.
 absl::Status CheckRowCount(const v1::LockRows& message, size_t rows);
 

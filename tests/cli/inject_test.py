@@ -4,6 +4,7 @@
 import os
 import pathlib
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -105,6 +106,94 @@ class Inject(Stage):
         self.assertEqual(process.wait(60), 0, self.said(process))
         self.assertIn("is off, read back", self.said(process))
 
+    def listening(self, kind, *words):
+        """A fault at an address of its own, on: (its process, the port)."""
+        held, port = free_port()
+        held.close()
+        process = self.begin(PROGRAM, "inject", kind, "--upstream", f"127.0.0.1:{self.server.port}", "--protocol",
+                             "postgresql", "--listen", f"127.0.0.1:{port}", *words)
+        self.until(lambda: " is on at " in self.said(process) or process.poll() is not None, "it is on")
+        self.assertIsNone(process.poll(), self.said(process))
+        return process, port
+
+    def test_what_was_counted_is_true_to_the_last_moment(self):
+        process, port = self.listening("delay-queries", "--delay", "1ms")
+        with self.connect(port) as session, session.cursor() as cursor:
+            for _ in range(20):
+                cursor.execute("SELECT 1")
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(30), 130, self.said(process))
+        met = re.search(r"(?m)^touched: (\d+) of (\d+) requests met", self.said(process))
+        self.assertIsNotNone(met, self.said(process))
+        # The driver begins the transaction by a request of its own.
+        self.assertEqual(int(met[1]), 21, self.said(process))
+
+    def test_figures_that_are_old_say_so(self):
+        process, port = self.listening("delay-queries", "--delay", "1ms")
+        self.until(lambda: "requests met" in self.said(process), "counters")
+        for injector in self.processes("firedrill-injector"):
+            injector.send(signal.SIGSTOP)
+        self.assertIn(process.wait(60), (4, 5, 6), self.said(process))
+        self.assertRegex(self.said(process), r"touched, as last seen [0-9.ms]+ before the end: ")
+
+    def test_one_seed_hits_the_same_requests_again(self):
+        def pattern(seed):
+            process, port = self.listening("fail-queries", "--error", "57014", "--match", "verb=select,share=0.5",
+                                           "--seed", seed)
+            self.assertIn(f"seed {seed};", self.said(process))
+            hits = []
+            session = self.connect(port)
+            session.autocommit = True
+            with session.cursor() as cursor:
+                for _ in range(30):
+                    try:
+                        cursor.execute("SELECT 1")
+                        hits.append(False)
+                    except psycopg2.Error:
+                        hits.append(True)
+            session.close()
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(30), 130, self.said(process))
+            return hits
+        first = pattern("7")
+        self.assertIn(True, first)
+        self.assertIn(False, first)
+        self.assertEqual(pattern("7"), first)
+        self.assertNotEqual(pattern("8"), first)
+
+    def test_a_killed_client_leaves_no_folder_for_good(self):
+        process, _ = self.listening("delay-queries", "--delay", "1ms")
+
+        def folders():
+            return [name for name in os.listdir(self.look.temporary) if name.startswith("firedrill-")]
+        living = folders()
+        self.assertTrue(living)
+        self.firedrill("leftovers")
+        self.assertEqual(folders(), living)
+        process.kill()
+        process.wait(30)
+        self.until(lambda: not self.look.processes(), "everything has ended by itself")
+        self.assertEqual(self.firedrill("leftovers")[0], 0)
+        self.assertEqual(folders(), [])
+
+    def test_nothing_is_said_of_expectations_that_there_are_not(self):
+        process, port = self.listening("delay-queries", "--delay", "1ms", "--duration", "3s")
+        with self.connect(port) as session, session.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            self.until(lambda: "in force" in self.said(process), "in force")
+        self.assertEqual(process.wait(60), 0, self.said(process))
+        said = self.said(process)
+        for word in ("expect", "steady state", "gate", "preflight", "passed"):
+            self.assertNotIn(word, said)
+        self.assertIn("its time is over; undone, and read back (exit 0)\n", said)
+
+    def test_a_refusal_is_told_once(self):
+        code, out, err = self.firedrill("inject", "fail-queries", "--error", "1205", "--upstream",
+                                        f"127.0.0.1:{self.server.port}", "--protocol", "postgresql")
+        self.assertEqual(code, 2, out + err)
+        self.assertEqual((out + err).count("1205"), 1, out + err)
+        self.assertIn("refused; nothing of it stays (exit 2)", out)
+
     def test_a_server_that_lets_nobody_in_is_no_fault_left_behind(self):
         with open(self.site) as site:
             text = site.read()
@@ -121,7 +210,10 @@ class Inject(Stage):
         upstream = ("--upstream", f"127.0.0.1:{self.server.port}", "--protocol", "postgresql")
         for words, exit_code, said in (
                 (("delay-queries", "--delay", "1s", "--match.regex", "("), 2, "not a regular expression: missing ): ("),
-                (("fail-queries", "--error", "1205"), 4, "1205 is no SQLSTATE"),
+                (("fail-queries", "--error", "1205"), 2, "1205 is no SQLSTATE"),
+                (("delay-queries", "--delay", "1s", "--client-user", "no-such"), 2, "this machine has no user"),
+                (("delay-queries", "--uniform.min", "2s", "--uniform.max", "1s"), 2, "exchange them"),
+                (("delay-queries", "--delay", "1s", "--listen", "127.0.0.1:1", "--reconnect"), 2, "leave them out"),
                 (("delay-queries", "--delay", "1s", "--listen", f"127.0.0.1:{self.server.port}"), 4,
                  "choose another `listen`")):
             code, out, err = self.firedrill("inject", *words, *upstream, "--duration", "5s")
@@ -148,21 +240,22 @@ class Inject(Stage):
                                   extra_groups=[])
             return done.returncode, " ".join((done.stdout + done.stderr).split())
         code, said = inject()
-        self.assertEqual(code, 4, said)
-        self.assertIn("run the injector as root; use `listen` and point the clients there, which needs no rights", said)
+        self.assertEqual(code, 2, said)
+        self.assertIn("add --listen 127.0.0.1:6432", said)
         held, port = free_port()
         held.close()
         code, said = inject("--listen", f"127.0.0.1:{port}")
-        self.assertIn("fault inject is off, read back", said)
+        self.assertIn("its time is over; undone, and read back", said)
 
     def test_wrong_words_are_told_what_may_have_been_meant(self):
         for words, said in ((("delay-querys",), "did you mean delay-queries?"),
                             (("--duration", "1s"), "name the fault first"),
                             (("delay-queries", "--recconect"), "did you mean --reconnect?"),
-                            (("delay-queries", "--delay", "1s"), "profile"),
+                            (("delay-queries", "--delay", "1s"), "Add --upstream HOST:PORT --protocol"),
+                            (("delay-queries", "--delay", "1s", "--site", self.site, "--profile", "holdr"), ""),
                             (("stall-connections", "--upstream", "127.0.0.1:1"), "--protocol is missing")):
-            code, _, err = self.firedrill("inject", *words)
-            self.assertEqual(code, 2, err)
+            code, out, err = self.firedrill("inject", *words)
+            self.assertEqual(code, 2, out + err)
             self.assertIn(said, err)
         code, out, _ = self.firedrill("inject", "delay-queries", "--help")
         self.assertEqual(code, 0)

@@ -55,6 +55,54 @@ TEST(InjectWords, AnyKindHasThem) {
   EXPECT_EQ(options->fault.hold_connections().count(), 5);
 }
 
+TEST(InjectWords, TheServerThatIsMeantIsAskedForInOneSentence) {
+  EXPECT_EQ(Complaint({"delay-queries", "--delay", "1s"}),
+            "delay-queries: which server is meant? Add --upstream HOST:PORT --protocol "
+            "postgresql|mysql|redis|http|tcp, or --profile NAME where a site file names it "
+            "(--site FILE)");
+  EXPECT_THAT(Complaint({"lock-table", "--table", "public.users"}),
+              HasSubstr("lock-table: at which server? Add --profile NAME"));
+  EXPECT_THAT(Complaint({"hold-connections", "--count", "5", "--upstream", "127.0.0.1:5432",
+                         "--protocol", "postgresql"}),
+              HasSubstr("--upstream has no account"));
+  EXPECT_THAT(Complaint({"delay-queries", "--delay", "1s", "--profile", "a", "--upstream",
+                         "127.0.0.1:5432", "--protocol", "tcp"}),
+              HasSubstr("leave one out"));
+}
+
+TEST(InjectWords, WhatIsLongerThanTheFaultIsRefused) {
+  EXPECT_EQ(Complaint({"hold-connections", "--profile", "a", "--count", "5", "--ramp", "30s",
+                       "--duration", "3s"}),
+            "--ramp 30s is longer than the fault itself, which ends after 3s (--duration)");
+  EXPECT_TRUE(ParseInject({"hold-connections", "--profile", "a", "--count", "5", "--ramp", "3s",
+                           "--duration", "3s"})
+                  .ok());
+}
+
+TEST(InjectWords, TakeASeed) {
+  const std::vector<std::string> words = {"leak-connections", "--profile", "a", "--seed"};
+  auto with = [&](const std::string& seed) {
+    std::vector<std::string> all = words;
+    all.push_back(seed);
+    return all;
+  };
+  const auto options = ParseInject(with("7"));
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->seed, 7u);
+  for (const char* wrong : {"0", "-1", "many"}) {
+    EXPECT_THAT(Complaint(with(wrong)), HasSubstr("a whole number from 1 to")) << wrong;
+  }
+}
+
+TEST(InjectWords, HelpNamesMatchOnlyWhereThereIsOne) {
+  EXPECT_THAT(InjectHelp("delayQueries"), HasSubstr("--match table=users"));
+  for (const char* kind : {"leakConnections", "stallConnections", "delayBytes"}) {
+    EXPECT_THAT(InjectHelp(kind), ::testing::Not(HasSubstr("--match"))) << kind;
+    EXPECT_THAT(InjectHelp(kind), HasSubstr("--upstream")) << kind;
+  }
+  EXPECT_THAT(InjectHelp("lockTable"), ::testing::Not(HasSubstr("--upstream")));
+}
+
 TEST(InjectWords, WrongOnesAreToldWhatMayHaveBeenMeant) {
   EXPECT_THAT(Complaint({"delay-querys"}), HasSubstr("did you mean delay-queries?"));
   EXPECT_THAT(Complaint({"delay-queries", "--recconect"}), HasSubstr("did you mean --reconnect?"));

@@ -15,6 +15,30 @@ from stage import PATIENCE_S, PROGRAM, SITE, Stage, closed_hours
 CODE = re.compile(r"\x1b\[[0-9;]*[mK]")
 
 
+class Screen:
+    """What a terminal shows of a text with the few codes that are in use."""
+
+    def __init__(self, columns):
+        self.columns, self.lines, self.row, self.column = columns, [""], 0, 0
+
+    def take(self, text):
+        for part in re.findall(r"\x1b\[[0-9;]*[A-Za-z]|.|\n", text, re.S):
+            if part == "\n":
+                self.row += 1
+                if self.row == len(self.lines):
+                    self.lines.append("")
+            elif part == "\r":
+                self.column = 0
+            elif part.endswith("K") and part.startswith("\x1b"):
+                self.lines[self.row] = self.lines[self.row][:self.column]
+            elif part.endswith("A") and part.startswith("\x1b"):
+                self.row -= 1
+            elif not part.startswith("\x1b"):
+                line = self.lines[self.row].ljust(self.column)
+                self.lines[self.row] = line[:self.column] + part + line[self.column + 1:]
+                self.column += 1
+
+
 class Terminal(Stage):
     def on_a_terminal(self, columns, *words, term="xterm", extra=None):
         """All that a command writes on a terminal that is so wide, and its exit code."""
@@ -71,6 +95,21 @@ class Terminal(Stage):
         self.assertIn("injecting   (Ctrl-C stops and undoes everything)", written)
         self.assertNotIn("(Ctrl-C", "\n".join(self.lines(written)))
         self.assertIn("injecting   (Ctrl-C stops it)", self.run_at(40)[1])
+
+    def test_the_counters_of_one_fault_are_shown_whole(self):
+        code, written = self.on_a_terminal(60, "inject", "hold-connections", "--site", self.site, "--profile",
+                                           "holder", "--count", "3", "--duration", "2s")
+        self.assertEqual(code, 0, written)
+        plain = CODE.sub("", written.replace("\r\x1b[K", "|"))
+        status = [" ".join(part.split()) for part in plain.split("|") if "(Ctrl-C ends it)" in part]
+        self.assertTrue([part for part in status if "by this fault (idle) (Ctrl-C" in part], written)
+        for line in plain.replace("|", "\n").splitlines():
+            self.assertLess(len(line.rstrip()), 60, line)
+        # Nothing of it stays behind.
+        shown = Screen(60)
+        shown.take(written)
+        self.assertFalse([line for line in shown.lines if "(Ctrl-C ends it)" in line], shown.lines)
+        self.assertTrue([line for line in shown.lines if line.startswith("touched: ")], shown.lines)
 
     def test_colours_only_where_they_are_wanted(self):
         coloured = re.compile(r"\x1b\[[0-9;]*m")

@@ -237,6 +237,15 @@ TEST(PlanTest, DrawsWithTheSeedAndReachesEveryNode) {
   EXPECT_THAT(drawn, ElementsAre("db-1", "db-2", "db-3"));
 }
 
+TEST(PlanTest, WhatAFaultLeavesToChanceHangsOnTheRunsSeed) {
+  PlanInput input = Input();
+  const uint64_t seven = MakePlan(input).faults(0).seed();
+  EXPECT_EQ(MakePlan(input).faults(0).seed(), seven);
+  input.seed = 8;
+  EXPECT_NE(MakePlan(input).faults(0).seed(), seven);
+  EXPECT_NE(seven, 0u);
+}
+
 TEST(PlanTest, SaysWithWhichSeedTheOthersWereNotDrawn) {
   PlanInput input = Input();
   input.nodes.push_back(Database("db-2"));

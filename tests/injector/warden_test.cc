@@ -131,6 +131,23 @@ class WardenTest : public testing::Test {
   std::unique_ptr<Warden> warden_;
 };
 
+TEST_F(WardenTest, TellsWhatWasCountedUntilTheFaultWasLetGo) {
+  script_.counts = true;
+  Handle(ApplyOf(Planned()));
+  Live(absl::Seconds(2));
+  Handle(RevertOf());
+  Live(absl::Seconds(1));
+  // States() leaves out what was said before.
+  EXPECT_THAT(States(), ElementsAre(v1::FAULT_STATE_APPLYING, v1::FAULT_STATE_ACTIVE,
+                                    v1::FAULT_STATE_REVERTING, v1::FAULT_STATE_REVERTED));
+  ASSERT_GE(reports_.size(), 2u);
+  const v1::FaultReport& counted = reports_[reports_.size() - 2].event().fault();
+  EXPECT_EQ(counted.state(), v1::FAULT_STATE_REVERTING);
+  EXPECT_EQ(counted.observation().detail(), "counted");
+  EXPECT_EQ(counted.observation().real(), 1) << "asked when it was over already";
+  EXPECT_FALSE(Last().has_observation());
+}
+
 TEST_F(WardenTest, AppliesObservesAndReverts) {
   Handle(ApplyOf(Planned()));
   Live(absl::Seconds(2));

@@ -81,13 +81,15 @@ struct SimFaultScript {
   // Makes a lasting change, too: of `setting`, or of "<node>/setting" where that is empty.
   bool lasting = false;
   std::string setting;
+  // Has something to say of its last moment.
+  bool counts = false;
   // Called in Apply(), after the change.
   std::function<void()> applied;
   // What the look after the undo tells; empty: nothing.
   std::string after;
 };
 
-class SimFault final : public Fault, public Prepares, public TellsAfter {
+class SimFault final : public Fault, public Prepares, public TellsAfter, public Counts {
  public:
   SimFault(SimSystem& system, const SimFaultScript& script, std::string key, std::string node)
       : system_(system), script_(script), key_(std::move(key)), node_(std::move(node)) {}
@@ -127,6 +129,13 @@ class SimFault final : public Fault, public Prepares, public TellsAfter {
     v1::Observation after;
     after.set_detail(script_.after);
     return after;
+  }
+  absl::StatusOr<v1::Observation> LastCount() const override {
+    if (!script_.counts) return absl::UnimplementedError("it counts nothing");
+    v1::Observation observation;
+    observation.set_real(static_cast<double>(system_.held.count(key_)));
+    observation.set_detail("counted");
+    return observation;
   }
   void Release() override { system_.held.erase(key_); }
   absl::Status ReadBack(const Context&, const Node&) const override {

@@ -67,7 +67,7 @@ class LockRows final : public HeldLock<v1::LockRows, MysqlLock> {
     v1::Observation observation =
         Observed(static_cast<double>(rows_), static_cast<double>(locked), "rows", held,
                  absl::StrCat(locked, " of ", rows_, " rows of ", message_.table(), " locked ",
-                              mode(), WaitingWords(waiting)),
+                              mode(), WaitingWords(waiting), MissingValues(message_, rows_)),
                  waiting);
     (*observation.mutable_figures())["rows"] = static_cast<double>(rows_);
     return observation;

@@ -77,7 +77,8 @@ class LockRows final : public HeldLock<v1::LockRows, PostgresLock> {
     v1::Observation observation =
         Observed(static_cast<double>(rows_), static_cast<double>(locked), "rows", sight.held,
                  absl::StrCat(locked, " of ", rows_, " rows of ", message_.table(), " locked FOR ",
-                              StrengthOf(message_.mode()), WaitingWords(sight.waiting)),
+                              StrengthOf(message_.mode()), WaitingWords(sight.waiting),
+                              MissingValues(message_, rows_)),
                  sight.waiting);
     (*observation.mutable_figures())["rows"] = static_cast<double>(rows_);
     return observation;

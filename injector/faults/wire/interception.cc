@@ -265,13 +265,18 @@ absl::Status WireFault::Apply(const Context& context, Node& node, Changes&) {
   FillWish(&wish);
   ASSIGN_OR_RETURN(then_, worker_->Ask());
   applied_ = true;
-  RETURN_IF_ERROR(WithoutStamp(worker_->Wish(wish)));
+  RETURN_IF_ERROR(WithoutStamp(worker_->Wish(wish, context.seed)));
   if (!interception_.reconnect) return absl::OkStatus();
   ASSIGN_OR_RETURN(reconnected_, worker_->Reconnect(1, 0));
   return absl::OkStatus();
 }
 
 absl::StatusOr<v1::Observation> WireFault::Observe(const Context&, const Node&) const {
+  return LastCount();
+}
+
+// A word with a process of ours: the server is not asked.
+absl::StatusOr<v1::Observation> WireFault::LastCount() const {
   if (!applied_ || worker_ == nullptr) {
     return absl::FailedPreconditionError("intercepting traffic: not applied");
   }

@@ -53,7 +53,7 @@ absl::StatusOr<WireWay> FindWay(const Context& context, const Node& node,
                                 const Interception& interception);
 
 // A fault that lasts.
-class WireFault : public Fault, public Prepares {
+class WireFault : public Fault, public Prepares, public Counts {
  public:
   explicit WireFault(const google::protobuf::Message& message)
       : interception_(InterceptionOf(message)) {}
@@ -63,6 +63,7 @@ class WireFault : public Fault, public Prepares {
   absl::Status Prepare(const Context& context, Node& node) override;
   absl::Status Apply(const Context& context, Node& node, Changes& changes) override;
   absl::StatusOr<v1::Observation> Observe(const Context& context, const Node& node) const override;
+  absl::StatusOr<v1::Observation> LastCount() const override;
   void Release() override;
   absl::Status ReadBack(const Context& context, const Node& node) const override;
 

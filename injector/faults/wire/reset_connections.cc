@@ -32,13 +32,11 @@ class ResetConnections final : public Fault, public Prepares {
 
   absl::Status Apply(const Context& context, Node& node, Changes&) override {
     RETURN_IF_ERROR(Prepare(context, node));
-    uint64_t seed = 1;
-    for (const char c : context.Stamp()) seed = seed * 31 + static_cast<uint8_t>(c);
     applied_ = true;
     // Those that come to us, or that another fault carries.
-    ASSIGN_OR_RETURN(reset_, worker_->Reset(share_, seed));
+    ASSIGN_OR_RETURN(reset_, worker_->Reset(share_, context.seed));
     if (!interception_.listen.empty()) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const uint64_t direct, worker_->Reconnect(share_, seed));
+    ASSIGN_OR_RETURN(const uint64_t direct, worker_->Reconnect(share_, context.seed));
     reset_ += direct;
     return absl::OkStatus();
   }

@@ -11,6 +11,7 @@ namespace {
 
 // Less than this share of the limit is what clients asked for, and no proof of a limit.
 constexpr double kAtTheLimit = 0.5;
+constexpr absl::Duration kLeastLook = absl::Milliseconds(100);
 
 class ThrottleBytes final : public WireFault {
  public:
@@ -22,29 +23,40 @@ class ThrottleBytes final : public WireFault {
     if (direction_ != v1::BYTE_DIRECTION_TO_CLIENT) wish->set_rate_to_server(rate_);
     if (direction_ != v1::BYTE_DIRECTION_TO_SERVER) wish->set_rate_to_client(rate_);
   }
-  void Judge(const v1::WireStatus& now, const v1::WireStatus&, const v1::WireCount&,
+  void Judge(const v1::WireStatus& now, const v1::WireStatus& then, const v1::WireCount&,
              v1::Observation* observation) const override {
+    const auto since = [](uint64_t later, uint64_t before) {
+      return static_cast<double>(later < before ? 0 : later - before);
+    };
+    const bool first = looked_ == absl::ZeroDuration();
     const absl::Duration at = RealClock().Boot();
-    double passed = 0;
-    if (looked_ != absl::ZeroDuration() && at > looked_) {
-      const double seconds = absl::ToDoubleSeconds(at - looked_);
-      const auto per_second = [seconds](uint64_t later, uint64_t before) {
-        return later < before ? 0 : static_cast<double>(later - before) / seconds;
-      };
-      const double to_server = per_second(now.bytes_to_server(), to_server_);
-      const double to_client = per_second(now.bytes_to_client(), to_client_);
-      if (direction_ != v1::BYTE_DIRECTION_TO_CLIENT) passed = to_server;
-      if (direction_ != v1::BYTE_DIRECTION_TO_SERVER) passed = std::max(passed, to_client);
+    // The last look comes right behind another: too little time to tell a rate.
+    if (first || at - looked_ >= kLeastLook) {
+      const double seconds = first ? 1 : absl::ToDoubleSeconds(at - looked_);
+      const double to_server = first ? 0 : since(now.bytes_to_server(), to_server_) / seconds;
+      const double to_client = first ? 0 : since(now.bytes_to_client(), to_client_) / seconds;
+      pass_ = direction_ == v1::BYTE_DIRECTION_TO_CLIENT ? 0 : to_server;
+      if (direction_ != v1::BYTE_DIRECTION_TO_SERVER) pass_ = std::max(pass_, to_client);
+      looked_ = at;
+      to_server_ = now.bytes_to_server();
+      to_client_ = now.bytes_to_client();
     }
-    looked_ = at;
-    to_server_ = now.bytes_to_server();
-    to_client_ = now.bytes_to_client();
+    double passed = 0;
+    if (direction_ != v1::BYTE_DIRECTION_TO_CLIENT) {
+      passed += since(now.bytes_to_server(), then.bytes_to_server());
+    }
+    if (direction_ != v1::BYTE_DIRECTION_TO_SERVER) {
+      passed += since(now.bytes_to_client(), then.bytes_to_client());
+    }
     observation->set_requested(rate_);
-    observation->set_real(passed);
+    observation->set_real(pass_);
     observation->set_unit("bytes/s");
-    observation->set_reached(passed >= kAtTheLimit * rate_);
-    observation->set_detail(absl::StrFormat(
-        "%.0f bytes/s pass on all connections together, each limited to %.0f", passed, rate_));
+    observation->set_reached(pass_ >= kAtTheLimit * rate_);
+    observation->set_detail(
+        absl::StrFormat("%.0f bytes have passed, now %.0f bytes/s on all connections together, "
+                        "each limited to %.0f",
+                        passed, pass_, rate_));
+    (*observation->mutable_figures())["passed"] = passed;
   }
 
  private:
@@ -52,6 +64,7 @@ class ThrottleBytes final : public WireFault {
   const v1::ByteDirection direction_;
   // Of the look before. Looks come from one thread.
   mutable absl::Duration looked_;
+  mutable double pass_ = 0;
   mutable uint64_t to_server_ = 0;
   mutable uint64_t to_client_ = 0;
 };

@@ -251,11 +251,11 @@ void WireWorker::Kill() {
 v1::WireRequest WireWorker::AllWishes() const {
   v1::WireRequest request;
   request.mutable_wishes();
-  for (const auto& [stamp, wish] : wishes_) *request.mutable_wishes()->add_wishes() = wish;
-  // One and the same run draws the same chances.
+  // Not of the stamps, which name the run: another run with the same seed draws the same.
   uint64_t seed = 14695981039346656037ull;
-  for (const auto& [stamp, wish] : wishes_) {
-    for (const char c : stamp) seed = (seed ^ static_cast<uint8_t>(c)) * 1099511628211ull;
+  for (const auto& [stamp, wished] : wishes_) {
+    *request.mutable_wishes()->add_wishes() = wished.wish;
+    seed = (seed ^ wished.seed) * 1099511628211ull;
   }
   request.mutable_wishes()->set_seed(seed);
   return request;
@@ -270,9 +270,9 @@ absl::Status WireWorker::Check(const v1::WireWish& wish) {
   return Exchange(request).status();
 }
 
-absl::Status WireWorker::Wish(const v1::WireWish& wish) {
+absl::Status WireWorker::Wish(const v1::WireWish& wish, uint64_t seed) {
   MutexLock lock(mutex_);
-  wishes_[wish.stamp()] = wish;
+  wishes_[wish.stamp()] = {wish, seed};
   const absl::Status wished = SendWishes();
   if (!wished.ok()) wishes_.erase(wish.stamp());
   return wished;

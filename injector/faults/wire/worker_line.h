@@ -41,7 +41,8 @@ class WireWorker {
 
   // Whether this could be wished: regular expressions, codes, tables.
   absl::Status Check(const v1::WireWish& wish);
-  absl::Status Wish(const v1::WireWish& wish);
+  // What the wishes of all faults leave to chance is drawn from all their seeds.
+  absl::Status Wish(const v1::WireWish& wish, uint64_t seed);
   // When it returns nothing of that wish is in force, whatever has to be done for it: a worker that
   // does not answer is killed. Idempotent.
   void Drop(const std::string& stamp);
@@ -74,7 +75,11 @@ class WireWorker {
   UniqueFd pidfd_;
   mutable Mutex mutex_;
   UniqueFd line_ FD_GUARDED_BY(mutex_);
-  std::map<std::string, v1::WireWish> wishes_ FD_GUARDED_BY(mutex_);
+  struct Wished {
+    v1::WireWish wish;
+    uint64_t seed = 0;
+  };
+  std::map<std::string, Wished> wishes_ FD_GUARDED_BY(mutex_);
   std::string dead_ FD_GUARDED_BY(mutex_);
   uint64_t open_ FD_GUARDED_BY(mutex_) = 0;
   std::jthread beats_;

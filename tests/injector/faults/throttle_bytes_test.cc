@@ -21,6 +21,13 @@ TEST_F(ThrottleBytesTest, SlowsALongAnswer) {
     const v1::Observation seen = Look(throttle);
     EXPECT_TRUE(seen.reached()) << seen.detail();
   }
+  // When nobody asks for anything any more it still says what has passed.
+  Look(throttle);
+  absl::SleepFor(absl::Milliseconds(150));
+  const v1::Observation idle = Look(throttle);
+  EXPECT_EQ(idle.real(), 0) << idle.detail();
+  EXPECT_GT(idle.figures().at("passed"), 200'000) << idle.detail();
+  EXPECT_THAT(idle.detail(), ::testing::HasSubstr(" bytes have passed, now 0 bytes/s"));
   ExpectGone(throttle);
 }
 
