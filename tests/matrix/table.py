@@ -180,9 +180,13 @@ def special(name):
         yield cell("errors-cached", FAILED, [("admin-back", "never-came-back")], [*quiet, ("logins-after", NOT_HELD)])
         yield cell("no-orders", INCONCLUSIVE, [("admin-hurt", "no-impact")], NO_PAGE)
     if name == "sudden-crowd":
-        yield cell("fix-missing", FAILED, [("logins-unharmed", NOT_HELD)],
-                   settings=("statement-timeout=none", "report-limit=none"))
-        yield cell("fix-too-weak", FAILED, [("logins-unharmed", NOT_HELD)], settings=("report-limit=18",))
+        # The bigger pool takes the server's connections, too; and a shop that works on for visitors who have left is not
+        # always back in time.
+        harmed = [("logins-unharmed", NOT_HELD), ("uploads-unharmed", NOT_HELD), ("AppPoolSaturated", "forbidden-fired")]
+        more = [(SLOTS, "forbidden-fired"), ("sales-back", NOT_HELD), ("logins-after", NOT_HELD)]
+        yield cell("fix-missing", FAILED, harmed, more, settings=("statement-timeout=none", "report-limit=none"))
+        # 18 pass, and rightly: two of the pool's connections are enough for everybody else. 60 are more than the pool has.
+        yield cell("fix-too-weak", FAILED, harmed, more, settings=("report-limit=60",))
         yield cell("no-orders", INCONCLUSIVE, [("sales-hurt", "no-impact")], NO_PAGE)
 
 
