@@ -144,6 +144,8 @@ def special(name):
         others += [("uploads-unharmed", NOT_HELD)] if name == "lost-index" else []
         # Whoever tries again looks like an attack, and those who give up and come again like the network.
         crowd = [("PossibleDDoS", "forbidden-fired")] if retries else []
+        # A pool that is full grows into the server's last connections.
+        others += [(SLOTS, "forbidden-fired")] if name == "slow-release" else []
         yield cell("fix-missing", FAILED, [*others, ("AppPoolSaturated", "forbidden-fired"), *crowd],
                    [("NetworkErrors", "forbidden-fired")] if retries else [],
                    settings=("statement-timeout=none", *retries))
@@ -187,7 +189,8 @@ def special(name):
         yield cell("fix-missing", FAILED, harmed, more, settings=("statement-timeout=none", "report-limit=none"))
         # 18 pass, and rightly: two of the pool's connections are enough for everybody else. 60 are more than the pool has.
         yield cell("fix-too-weak", FAILED, harmed, more, settings=("report-limit=60",))
-        yield cell("no-orders", INCONCLUSIVE, [("sales-hurt", "no-impact")], NO_PAGE)
+        yield cell("no-orders", INCONCLUSIVE, [("sales-hurt", "no-impact")],
+                   [*NO_PAGE, ("bigger-pool-is-no-cure", "held-already")])
 
 
 def cells(healthy):

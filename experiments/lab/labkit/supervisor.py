@@ -63,6 +63,7 @@ class Supervisor:
         self.ports = self.reservation.ports()
         self.stack = Stack(lab, self.ports, options, say)
         self.control = None
+        self.started = False
 
     # Processes
 
@@ -80,9 +81,14 @@ class Supervisor:
                 server.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.lab.dir,
                 env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.lab.dir, **server.environment},
                 start_new_session=True, preexec_fn=before_exec, **server.account.popen_arguments())
-        if server.name not in DATABASES:
-            come_first(process.pid)
         self.running[server.name] = (server, process)
+        if self.started:
+            self.come_first(server.name)
+
+    def come_first(self, name):
+        """Not while a lab starts: that would take the processors from the database of another."""
+        if name not in DATABASES:
+            come_first(self.running[name][1].pid)
 
     def stop_servers(self, names=None):
         chosen = [self.running.pop(name) for name in list(names or self.running) if name in self.running]
@@ -166,6 +172,9 @@ class Supervisor:
             site.write(configuration.site_text(self.lab, self.ports, self.options.interval))
         if self.options.interval != 1:
             pace.write_all(self.lab.path("experiments"), self.options.interval)
+        self.started = True
+        for name in self.running:
+            self.come_first(name)
         self.took = time.monotonic() - begin
         self.store_description(ready=True)
 
