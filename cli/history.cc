@@ -126,9 +126,10 @@ int ReportCommand(const Places& places, const std::string& run, const std::strin
   if (!history.ok()) return Complain(history.status());
   const v1::Judgement judgement = Judge(*history);
   const Screen screen(places.no_color);
-  const std::string text = format == "json"    ? ReportJson(*history, judgement)
-                           : format == "junit" ? ReportJUnit(*history, judgement)
-                                               : ReportText(*history, judgement, screen.style());
+  const std::string text = format == "json"       ? ReportJson(*history, judgement)
+                           : format == "junit"    ? ReportJUnit(*history, judgement)
+                           : format == "markdown" ? ReportMarkdown(*history, judgement)
+                                                  : ReportText(*history, judgement, screen.style());
   std::fputs(text.c_str(), stdout);
   SayWhereItStands(places, *history);
   return 0;

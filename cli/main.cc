@@ -112,7 +112,9 @@ int main(int argc, char** argv) {
   AddPlaces(run_command, run.places);
   run_command->add_option("--junit", run.junit, "Writes JUnit XML to this file");
   run_command->add_option("--json", run.json, "Writes the judgement as JSON to this file");
-  run_command->add_option("--report", run.report, "Writes the whole report as text to this file");
+  run_command->add_option(
+      "--report", run.report,
+      "Writes the whole report to this file: Markdown where its name ends in .md, else text");
   run_command
       ->add_option("--seed", run.seed,
                    "Every choice by chance is drawn from it (else a new one, printed)")
@@ -188,8 +190,8 @@ int main(int argc, char** argv) {
   std::string report_run, report_format = "text";
   CLI::App* report = app.add_subcommand("report", "Prints the report of a run");
   report->add_option("run", report_run, "The run's id; `last` is the newest")->required();
-  report->add_option("--format", report_format, "text, json or junit")
-      ->check(CLI::IsMember({"text", "json", "junit"}));
+  report->add_option("--format", report_format, "text, markdown, json or junit")
+      ->check(CLI::IsMember({"text", "markdown", "json", "junit"}));
   AddPlaces(report, report_places, false);
   report->callback(
       [&] { code = firedrill::ReportCommand(report_places, report_run, report_format); });

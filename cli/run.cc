@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/state_dir.h"
@@ -238,7 +239,9 @@ bool WriteReports(const RunEnd& end, const RunOptions& options) {
   if (!options.junit.empty()) write(options.junit, ReportJUnit(end.history, *end.judgement));
   if (!options.json.empty()) write(options.json, ReportJson(end.history, *end.judgement));
   if (!options.report.empty()) {
-    write(options.report, ReportText(end.history, *end.judgement, ReportStyle{}));
+    const bool markdown = absl::EndsWith(options.report, ".md");
+    write(options.report, markdown ? ReportMarkdown(end.history, *end.judgement)
+                                   : ReportText(end.history, *end.judgement, ReportStyle{}));
   }
   return all;
 }

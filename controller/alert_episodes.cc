@@ -44,6 +44,11 @@ bool IsSubset(const std::map<std::string, std::string>& small,
   });
 }
 
+void TakeAnnotations(const v1::AlertTransition& alert, AlertEpisode& episode) {
+  if (alert.annotations().empty()) return;
+  episode.annotations = {alert.annotations().begin(), alert.annotations().end()};
+}
+
 const google::protobuf::Timestamp& EvaluationOf(const v1::Event& event) {
   const v1::AlertTransition& alert = event.alert();
   if (alert.has_evaluated_at()) return alert.evaluated_at();
@@ -61,6 +66,7 @@ class Builder {
         return;
       case v1::ALERT_STATE_FIRING: {
         Building& building = Open(event, labels);
+        if (building.episode.annotations.empty()) TakeAnnotations(alert, building.episode);
         if (building.episode.seen_firing.has_value()) return;
         building.seen_raw = FromProto(EvaluationOf(event));
         building.episode.firing_raw = building.seen_raw;
@@ -113,9 +119,14 @@ class Builder {
     if (event.has_source_time()) now = std::min(now, FromProto(event.source_time()));
     Building& building = Match(event, Copy(alert.labels(), alert.alert()));
     Delivery& delivery = building.episode.deliveries[alert.receiver()];
-    std::optional<absl::Time>& told =
-        alert.state() == v1::ALERT_STATE_FIRING ? delivery.firing : delivery.resolved;
-    if (!told.has_value()) told = now;
+    const bool firing = alert.state() == v1::ALERT_STATE_FIRING;
+    std::optional<absl::Time>& told = firing ? delivery.firing : delivery.resolved;
+    if (told.has_value()) return;
+    told = now;
+    // The first that was read; a later one has other figures.
+    if (firing && building.episode.deliveries.size() == 1) {
+      TakeAnnotations(alert, building.episode);
+    }
   }
 
   std::vector<AlertEpisode> Take() {
@@ -254,6 +265,15 @@ std::optional<Instant> AlertEpisode::Resolved() const {
 bool AlertEpisode::HasLabels(const std::vector<Matcher>& matchers) const {
   return (!labels.empty() && MatchesAll(matchers, labels)) ||
          (!outer_labels.empty() && MatchesAll(matchers, outer_labels));
+}
+
+bool MeansPage(const v1::Site& site, const AlertEpisode& episode) {
+  if (site.spec().pages().empty()) return true;
+  return std::any_of(site.spec().pages().begin(), site.spec().pages().end(),
+                     [&](const std::string& text) {
+                       const auto matcher = ParseMatcher(text);
+                       return matcher.ok() && episode.HasLabels({*matcher});
+                     });
 }
 
 std::vector<AlertEpisode> AlertEpisodes(const std::vector<v1::Event>& history) {

@@ -45,6 +45,8 @@ struct AlertEpisode {
   std::optional<Instant> left_alertmanager;
   bool suppressed = false;
   std::map<std::string, Delivery> deliveries;
+  // What it told whom it paged; of the webhook, else of Prometheus.
+  std::map<std::string, std::string> annotations;
 
   // When it began to be active in any way.
   Instant Begin() const { return pending.has_value() ? *pending : *firing; }
@@ -52,6 +54,10 @@ struct AlertEpisode {
   std::optional<Instant> Resolved() const;
   bool HasLabels(const std::vector<Matcher>& matchers) const;
 };
+
+// Whether a person is paged by it, by the site's matchers; without any, every alert counts as one
+// that a person sees.
+bool MeansPage(const v1::Site& site, const AlertEpisode& episode);
 
 // By time of their begin. Canaries are left out.
 std::vector<AlertEpisode> AlertEpisodes(const std::vector<v1::Event>& history);

@@ -10,17 +10,6 @@
 namespace firedrill::judging {
 namespace {
 
-// Without matchers of the site every alert counts as one that a person sees.
-bool MeansPage(const Case& run, const AlertEpisode& episode) {
-  const auto& pages = run.created.site().spec().pages();
-  if (pages.empty()) return true;
-  for (const std::string& text : pages) {
-    const auto matcher = ParseMatcher(text);
-    if (matcher.ok() && episode.HasLabels({*matcher})) return true;
-  }
-  return false;
-}
-
 // Of the fault whose anchor an expectation counts from; of a remedy, the first fault.
 std::optional<Instant> ReachedOf(const Case& run, const std::string& since) {
   const auto anchor = ParseAnchor(since);
@@ -49,7 +38,7 @@ void MeasureAnyAlert(Case& run) {
   if (!reached.has_value() || !started.has_value()) return;
   const AlertEpisode* first = nullptr;
   for (const AlertEpisode& episode : run.episodes) {
-    if (!episode.firing.has_value() || !MeansPage(run, episode)) continue;
+    if (!episode.firing.has_value() || !MeansPage(run.created.site(), episode)) continue;
     if (episode.Begin().at < started->at) continue;
     if (first == nullptr || episode.firing->at < first->firing->at) first = &episode;
   }

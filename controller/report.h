@@ -17,12 +17,14 @@ struct ReportStyle {
   size_t width = 100;
 };
 
-// The whole report as text: verdict, measured times, expectations (failures first), timeline, proof
-// of undo.
+// The whole report as text: verdict, findings in plain sentences, timeline, expectations (failures
+// first), what each route was like, where the alerts' time went, proof of undo.
 std::string ReportText(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
                        const ReportStyle& style);
+// The same as Markdown, for a pull request or the page of an incident.
+std::string ReportMarkdown(const std::vector<v1::Event>& history, const v1::Judgement& judgement);
 // The closing part of `firedrill run`: failures first, each with expected, observed, the line and
-// the mend; then the measured times; the last line is the verdict.
+// the mend; then the most important findings and the measured times; the last line is the verdict.
 std::string SummaryText(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
                         const ReportStyle& style);
 // JUnit XML: one test case an expectation; measured times as properties. A run that did not

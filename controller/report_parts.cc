@@ -7,23 +7,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/time_proto.h"
-#include "controller/run_steps.h"
 #include "controller/words.h"
 
 namespace firedrill::reporting {
-namespace {
-
-constexpr size_t kLabelWidth = 10;
-
-std::string Line(absl::string_view label, absl::string_view text, const ReportStyle& style) {
-  if (text.empty()) return "";
-  const std::string head = absl::StrCat("    ", Pad(label, kLabelWidth));
-  return absl::StrCat(Paint(style, Ink::kDim, head),
-                      Wrap(text, style.width, head.size(), head.size()), "\n");
-}
-
-}  // namespace
-
 std::string Paint(const ReportStyle& style, Ink ink, absl::string_view text) {
   if (!style.color || ink == Ink::kPlain) return std::string(text);
   const char* code = "";
@@ -91,7 +77,8 @@ std::string Wrap(absl::string_view text, size_t width, size_t indent, size_t tak
 }
 
 std::string Pad(absl::string_view text, size_t width) {
-  return absl::StrCat(text, std::string(text.size() < width ? width - text.size() : 0, ' '));
+  const size_t size = Visible(text);
+  return absl::StrCat(text, std::string(size < width ? width - size : 0, ' '));
 }
 
 std::vector<const v1::ExpectationResult*> WorstFirst(const v1::Judgement& judgement) {
@@ -105,18 +92,6 @@ std::vector<const v1::ExpectationResult*> WorstFirst(const v1::Judgement& judgem
 std::string Place(const v1::RunCreated& created, const v1::ExpectationResult& result) {
   if (result.position().line() == 0) return result.path();
   return absl::StrCat(created.file(), ":", result.position().line());
-}
-
-std::string ResultBlock(const v1::RunCreated& created, const v1::ExpectationResult& result,
-                        const ReportStyle& style) {
-  std::string block = absl::StrCat(
-      "  ", Paint(style, InkOf(result.verdict()), Pad(VerdictWord(result.verdict()), 13)),
-      Paint(style, Ink::kBold, result.name()), "  ",
-      Paint(style, Ink::kDim, Place(created, result)), "\n");
-  absl::StrAppend(&block, Line("expected", result.expected(), style),
-                  Line("observed", result.observed(), style), Line("why", result.reason(), style),
-                  Line("mend", result.mend(), style));
-  return block;
 }
 
 bool NotJudged(const v1::Judgement& judgement, const v1::ExpectationResult& result) {
@@ -172,25 +147,15 @@ std::vector<MeasuredTime> MeasuredTimes(const v1::Judgement& judgement) {
   return times;
 }
 
-std::string UndoWarning(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
-                        const ReportStyle& style) {
-  if (judgement.undo_confirmed() || judgement.outcome() == v1::OUTCOME_UNSPECIFIED) return "";
-  std::string text =
-      absl::StrCat(Paint(style, Ink::kRed, "UNDO NOT CONFIRMED: a person must look."), "\n");
-  const RunSteps steps(history);
-  for (const FaultCourse& fault : steps.faults()) {
-    if (!fault.apply_issued || fault.end.has_value()) continue;
-    if (fault.last == v1::FAULT_STATE_REFUSED) continue;
-    absl::StrAppend(&text, "  ", fault.planned.name(), " on ", fault.planned.node(), " is ",
-                    FaultStateWord(fault.last), fault.reason.empty() ? "" : ": ", fault.reason,
-                    "\n");
-    absl::StrAppend(&text, "    ",
-                    fault.undo_by_hand.empty()
-                        ? absl::StrCat("look there with: firedrill leftovers")
-                        : absl::StrCat("undo it with: ", fault.undo_by_hand),
-                    "\n");
+absl::Time LastWord(const std::vector<v1::Event>& history) {
+  const v1::Event& last = history.back();
+  if (last.finished().cause() != v1::StopRequested::CAUSE_CONTROLLER_LOST)
+    return FromProto(last.at());
+  absl::Time latest = FromProto(history.front().at());
+  for (const v1::Event& event : history) {
+    if (event.epoch() < last.epoch()) latest = FromProto(event.at());
   }
-  return text;
+  return latest;
 }
 
 }  // namespace firedrill::reporting

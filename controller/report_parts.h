@@ -20,16 +20,13 @@ size_t Visible(absl::string_view text);
 // Broken at spaces so that no line is longer than `width`; every line but the first begins with
 // `indent` spaces. `taken`: what stands on the first line already.
 std::string Wrap(absl::string_view text, size_t width, size_t indent, size_t taken);
-// Padded with spaces to `width`; longer text is kept.
+// Padded with spaces to `width` columns; longer text is kept.
 std::string Pad(absl::string_view text, size_t width);
 
 // Failed, then inconclusive, then passed, each in the order of the file.
 std::vector<const v1::ExpectationResult*> WorstFirst(const v1::Judgement& judgement);
 // "experiments/x.yaml:44"; the path where the position is not known.
 std::string Place(const v1::RunCreated& created, const v1::ExpectationResult& result);
-// Expected, observed, why and mend of one result, beneath its name.
-std::string ResultBlock(const v1::RunCreated& created, const v1::ExpectationResult& result,
-                        const ReportStyle& style);
 // Not even an attempt could be made: nothing was injected, or the run was stopped before what it
 // hangs on could happen. All of these have one reason, which is that of the run's end.
 bool NotJudged(const v1::Judgement& judgement, const v1::ExpectationResult& result);
@@ -42,12 +39,10 @@ struct MeasuredTime {
   std::string meaning;
 };
 std::vector<MeasuredTime> MeasuredTimes(const v1::Judgement& judgement);
-// Faults whose undo was not seen, each with what to paste; empty where all is well.
-std::string UndoWarning(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
-                        const ReportStyle& style);
 
-// Lanes of faults, remedies, alerts and steady state over time.
-std::string Timeline(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
-                     const ReportStyle& style);
+// When the run's last word was written by whoever conducted it; what was added later is not of it.
+absl::Time LastWord(const std::vector<v1::Event>& history);
+// Something was asked of a node.
+bool AnythingTouched(const std::vector<v1::Event>& history);
 
 }  // namespace firedrill::reporting

@@ -1,34 +1,28 @@
-// The summary that closes a run on a terminal, and the whole report.
+// What a report says and in which order: one document of a run, whatever it is printed on. And the
+// summary that closes a run on a terminal.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "controller/report.h"
+#include "controller/report_document.h"
+#include "controller/report_facts.h"
 #include "controller/report_parts.h"
-#include "controller/run_steps.h"
 #include "controller/words.h"
 #include "experiment/condition.h"
 
 namespace firedrill {
 namespace {
 
-using reporting::Ink;
-using reporting::Pad;
-using reporting::Paint;
-using reporting::Wrap;
+using namespace reporting;  // NOLINT(google-build-using-namespace): nothing here is of anything
+                            // else
 
-std::string Heading(const ReportStyle& style, absl::string_view text) {
-  return absl::StrCat("\n", Paint(style, Ink::kBold, text), "\n");
-}
-
-std::string UndoWords(const v1::Judgement& judgement) {
-  if (!judgement.undo_confirmed()) return "undo NOT confirmed";
-  return "every fault undone";
-}
+// So many lines of findings close a run; the report has all.
+constexpr size_t kMostFindingLines = 6;
+constexpr size_t kMarkdownWidth = 96;
 
 // Of a run that did not complete: why.
 std::string Ended(const v1::Judgement& judgement) {
@@ -52,12 +46,12 @@ std::string Ended(const v1::Judgement& judgement) {
 }
 
 // One line for all that an aborted run could not judge any more.
-std::string NotJudgedLine(const v1::Judgement& judgement, const ReportStyle& style) {
-  const int count = static_cast<int>(
+void AddNotJudged(const v1::Judgement& judgement, Document& document) {
+  const auto count =
       std::count_if(judgement.results().begin(), judgement.results().end(),
-                    [&](const auto& result) { return reporting::NotJudged(judgement, result); }));
+                    [&](const auto& result) { return NotJudged(judgement, result); });
   // Where nothing was injected the last line says all there is to say.
-  if (count == 0 || judgement.outcome() != v1::OUTCOME_ABORTED) return "";
+  if (count == 0 || judgement.outcome() != v1::OUTCOME_ABORTED) return;
   std::string why = "the run was aborted";
   if (judgement.cause() == v1::StopRequested::CAUSE_INTERRUPT) {
     why = "the run was interrupted";
@@ -66,273 +60,253 @@ std::string NotJudgedLine(const v1::Judgement& judgement, const ReportStyle& sty
   }
   const std::string line = absl::StrCat(
       count, count == 1 ? " expectation was" : " expectations were", " not judged (", why, ")");
-  return absl::StrCat(Paint(style, Ink::kYellow, Wrap(line, style.width, 2, 0)), "\n");
+  document.push_back(Paragraph{{{line, Ink::kYellow}}, 2});
 }
 
-std::string LastLine(absl::string_view output) {
-  while (absl::ConsumeSuffix(&output, "\n")) {
-  }
-  return std::string(output.substr(output.rfind('\n') + 1));
-}
-
-bool Over(const std::vector<v1::Event>& history) {
-  return std::any_of(history.begin(), history.end(),
-                     [](const v1::Event& event) { return event.has_finished(); });
-}
-
-bool AnythingTouched(const std::vector<v1::Event>& history) {
-  return std::any_of(history.begin(), history.end(), [](const v1::Event& event) {
-    return event.has_command() || event.has_fault() || event.has_remedy() || event.has_load();
-  });
-}
-
-std::string VerdictLine(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
-                        const ReportStyle& style) {
-  const std::string undo = AnythingTouched(history) ? UndoWords(judgement) : "nothing was touched";
-  const bool ended = Over(history);
+Paragraph Verdict(const std::vector<v1::Event>& history, const v1::Judgement& judgement) {
+  const std::string undo = !AnythingTouched(history)     ? "nothing was touched"
+                           : !judgement.undo_confirmed() ? "undo NOT confirmed"
+                                                         : "every fault undone";
+  const bool ended = std::any_of(history.begin(), history.end(),
+                                 [](const v1::Event& event) { return event.has_finished(); });
   // Without an end there is no verdict yet, and nothing that an exit code could say.
-  const std::string text =
-      ended ? absl::StrCat(reporting::Tally(judgement), "; ", Ended(judgement), "; ", undo,
-                           " (exit ", judgement.exit_code(), ")")
-            : absl::StrCat(reporting::Tally(judgement), "; the run has no end yet");
+  const std::string text = ended ? absl::StrCat(Tally(judgement), "; ", Ended(judgement), "; ",
+                                                undo, " (exit ", judgement.exit_code(), ")")
+                                 : absl::StrCat(Tally(judgement), "; the run has no end yet");
   const absl::string_view verdict = ended ? VerdictWord(judgement.verdict()) : "so far";
-  return absl::StrCat(Paint(style, reporting::InkOf(judgement.verdict()), verdict), ": ",
-                      Wrap(text, style.width, 2, verdict.size() + 2), "\n");
+  return {{{std::string(verdict), InkOf(judgement.verdict())}, {absl::StrCat(": ", text)}}, 2};
 }
 
-// One finding as a sentence, with what to do about it.
-std::string FindingLine(const v1::Finding& finding, const ReportStyle& style) {
-  const char* kind = "";
-  switch (finding.kind()) {
-    case v1::Finding::KIND_DEFECT:
-      kind = "defect: ";
-      break;
-    case v1::Finding::KIND_CIRCUMSTANCE:
-      kind = "not now: ";
-      break;
-    default:
-      break;
-  }
-  std::string text = absl::StrCat(kind, finding.message());
-  if (!finding.mend().empty()) absl::StrAppend(&text, " (", finding.mend(), ")");
-  return absl::StrCat("  - ", Wrap(text, style.width, 4, 4), "\n");
+// Expected, observed, why and mend of one result.
+Entry ResultEntry(const v1::RunCreated& created, const v1::ExpectationResult& result) {
+  return {{{Pad(VerdictWord(result.verdict()), 13), InkOf(result.verdict())},
+           {result.name(), Ink::kBold},
+           {"  ", Ink::kPlain},
+           {Place(created, result), Ink::kDim}},
+          {{"expected", result.expected()},
+           {"observed", result.observed()},
+           {"why", result.reason()},
+           {"mend", result.mend()}}};
 }
 
-std::string Findings(const v1::Judgement& judgement, const ReportStyle& style) {
-  std::string text;
-  for (const v1::Finding& finding : judgement.findings()) {
-    absl::StrAppend(&text, FindingLine(finding, style));
-  }
-  return text.empty() ? "" : absl::StrCat(Heading(style, "Findings"), text);
-}
-
-std::string Times(const v1::Judgement& judgement, const ReportStyle& style) {
-  std::string text;
-  for (const reporting::MeasuredTime& time : reporting::MeasuredTimes(judgement)) {
-    absl::StrAppend(&text, "  ", Pad(time.name, 11), Pad(time.value, 9),
-                    Paint(style, Ink::kDim, time.meaning), "\n");
-  }
-  return text.empty() ? "" : absl::StrCat(Heading(style, "Measured times"), text);
-}
-
-std::string Cell(bool has, const google::protobuf::Timestamp& time, absl::Time zero) {
-  return absl::StrFormat("%10s", has ? Signed(FromProto(time) - zero) : "-");
-}
-
-std::string Between(absl::string_view name, bool has, const google::protobuf::Timestamp& from,
-                    const google::protobuf::Timestamp& to) {
-  if (!has) return "";
-  return absl::StrCat(name, " ", Short(FromProto(to) - FromProto(from)));
-}
-
-// Where each alert's time went, in seconds after its anchor.
-std::string AlertTable(const v1::RunCreated& created, const v1::Judgement& judgement,
-                       const ReportStyle& style) {
-  if (judgement.alerts().empty()) return "";
-  size_t width = 11;
-  for (const v1::AlertTimes& times : judgement.alerts())
-    width = std::max(width, times.expectation().size());
-  std::string text = absl::StrCat(
-      Heading(style, "Alerts, since their anchor"), "  ", Pad("", width),
-      Paint(style, Ink::kDim, "     pending    firing delivered  resolved  end told"), "\n");
-  for (int i = 0; i < judgement.alerts_size(); ++i) {
-    const v1::AlertTimes& times = judgement.alerts(i);
-    const absl::Time zero = FromProto(times.anchor());
-    absl::StrAppend(&text, "  ", Pad(times.expectation(), width), "  ",
-                    Cell(times.has_pending(), times.pending(), zero),
-                    Cell(times.has_firing(), times.firing(), zero),
-                    Cell(times.has_notified(), times.notified(), zero),
-                    Cell(times.has_resolved(), times.resolved(), zero),
-                    Cell(times.has_resolve_notified(), times.resolve_notified(), zero), "\n");
-    std::vector<std::string> parts;
-    const auto add = [&](std::string part) {
-      if (!part.empty()) parts.push_back(std::move(part));
-    };
-    add(Between("until seen", times.has_anchor() && times.has_pending(), times.anchor(),
-                times.pending()));
-    add(Between("`for`", times.has_pending() && times.has_firing(), times.pending(),
-                times.firing()));
-    add(Between("grouping and sending", times.has_firing() && times.has_notified(), times.firing(),
-                times.notified()));
-    const std::string since = created.experiment().spec().expect().alerts(i).since();
-    const std::string where = absl::StrCat(times.alert(), " since ", since,
-                                           parts.empty() ? "" : ": ", absl::StrJoin(parts, ", "));
-    absl::StrAppend(&text, "    ", Paint(style, Ink::kDim, Wrap(where, style.width, 4, 4)), "\n");
-  }
-  return text;
-}
-
-std::string Amounts(const v1::Observation& seen) {
-  std::string text;
-  if (seen.requested() > 0) {
-    text = absl::StrCat("asked for ", FormatValue(seen.requested(), Unit::kPlain), ", real ",
-                        FormatValue(seen.real(), Unit::kPlain), seen.unit().empty() ? "" : " ",
-                        seen.unit());
-  }
-  if (!seen.detail().empty()) absl::StrAppend(&text, text.empty() ? "" : ": ", seen.detail());
-  return text;
-}
-
-// What was touched, and how it is known to be undone.
-std::string Touched(const std::vector<v1::Event>& history, const ReportStyle& style) {
-  absl::Time zero = FromProto(history.front().at());
-  for (const v1::Event& event : history) {
-    if (event.has_phase() && event.phase().phase() == v1::PHASE_INJECT)
-      zero = FromProto(event.at());
-  }
-  if (!AnythingTouched(history)) {
-    return absl::StrCat(Heading(style, "What was touched"), "  nothing\n");
-  }
-  const RunSteps steps(history);
-  std::string text;
-  const auto add = [&](const std::string& line) {
-    absl::StrAppend(&text, "  ", Wrap(line, style.width, 6, 2), "\n");
-  };
-  for (const FaultCourse& fault : steps.faults()) {
-    const std::string who = absl::StrCat(fault.planned.name(), " on ", fault.planned.node(), ": ");
-    if (!fault.apply_issued && !fault.start.has_value()) {
-      add(absl::StrCat(who, "never applied", fault.reason.empty() ? "" : ", ", fault.reason));
-      continue;
-    }
-    const std::string amounts = Amounts(fault.best);
-    std::string line = absl::StrCat(
-        who,
-        fault.start.has_value() ? absl::StrCat("on at ", Signed(fault.start->at - zero))
-                                : "told to go on",
-        fault.reached.has_value() ? absl::StrCat(", in force at ", Signed(fault.reached->at - zero))
-                                  : std::string(", never in force"),
-        amounts.empty() ? "" : " (", amounts, amounts.empty() ? "" : ")", "; ");
-    if (fault.planned.ending() == v1::ENDING_ONE_SHOT && fault.end.has_value()) {
-      absl::StrAppend(&line, "nothing to undo");
-    } else if (fault.last == v1::FAULT_STATE_SUPERSEDED) {
-      absl::StrAppend(&line, "left alone, because someone else changed it");
-    } else if (fault.end.has_value()) {
-      absl::StrAppend(&line, "off at ", Signed(fault.end->at - zero), ", read back",
-                      fault.after.empty() ? "" : ": ", fault.after);
-    } else {
-      absl::StrAppend(&line, "NOT seen to be off: ", FaultStateWord(fault.last),
-                      fault.reason.empty() ? "" : ", ", fault.reason);
-    }
-    add(line);
-  }
-  for (const RemedyCourse& remedy : steps.remedies()) {
-    const std::string who =
-        absl::StrCat(remedy.planned.name(), " on ", remedy.planned.node(), ": ");
-    if (!remedy.running.has_value() && remedy.last.state() == v1::REMEDY_STATE_UNSPECIFIED) {
-      add(absl::StrCat(who, "not run"));
-      continue;
-    }
-    std::string line = who;
-    if (remedy.done.has_value()) {
-      absl::StrAppend(&line, "done at ", Signed(remedy.done->at - zero), " in ",
-                      Short(remedy.done->at - remedy.running->at));
-    } else if (remedy.last.state() == v1::REMEDY_STATE_FAILED) {
-      const std::string output = LastLine(remedy.last.output());
-      absl::StrAppend(&line, "FAILED", FailedWords(remedy.last), output.empty() ? "" : ": ",
-                      output);
-    } else if (Over(history)) {
-      absl::StrAppend(&line, "begun, and its node did not say how it ended: look there");
-    } else {
-      absl::StrAppend(&line, "still running");
-    }
-    const bool may = remedy.last.state() != v1::REMEDY_STATE_DONE;
-    switch (remedy.last.leaves()) {
-      case v1::LEAVES_NOTHING:
-        absl::StrAppend(&line, "; leaves nothing");
-        break;
-      case v1::LEAVES_RESTORED:
-        absl::StrAppend(&line, "; what it changed is restored");
-        break;
-      case v1::LEAVES_CHANGED:
-        absl::StrAppend(
-            &line, may ? "; it may have left the system changed" : "; leaves the system changed");
-        break;
-      default:
-        break;
-    }
-    add(line);
-  }
-  for (const v1::PlannedLoad& load : history.front().created().plan().loads()) {
-    uint64_t sent = 0;
-    for (const v1::Event& event : history) {
-      if (event.has_load() && event.load().load() == load.name()) sent += event.load().sent();
-    }
-    add(absl::StrCat(load.name(), " on ", load.node(), ": ", sent, " requests sent"));
-  }
-  return text.empty() ? ""
-                      : absl::StrCat(Heading(style, "What was touched, and how it ended"), text);
-}
-
-std::string Expectations(const v1::RunCreated& created, const v1::Judgement& judgement,
-                         const ReportStyle& style) {
-  std::string text = Heading(style, "Expectations");
-  size_t width = 0;
+void AddExpectations(const v1::RunCreated& created, const v1::Judgement& judgement,
+                     Document& document) {
+  document.push_back(Heading{"Expectations"});
+  Table passed{{{"verdict"}, {"expectation"}, {"observed", false, true}}, {}, false};
   std::vector<std::string> not_run;
-  for (const v1::ExpectationResult& result : judgement.results()) {
-    if (result.verdict() == v1::VERDICT_PASSED) width = std::max(width, result.name().size());
-  }
-  for (const v1::ExpectationResult* result : reporting::WorstFirst(judgement)) {
-    if (reporting::NotJudged(judgement, *result)) {
+  for (const v1::ExpectationResult* result : WorstFirst(judgement)) {
+    if (NotJudged(judgement, *result)) {
       not_run.push_back(result->name());
-      continue;
+    } else if (result->verdict() != v1::VERDICT_PASSED) {
+      document.push_back(ResultEntry(created, *result));
+    } else {
+      std::string seen = result->observed();
+      if (result->has_budget())
+        absl::StrAppend(&seen, " (limit ", Short(FromProto(result->budget())), ")");
+      passed.rows.push_back({{Pad("passed", 11), Ink::kGreen}, {result->name()}, {seen}});
     }
-    if (result->verdict() != v1::VERDICT_PASSED) {
-      absl::StrAppend(&text, reporting::ResultBlock(created, *result, style));
-      continue;
-    }
-    std::string seen = result->observed();
-    if (result->has_budget())
-      absl::StrAppend(&seen, " (limit ", Short(FromProto(result->budget())), ")");
-    absl::StrAppend(&text, "  ", Paint(style, Ink::kGreen, Pad("passed", 13)),
-                    Pad(result->name(), width), "  ",
-                    Wrap(seen, style.width, 17 + width, 17 + width), "\n");
   }
+  if (!passed.rows.empty()) document.push_back(std::move(passed));
   if (!not_run.empty()) {
     // All for the same reason, which stands in the second line.
-    absl::StrAppend(&text, "  ", Paint(style, Ink::kYellow, Pad("not judged", 13)),
-                    Wrap(absl::StrJoin(not_run, ", "), style.width, 15, 15), "\n");
+    document.push_back(
+        Paragraph{{{"not judged   ", Ink::kYellow}, {absl::StrJoin(not_run, ", ")}}, 15, 2});
   }
+}
+
+void AddFindings(const std::vector<RunFinding>& findings, Document& document) {
+  if (findings.empty()) return;
+  document.push_back(Heading{"Findings"});
+  Bullets bullets;
+  for (const RunFinding& finding : findings) {
+    Words words = {{finding.text}};
+    if (!finding.more.empty()) words.push_back({absl::StrCat(" ", finding.more), Ink::kDim});
+    bullets.items.push_back(std::move(words));
+  }
+  document.push_back(std::move(bullets));
+}
+
+std::string ValueText(const Route& route, const Settled& settled) {
+  if (!settled.value.has_value()) return settled.unknown.empty() ? "?" : settled.unknown;
+  if (!route.is_load) return FormatValue(*settled.value, Unit::kPlain);
+  std::string text = FormatValue(std::round(*settled.value), Unit::kPercent);
+  if (settled.p95.has_value())
+    absl::StrAppend(&text, " ", FormatValue(*settled.p95, Unit::kSeconds));
   return text;
 }
 
-// When the run's last word was written by whoever conducted it; what was added later is not of it.
-absl::Time LastWord(const std::vector<v1::Event>& history) {
-  const v1::Event& last = history.back();
-  if (last.finished().cause() != v1::StopRequested::CAUSE_CONTROLLER_LOST)
-    return FromProto(last.at());
-  absl::Time latest = FromProto(history.front().at());
-  for (const v1::Event& event : history) {
-    if (event.epoch() < last.epoch()) latest = FromProto(event.at());
+// A row for each stretch, a column for each route: what a customer would have met.
+void AddRoutes(const RunFacts& facts, Document& document) {
+  if (facts.edges.empty() || facts.routes.empty()) return;
+  document.push_back(Heading{"What each route had settled to"});
+  Table table{{{"from", true}, {"after"}}, {}, true};
+  for (const Route& route : facts.routes) table.columns.push_back({route.name, true});
+  for (size_t i = 0; i < facts.stretches.size(); ++i) {
+    const Stretch& stretch = facts.stretches[i];
+    std::vector<Span> row = {{Signed(stretch.from - facts.zero)}, {stretch.label}};
+    for (size_t j = 0; j < facts.routes.size(); ++j) {
+      row.push_back({ValueText(facts.routes[j], facts.settled[i][j])});
+    }
+    table.rows.push_back(std::move(row));
   }
-  return latest;
+  document.push_back(std::move(table));
+  document.push_back(Paragraph{{{"share answered well and p95 of all answers, over the last 8s of "
+                                 "each row at most; of other probes the median",
+                                 Ink::kDim}},
+                               2});
+}
+
+void AddTimes(const v1::Judgement& judgement, Document& document) {
+  Table table{{{"time to"}, {"took"}, {"meaning", false, true}}, {}, false};
+  for (const MeasuredTime& time : MeasuredTimes(judgement)) {
+    table.rows.push_back({{time.name}, {time.value}, {time.meaning, Ink::kDim}});
+  }
+  if (table.rows.empty()) return;
+  document.push_back(Heading{"Measured times"});
+  document.push_back(std::move(table));
+}
+
+Span Since(bool has, const google::protobuf::Timestamp& time, absl::Time zero) {
+  return {has ? Signed(FromProto(time) - zero) : "-"};
+}
+
+// The end is told also where nobody expects one.
+Span Ended(const RunFacts& facts, const v1::AlertTimes& times, bool told, absl::Time zero) {
+  if (told ? times.has_resolve_notified() : times.has_resolved()) {
+    return Since(true, told ? times.resolve_notified() : times.resolved(), zero);
+  }
+  for (const AlertSeen& alert : facts.alerts) {
+    if (alert.expectation != times.expectation()) continue;
+    const std::optional<absl::Time>& end = told ? alert.end_told : alert.ended;
+    if (end.has_value()) return {Signed(*end - zero)};
+  }
+  return {"-"};
+}
+
+// When each alert did what, and where the time of its page went.
+void AddAlerts(const RunFacts& facts, const v1::Judgement& judgement, Document& document) {
+  if (judgement.alerts().empty()) return;
+  document.push_back(Heading{"Expected alerts, since their anchor"});
+  Table table{{{"expectation"},
+               {"alert"},
+               {"since"},
+               {"pending", true},
+               {"firing", true},
+               {"told", true},
+               {"ended", true},
+               {"end told", true}},
+              {},
+              true};
+  const v1::Judgement& out = judgement;
+  for (int i = 0; i < out.alerts_size(); ++i) {
+    const v1::AlertTimes& times = out.alerts(i);
+    const absl::Time zero = FromProto(times.anchor());
+    const std::string since =
+        i < static_cast<int>(facts.breakdowns.size()) ? facts.breakdowns[i].since : "";
+    table.rows.push_back({{times.expectation()},
+                          {times.alert()},
+                          {since},
+                          Since(times.has_pending(), times.pending(), zero),
+                          Since(times.has_firing(), times.firing(), zero),
+                          Since(times.has_notified(), times.notified(), zero),
+                          Ended(facts, times, false, zero),
+                          Ended(facts, times, true, zero)});
+  }
+  document.push_back(std::move(table));
+  for (const AlertBreakdown& breakdown : facts.breakdowns) {
+    if (breakdown.parts.empty()) continue;
+    document.push_back(Heading{absl::StrCat("Where the time of ", breakdown.expectation,
+                                            " went, since ", breakdown.since)});
+    Table parts{{{"took", true}, {"part", false, true}, {"how it is known"}}, {}, true};
+    for (const AlertPart& part : breakdown.parts) {
+      const Ink ink = part.within ? Ink::kDim : Ink::kPlain;
+      const std::string took = part.took.has_value() ? Short(*part.took) : "";
+      std::string name = part.name;
+      // What lies within the part above has its amount beside its name: it is no summand.
+      if (!part.amount.empty() && part.amount != "-") {
+        name = absl::StrCat(part.within ? "· " : "", name, ": ", part.amount);
+      }
+      parts.rows.push_back({{took.empty() ? part.amount == "-" ? "-" : "" : took, ink},
+                            {name, ink},
+                            {part.source, ink}});
+    }
+    if (breakdown.total.has_value()) {
+      parts.rows.push_back({{Short(*breakdown.total->took), Ink::kBold},
+                            {breakdown.total->name, Ink::kBold},
+                            {breakdown.total->source}});
+    }
+    document.push_back(std::move(parts));
+  }
 }
 
 // Which file, when, and by whom.
 std::string Head(const std::vector<v1::Event>& history, const v1::RunCreated& created) {
   const absl::Time begin = FromProto(history.front().at());
-  return absl::StrCat(created.file(), ", ", firedrill::FormatTime(begin), ", for ",
-                      Short(LastWord(history) - begin), ", seed ", created.plan().seed(),
-                      created.owner().empty() ? "" : ", started by ", created.owner());
+  std::string text =
+      absl::StrCat(created.file(), ", ", firedrill::FormatTime(begin), ", for ",
+                   Short(LastWord(history) - begin), ", seed ", created.plan().seed(),
+                   created.owner().empty() ? "" : ", started by ", created.owner());
+  for (const auto& [name, value] : created.experiment().metadata().annotations()) {
+    absl::StrAppend(&text, ", ", name, " ", value);
+  }
+  return text;
+}
+
+void Append(Document more, Document& document) {
+  for (Block& block : more) document.push_back(std::move(block));
+}
+
+Document ReportOf(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+                  size_t width) {
+  const v1::RunCreated& created = history.front().created();
+  const RunFacts facts = FactsOf(history, judgement);
+  Document document;
+  document.push_back(Title{{{created.experiment().metadata().name(), Ink::kBold},
+                            {absl::StrCat("  run ", judgement.run())}}});
+  document.push_back(Verdict(history, judgement));
+  document.push_back(Paragraph{});
+  document.push_back(Paragraph{Plain(created.experiment().spec().hypothesis())});
+  document.push_back(Paragraph{});
+  document.push_back(Paragraph{{{Head(history, created), Ink::kDim}}});
+  Append(UndoWarning(history, judgement), document);
+  AddFindings(FindingsOf(facts, history, judgement), document);
+  Picture timeline = Timeline(history, width - 2);
+  if (!timeline.lines.empty()) {
+    document.push_back(Heading{"Timeline"});
+    document.push_back(std::move(timeline));
+  }
+  AddExpectations(created, judgement, document);
+  AddRoutes(facts, document);
+  AddTimes(judgement, document);
+  AddAlerts(facts, judgement, document);
+  document.push_back(Heading{"What was touched, and the proof that it is undone"});
+  Append(Touched(history, judgement, facts.zero), document);
+  return document;
+}
+
+// As many findings as there is room for, and how many there are besides.
+void AddFindingsInShort(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+                        const ReportStyle& style, Document& document) {
+  const RunFacts facts = FactsOf(history, judgement);
+  Bullets bullets;
+  size_t lines = 0, left_out = 0;
+  for (const RunFinding& finding : FindingsOf(facts, history, judgement)) {
+    // Defects and failures stand above, each with its own words; notes are for the report.
+    if (!finding.in_short) continue;
+    const std::string text = ToText({Bullets{{Plain(finding.text)}}}, style);
+    const auto needed = static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
+    if (lines + needed > kMostFindingLines) {
+      ++left_out;
+      continue;
+    }
+    lines += needed;
+    bullets.items.push_back(Plain(finding.text));
+  }
+  if (!bullets.items.empty()) document.push_back(std::move(bullets));
+  if (left_out > 0) {
+    document.push_back(Paragraph{
+        {{absl::StrCat(left_out, " more: firedrill report ", judgement.run()), Ink::kDim}}, 2, 2});
+  }
 }
 
 }  // namespace
@@ -341,51 +315,39 @@ std::string SummaryText(const std::vector<v1::Event>& history, const v1::Judgeme
                         const ReportStyle& style) {
   if (history.empty()) return "";
   const v1::RunCreated& created = history.front().created();
-  std::string text;
-  for (const v1::ExpectationResult* result : reporting::WorstFirst(judgement)) {
+  Document document;
+  for (const v1::ExpectationResult* result : WorstFirst(judgement)) {
     if (result->verdict() == v1::VERDICT_PASSED) continue;
     // They are all in doubt for the same reason, which the last lines say.
-    if (reporting::NotJudged(judgement, *result)) continue;
-    absl::StrAppend(&text, reporting::ResultBlock(created, *result, style), "\n");
+    if (NotJudged(judgement, *result)) continue;
+    document.push_back(ResultEntry(created, *result));
+    document.push_back(Paragraph{});
   }
-  for (const v1::Finding& finding : judgement.findings()) {
-    // Defects stand above; what was seen besides must not be missed.
-    if (finding.kind() == v1::Finding::KIND_DEFECT || finding.kind() == v1::Finding::KIND_NOTE)
-      continue;
-    absl::StrAppend(&text, FindingLine(finding, style));
-  }
+  AddFindingsInShort(history, judgement, style, document);
   std::vector<std::string> times;
-  for (const reporting::MeasuredTime& time : reporting::MeasuredTimes(judgement)) {
+  for (const MeasuredTime& time : MeasuredTimes(judgement)) {
     times.push_back(time.name == "first page"
                         ? absl::StrCat("first page ", time.value, " (", judgement.any_alert(), ")")
                         : absl::StrCat(time.name, " ", time.value));
   }
   if (!times.empty()) {
-    absl::StrAppend(&text, Paint(style, Ink::kDim, "time to   "),
-                    Wrap(absl::StrJoin(times, ", "), style.width, 10, 10), "\n");
+    document.push_back(Paragraph{{{"time to ", Ink::kDim}, {absl::StrJoin(times, ", ")}}, 8});
   }
-  absl::StrAppend(&text, NotJudgedLine(judgement, style),
-                  reporting::UndoWarning(history, judgement, style),
-                  VerdictLine(history, judgement, style));
-  return text;
+  AddNotJudged(judgement, document);
+  Append(UndoWarning(history, judgement), document);
+  document.push_back(Verdict(history, judgement));
+  return ToText(document, style);
 }
 
 std::string ReportText(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
                        const ReportStyle& style) {
   if (history.empty()) return "";
-  const v1::RunCreated& created = history.front().created();
-  std::string text =
-      absl::StrCat(Paint(style, Ink::kBold, created.experiment().metadata().name()), "  run ",
-                   judgement.run(), "\n", VerdictLine(history, judgement, style), "\n",
-                   Wrap(created.experiment().spec().hypothesis(), style.width, 0, 0), "\n\n",
-                   Paint(style, Ink::kDim, Wrap(Head(history, created), style.width, 0, 0)), "\n");
-  absl::StrAppend(&text, reporting::UndoWarning(history, judgement, style));
-  absl::StrAppend(&text, Expectations(created, judgement, style), Times(judgement, style),
-                  AlertTable(created, judgement, style));
-  const std::string timeline = reporting::Timeline(history, judgement, style);
-  if (!timeline.empty()) absl::StrAppend(&text, Heading(style, "Timeline"), timeline);
-  absl::StrAppend(&text, Findings(judgement, style), Touched(history, style));
-  return text;
+  return ToText(ReportOf(history, judgement, style.width), style);
+}
+
+std::string ReportMarkdown(const std::vector<v1::Event>& history, const v1::Judgement& judgement) {
+  if (history.empty()) return "";
+  return ToMarkdown(ReportOf(history, judgement, kMarkdownWidth));
 }
 
 }  // namespace firedrill

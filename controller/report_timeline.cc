@@ -1,4 +1,5 @@
-// Draws a run: one lane a fault, remedy, alert and steady-state check, time from left to right.
+// Draws a run: lanes of faults, remedies, alerts, conditions and what was measured for them, time
+// from left to right.
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -6,15 +7,26 @@
 #include "absl/strings/str_cat.h"
 #include "base/time_proto.h"
 #include "controller/alert_episodes.h"
+#include "controller/report_document.h"
+#include "controller/report_facts.h"
 #include "controller/report_parts.h"
 #include "controller/run_steps.h"
 #include "controller/truth.h"
 #include "controller/words.h"
+#include "experiment/condition.h"
 
 namespace firedrill::reporting {
 namespace {
 
-constexpr size_t kLongestLabel = 28;
+constexpr size_t kLongestLabel = 30;
+// A lane has one byte a column; these stand for eight heights, the lowest first.
+constexpr char kLowest = '\x01';
+constexpr int kHeights = 8;
+constexpr const char* kBars[kHeights] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+// Through a silence that is longer no value is drawn.
+constexpr absl::Duration kHeld = absl::Seconds(3);
+// What was healthy must be seen too.
+constexpr absl::Duration kBefore = absl::Seconds(3);
 
 class Canvas {
  public:
@@ -33,10 +45,7 @@ class Canvas {
   void Put(std::string& lane, absl::Time at, char mark) const {
     if (at >= begin_ && at <= end_) lane[Column(at)] = mark;
   }
-  absl::Time TimeOf(size_t column) const {
-    return begin_ + (end_ - begin_) * (static_cast<double>(column) / static_cast<double>(columns_));
-  }
-  size_t columns() const { return columns_; }
+  bool Holds(absl::Time at) const { return at >= begin_ && at <= end_; }
 
   // "0s        10s       20s", with a mark under each.
   std::string Axis(absl::Time zero) const {
@@ -78,11 +87,25 @@ struct Lane {
   std::string label;
   std::string marks;
 };
+using Lanes = std::vector<Lane>;
 
-void AddFaults(const RunSteps& steps, const Canvas& canvas, absl::Time end,
-               std::vector<Lane>& lanes) {
+std::string Drawn(absl::string_view marks) {
+  std::string text;
+  for (const char mark : marks) {
+    const int height = mark - kLowest;
+    if (height >= 0 && height < kHeights) {
+      absl::StrAppend(&text, kBars[height]);
+    } else {
+      text.push_back(mark);
+    }
+  }
+  return text;
+}
+
+Lanes StepLanes(const RunSteps& steps, const Canvas& canvas, absl::Time end) {
+  Lanes lanes;
   for (const FaultCourse& fault : steps.faults()) {
-    Lane lane{fault.planned.name(), canvas.Blank()};
+    Lane lane{absl::StrCat("  ", fault.planned.name()), canvas.Blank()};
     if (fault.start.has_value()) {
       const absl::Time off = fault.end.has_value() ? fault.end->at : end;
       canvas.Fill(lane.marks, fault.start->at, off, '.');
@@ -91,76 +114,163 @@ void AddFaults(const RunSteps& steps, const Canvas& canvas, absl::Time end,
     lanes.push_back(std::move(lane));
   }
   for (const RemedyCourse& remedy : steps.remedies()) {
-    Lane lane{remedy.planned.name(), canvas.Blank()};
+    Lane lane{absl::StrCat("  ", remedy.planned.name()), canvas.Blank()};
     if (remedy.running.has_value()) {
       const absl::Time done = remedy.done.has_value() ? remedy.done->at : remedy.running->at;
       canvas.Fill(lane.marks, remedy.running->at, done, 'r');
     }
     lanes.push_back(std::move(lane));
   }
+  return lanes;
 }
 
-void AddAlerts(const std::vector<v1::Event>& history, const Canvas& canvas, absl::Time end,
-               std::vector<Lane>& lanes) {
+void DrawEpisode(const AlertEpisode& episode, const Canvas& canvas, absl::Time end,
+                 std::string& marks) {
+  const absl::Time gone = episode.ended.has_value()      ? episode.ended->at
+                          : episode.vanished.has_value() ? episode.vanished->at
+                                                         : end;
+  if (episode.pending.has_value()) canvas.Fill(marks, episode.pending->at, gone, '-');
+  if (episode.firing.has_value()) canvas.Fill(marks, episode.firing->at, gone, '!');
+  if (episode.vanished.has_value()) canvas.Put(marks, episode.vanished->at, '?');
+}
+
+Lanes AlertLanes(const std::vector<v1::Event>& history, const Canvas& canvas, absl::Time end) {
   const std::vector<AlertEpisode> episodes = AlertEpisodes(history);
   const v1::Expectations& expect = history.front().created().experiment().spec().expect();
   std::vector<std::string> names;
-  for (const v1::AlertExpectation& alert : expect.alerts()) names.push_back(alert.alert());
-  // Then whatever else fired, in the order in which it did.
-  for (const AlertEpisode& episode : episodes) {
-    if (episode.firing.has_value()) names.push_back(episode.alert);
+  std::set<std::string> expected;
+  for (const v1::AlertExpectation& alert : expect.alerts()) {
+    names.push_back(alert.alert());
+    expected.insert(alert.alert());
   }
+  const std::set<std::string> forbidden(expect.must_not_fire().begin(),
+                                        expect.must_not_fire().end());
+  // Then whatever else fired, in the order in which it did.
+  std::vector<const AlertEpisode*> fired;
+  for (const AlertEpisode& episode : episodes) {
+    if (episode.firing.has_value()) fired.push_back(&episode);
+  }
+  std::stable_sort(fired.begin(), fired.end(),
+                   [](const auto* a, const auto* b) { return a->firing->at < b->firing->at; });
+  for (const AlertEpisode* episode : fired) names.push_back(episode->alert);
   std::set<std::string> drawn;
+  Lanes lanes;
   for (const std::string& name : names) {
     if (!drawn.insert(name).second) continue;
-    Lane lane{name, canvas.Blank()};
-    const auto each = [&](const auto& draw) {
+    const char* role = expected.count(name) > 0 ? "+ " : forbidden.count(name) > 0 ? "x " : "  ";
+    Lane lane{absl::StrCat(role, name), canvas.Blank()};
+    for (const AlertEpisode& episode : episodes) {
+      if (episode.alert == name) DrawEpisode(episode, canvas, end, lane.marks);
+    }
+    // The end first: where both fall into one column, that somebody was told counts.
+    for (const bool firing : {false, true}) {
       for (const AlertEpisode& episode : episodes) {
-        if (episode.alert == name) draw(episode);
+        if (episode.alert != name) continue;
+        for (const auto& [receiver, delivery] : episode.deliveries) {
+          const std::optional<absl::Time>& told = firing ? delivery.firing : delivery.resolved;
+          if (told.has_value()) canvas.Put(lane.marks, *told, firing ? 'N' : 'E');
+        }
       }
-    };
-    const auto gone = [&](const AlertEpisode& episode) {
-      if (episode.ended.has_value()) return episode.ended->at;
-      return episode.vanished.has_value() ? episode.vanished->at : end;
-    };
-    each([&](const AlertEpisode& episode) {
-      canvas.Fill(lane.marks, episode.Begin().at, gone(episode), '-');
-    });
-    each([&](const AlertEpisode& episode) {
-      if (episode.firing.has_value()) {
-        canvas.Fill(lane.marks, episode.firing->at, gone(episode), '!');
-      }
-    });
-    each([&](const AlertEpisode& episode) {
-      for (const auto& [receiver, delivery] : episode.deliveries) {
-        if (delivery.firing.has_value()) canvas.Put(lane.marks, *delivery.firing, 'N');
-      }
-    });
+    }
     lanes.push_back(std::move(lane));
+  }
+  return lanes;
+}
+
+void DrawTruth(const std::vector<TruthPoint>& points, const Canvas& canvas, std::string& marks) {
+  for (size_t i = 0; i < points.size(); ++i) {
+    const char mark = points[i].truth == Truth::kTrue    ? '='
+                      : points[i].truth == Truth::kFalse ? 'x'
+                                                         : '?';
+    // Until the next answer, but not through a silence.
+    const absl::Time next = points[i].at + kHeld;
+    const absl::Time until =
+        i + 1 < points.size() ? std::min(points[i + 1].at, next) : points[i].at;
+    canvas.Fill(marks, points[i].at, until, mark);
+  }
+  // What is broken must be seen, however short it was.
+  for (const TruthPoint& point : points) {
+    if (point.truth == Truth::kFalse) canvas.Put(marks, point.at, 'x');
   }
 }
 
-void AddSteadyState(const std::vector<v1::Event>& history, const Canvas& canvas,
-                    std::vector<Lane>& lanes) {
-  for (const v1::PlannedCheck& check : history.front().created().plan().gate()) {
-    Lane lane{check.name(), canvas.Blank()};
+// The field of one comparison over time, and how high the highest bar is.
+Lane ValueLane(const std::string& label, const Comparison& comparison, bool limit,
+               const std::vector<TruthPoint>& points, const Canvas& canvas) {
+  const std::string field = comparison.field.empty() ? kValueField : comparison.field;
+  double top = limit ? comparison.value : 0;
+  const auto value = [&](const TruthPoint& point) {
+    const auto found = point.values.find(field);
+    const bool known = found != point.values.end() && std::isfinite(found->second);
+    return known ? std::optional<double>(found->second) : std::nullopt;
+  };
+  for (const TruthPoint& point : points) {
+    if (!canvas.Holds(point.at)) continue;
+    if (const auto seen = value(point)) top = std::max(top, *seen);
+  }
+  if (comparison.unit == Unit::kPercent) top = 100;
+  Lane lane{absl::StrCat(label, ", top ", FormatValue(top, comparison.unit)), canvas.Blank()};
+  for (size_t i = 0; i < points.size(); ++i) {
+    const auto seen = value(points[i]);
+    if (!seen.has_value()) continue;
+    const double share = top > 0 ? std::clamp(*seen / top, 0.0, 1.0) : 0;
+    const int height = std::min(kHeights - 1, static_cast<int>(share * kHeights));
+    const absl::Time next = points[i].at + kHeld;
+    const absl::Time until =
+        i + 1 < points.size() ? std::min(points[i + 1].at, next) : points[i].at;
+    canvas.Fill(lane.marks, points[i].at, until, static_cast<char>(kLowest + height));
+  }
+  return lane;
+}
+
+std::string LimitText(const Comparison& comparison) {
+  return absl::StrCat(comparison.field, comparison.field.empty() ? "" : " ",
+                      RelationText(comparison.relation), " ",
+                      FormatValue(comparison.value, comparison.unit));
+}
+
+// Steady state with what was measured for it; then routes that nobody asked about, and the
+// questions of recoveries.
+Lanes ValueLanes(const std::vector<v1::Event>& history, const Canvas& canvas) {
+  Lanes lanes;
+  const v1::RunCreated& created = history.front().created();
+  std::set<std::string> asked;
+  for (const v1::PlannedCheck& check : created.plan().gate()) {
     const std::vector<TruthPoint> points = TruthOf(check, history);
-    for (size_t i = 0; i < points.size(); ++i) {
-      const char mark = points[i].truth == Truth::kTrue    ? '='
-                        : points[i].truth == Truth::kFalse ? 'x'
-                                                           : '?';
-      // Until the next answer, but not through a silence.
-      const absl::Time next = points[i].at + absl::Seconds(3);
-      const absl::Time until =
-          i + 1 < points.size() ? std::min(points[i + 1].at, next) : points[i].at;
-      canvas.Fill(lane.marks, points[i].at, until, mark);
+    Lane lane{absl::StrCat("  ", check.name()), canvas.Blank()};
+    DrawTruth(points, canvas, lane.marks);
+    lanes.push_back(std::move(lane));
+    asked.insert(absl::StrCat(check.load(), "/", check.request()));
+    const auto condition = ParseCondition(check.is());
+    if (!condition.ok()) continue;
+    for (const Comparison& comparison : condition->comparisons) {
+      lanes.push_back(
+          ValueLane(absl::StrCat("    ", LimitText(comparison)), comparison, true, points, canvas));
     }
-    // What is broken must be seen, however short it was.
-    for (const TruthPoint& point : points) {
-      if (point.truth == Truth::kFalse) canvas.Put(lane.marks, point.at, 'x');
-    }
+  }
+  for (const Route& route : RoutesOf(history)) {
+    const std::string name = absl::StrCat(route.check.load(), "/", route.check.request());
+    if (!route.is_load || asked.count(name) > 0) continue;
+    v1::PlannedCheck check = route.check;
+    check.set_is("ok >= 0%");
+    *check.mutable_over() = ToProto(absl::Seconds(3));
+    const auto condition = ParseCondition(check.is());
+    lanes.push_back(ValueLane(absl::StrCat("  ", route.name, " ok"), condition->comparisons.front(),
+                              false, TruthOf(check, history), canvas));
+  }
+  for (const v1::RecoveryExpectation& recovery : created.experiment().spec().expect().recovery()) {
+    const auto kind = recovery.probe().question_case();
+    if (kind == v1::Probe::kProbe || kind == v1::Probe::kLoad || recovery.is().empty()) continue;
+    v1::PlannedCheck check;
+    check.set_probe(absl::StrCat("recovery/", recovery.name()));
+    check.set_is(recovery.is());
+    const std::vector<TruthPoint> points = TruthOf(check, history);
+    if (points.empty()) continue;
+    Lane lane{absl::StrCat("  ", recovery.name()), canvas.Blank()};
+    DrawTruth(points, canvas, lane.marks);
     lanes.push_back(std::move(lane));
   }
+  return lanes;
 }
 
 std::string Trimmed(std::string text) {
@@ -170,47 +280,55 @@ std::string Trimmed(std::string text) {
 
 }  // namespace
 
-std::string Timeline(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
-                     const ReportStyle& style) {
+Picture Timeline(const std::vector<v1::Event>& history, size_t width) {
+  Picture picture;
   std::optional<absl::Time> zero;
   for (const v1::Event& event : history) {
     if (event.has_phase() && event.phase().phase() == v1::PHASE_INJECT && !zero.has_value()) {
       zero = FromProto(event.at());
     }
   }
-  const absl::Time end = FromProto(history.back().at());
-  if (!zero.has_value() || end <= *zero) return "";
+  const absl::Time end = LastWord(history);
+  if (!zero.has_value() || end <= *zero) return picture;
+  const absl::Time begin = std::max(FromProto(history.front().at()), *zero - kBefore);
 
   const RunSteps steps(history);
   size_t label_width = 0;
   const auto lanes_on = [&](const Canvas& canvas) {
-    std::vector<Lane> lanes;
-    AddFaults(steps, canvas, end, lanes);
-    AddAlerts(history, canvas, end, lanes);
-    AddSteadyState(history, canvas, lanes);
-    for (Lane& lane : lanes) {
-      if (lane.label.size() > kLongestLabel) {
-        lane.label = absl::StrCat(lane.label.substr(0, kLongestLabel - 2), "..");
+    std::vector<Lanes> groups = {StepLanes(steps, canvas, end), AlertLanes(history, canvas, end),
+                                 ValueLanes(history, canvas)};
+    for (Lanes& lanes : groups) {
+      for (Lane& lane : lanes) {
+        if (lane.label.size() > kLongestLabel) {
+          lane.label = absl::StrCat(lane.label.substr(0, kLongestLabel - 2), "..");
+        }
+        label_width = std::max(label_width, lane.label.size());
       }
-      label_width = std::max(label_width, lane.label.size());
     }
-    return lanes;
+    return groups;
   };
-  lanes_on(Canvas(*zero, end, 1));  // For the labels' width.
-  const size_t left = label_width + 4;
-  const Canvas canvas(*zero, end, style.width > left + 20 ? style.width - left : 20);
-  std::string text = absl::StrCat(
-      std::string(left, ' '), Trimmed(Paint(style, Ink::kDim, Trimmed(canvas.Axis(*zero)))), "\n");
-  for (const Lane& lane : lanes_on(canvas)) {
-    absl::StrAppend(
-        &text, Trimmed(absl::StrCat("  ", Pad(lane.label, label_width), "  ", lane.marks)), "\n");
+  lanes_on(Canvas(begin, end, 1));  // For the labels' width.
+  const size_t left = label_width + 2;
+  const Canvas canvas(begin, end, width > left + 20 ? width - left : 20);
+  picture.lines.push_back(absl::StrCat(std::string(left, ' '), Trimmed(canvas.Axis(*zero))));
+  bool any_alert = false;
+  const std::vector<Lanes> groups = lanes_on(canvas);
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].empty()) continue;
+    if (i > 0) picture.lines.push_back("");
+    any_alert = any_alert || i == 1;
+    for (const Lane& lane : groups[i]) {
+      picture.lines.push_back(
+          Drawn(Trimmed(absl::StrCat(Pad(lane.label, label_width), "  ", lane.marks))));
+    }
   }
-  for (const char* legend :
-       {"faults: . on, # in force; r remedy; alerts: - pending, ! firing, N notified",
-        "steady state: = holds, x broken, ? unknown"}) {
-    absl::StrAppend(&text, "  ", Paint(style, Ink::kDim, legend), "\n");
+  picture.legend.push_back("faults: . on, # in force; r remedy");
+  if (any_alert) {
+    picture.legend.push_back(
+        "alerts: + expected, x misleads; - pending, ! firing, N told, E end told, ? series gone");
   }
-  return text;
+  picture.legend.push_back("conditions: = hold, x broken, ? unknown; beneath, what was measured");
+  return picture;
 }
 
 }  // namespace firedrill::reporting

@@ -65,6 +65,7 @@ RunSteps::RunSteps(const std::vector<v1::Event>& history) {
   for (const v1::Event& event : history) {
     if (event.has_fault()) TakeFault(event);
     if (event.has_remedy()) TakeRemedy(event);
+    if (event.has_command() && event.command().command().has_revert()) TakeRevert(event);
     if (event.has_command() && event.command().command().has_apply()) {
       const v1::PlannedFault& applied = event.command().command().apply().fault();
       for (FaultCourse& fault : faults_) {
@@ -73,6 +74,15 @@ RunSteps::RunSteps(const std::vector<v1::Event>& history) {
         }
       }
     }
+  }
+}
+
+void RunSteps::TakeRevert(const v1::Event& event) {
+  const v1::Command& command = event.command().command();
+  for (FaultCourse& fault : faults_) {
+    if (fault.planned.name() != command.revert().fault()) continue;
+    if (fault.planned.node() != command.id().node() || fault.undo_begun.has_value()) continue;
+    fault.undo_begun = InstantOf(event);
   }
 }
 
@@ -98,6 +108,9 @@ void RunSteps::TakeFault(const v1::Event& event) {
     }
     if (!one_shot && Over(report.state()) && report.has_observation()) {
       fault.after = report.observation().detail();
+    }
+    if (report.state() == v1::FAULT_STATE_REVERTING && !fault.undo_begun.has_value()) {
+      fault.undo_begun = now;
     }
     // "superseded" may be followed by "reverted" of what was ours: the first end counts.
     if (Over(report.state()) && !fault.end.has_value()) fault.end = now;

@@ -32,6 +32,8 @@ struct FaultCourse {
   std::optional<Instant> start;
   std::optional<Instant> reached;
   std::optional<Instant> end;
+  // When its undo was asked for, or began by itself.
+  std::optional<Instant> undo_begun;
   // The strongest disturbance that was measured, and the last thing that was said.
   v1::Observation best;
   // What was measured once it was off: the proof.
@@ -68,6 +70,7 @@ class RunSteps {
 
  private:
   void TakeFault(const v1::Event& event);
+  void TakeRevert(const v1::Event& event);
   void TakeRemedy(const v1::Event& event);
 
   std::vector<FaultCourse> faults_;

@@ -115,6 +115,7 @@ std::optional<TruthPoint> TruthTracker::FeedSample(const v1::Event& event) {
   } else {
     point.truth = Evaluate(condition_, sample.values());
     point.observed = Describe(sample.values(), condition_);
+    point.values = {sample.values().begin(), sample.values().end()};
     if (point.truth == Truth::kUnknown) point.code = "blind";
   }
   return point;
@@ -167,6 +168,7 @@ TruthPoint TruthTracker::PointAt(absl::Time end) const {
   point.truth = Evaluate(condition_, fields);
   point.observed = Describe(fields, condition_);
   if (point.truth == Truth::kUnknown) point.code = "blind";
+  point.values = fields;
   return point;
 }
 

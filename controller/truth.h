@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct TruthPoint {
   std::string observed;
   // Why nothing is known, for machines: "blind", "late", "starved". Empty where it is known.
   std::string code = {};
+  // What was measured, by field; empty where nothing is known.
+  std::map<std::string, double> values = {};
 };
 
 // Folds events into points of one condition. A late sample, a missing series and a starved load are

@@ -65,6 +65,7 @@ AlertChanges AlertFold::FeedPrometheus(const std::vector<AlertingRule>& rules) {
       transition.set_state(alert.state);
       *transition.mutable_active_at() = ToProto(alert.active_at);
       transition.set_value(alert.value);
+      SetAnnotations(alert.annotations, transition);
       if (same_life && before->second.transition.state() == alert.state) {
         *transition.mutable_evaluated_at() = before->second.transition.evaluated_at();
       } else {

@@ -31,6 +31,7 @@ absl::StatusOr<PrometheusAlert> ReadAlert(const Json& json) {
   alert.state = state == "firing" ? v1::ALERT_STATE_FIRING : v1::ALERT_STATE_PENDING;
   alert.active_at = ReadTime(json, "activeAt");
   if (!absl::SimpleAtod(json.value("value", "0"), &alert.value)) alert.value = 0;
+  if (json.contains("annotations")) json.at("annotations").get_to(alert.annotations);
   return alert;
 }
 

@@ -24,6 +24,8 @@ struct PrometheusAlert {
   // The evaluation in which it became pending.
   absl::Time active_at;
   double value = 0;
+  // As filled in at its last evaluation.
+  Labels annotations;
 };
 
 // An alerting rule; recording rules are left out.

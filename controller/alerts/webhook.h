@@ -29,6 +29,7 @@ struct WebhookDelivery {
   // "firing" or "resolved": of this alert, not of its group.
   std::string status;
   std::map<std::string, std::string> labels;
+  std::map<std::string, std::string> annotations;
   std::string fingerprint;
   // The start of firing, by Prometheus' clock.
   absl::Time starts_at;
@@ -45,6 +46,10 @@ absl::StatusOr<std::vector<WebhookDelivery>> ParseWebhookPayload(absl::string_vi
 // Source "webhook/<receiver>", body `alert` (firing or resolved); the rest of the event is the
 // caller's.
 v1::Event DeliveryEvent(const WebhookDelivery& delivery);
+
+// What the alert says, cut to what a report can show.
+void SetAnnotations(const std::map<std::string, std::string>& annotations,
+                    v1::AlertTransition& transition);
 
 // The label that canary alerts carry, with the run as its value.
 inline constexpr char kCanaryLabel[] = "firedrill_canary";

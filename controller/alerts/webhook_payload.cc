@@ -1,8 +1,11 @@
 // What Alertmanager posts, and who waits for it.
+#include <algorithm>
+
 #include "absl/strings/match.h"
 #include "base/time_proto.h"
 #include "controller/alerts/json.h"
 #include "controller/alerts/webhook.h"
+#include "experiment/problem.h"
 
 namespace firedrill {
 namespace {
@@ -15,8 +18,21 @@ constexpr size_t kMostAlerts = 10'000;
 constexpr absl::Duration kLook = absl::Milliseconds(50);
 // Canaries of old runs that nobody waited for are forgotten.
 constexpr size_t kMostCanaries = 1000;
+// A transition stands in the history for ever; an annotation may be a whole page.
+constexpr size_t kMostAnnotations = 8;
+constexpr size_t kLongestAnnotation = 400;
 
 }  // namespace
+
+void SetAnnotations(const std::map<std::string, std::string>& annotations,
+                    v1::AlertTransition& transition) {
+  for (const auto& [name, value] : annotations) {
+    if (transition.annotations_size() >= static_cast<int>(kMostAnnotations)) return;
+    std::string text = value.substr(0, kLongestAnnotation);
+    std::replace(text.begin(), text.end(), '\n', ' ');
+    (*transition.mutable_annotations())[name] = Printable(text);
+  }
+}
 
 absl::StatusOr<std::vector<WebhookDelivery>> ParseWebhookPayload(absl::string_view text,
                                                                  absl::Time received_at) {
@@ -36,6 +52,9 @@ absl::StatusOr<std::vector<WebhookDelivery>> ParseWebhookPayload(absl::string_vi
                             "an alert has the unknown status '", delivery.status, "'"));
                       }
                       element.at("labels").get_to(delivery.labels);
+                      if (element.contains("annotations")) {
+                        element.at("annotations").get_to(delivery.annotations);
+                      }
                       delivery.fingerprint = element.value("fingerprint", "");
                       delivery.starts_at = ReadTime(element, "startsAt");
                       const absl::Time ends_at = ReadTime(element, "endsAt");
@@ -64,6 +83,7 @@ v1::Event DeliveryEvent(const WebhookDelivery& delivery) {
   if (delivery.ends_at.has_value()) *transition.mutable_ends_at() = ToProto(*delivery.ends_at);
   *transition.mutable_evaluated_at() = ToProto(delivery.received_at);
   transition.set_fingerprint(delivery.fingerprint);
+  SetAnnotations(delivery.annotations, transition);
   transition.set_receiver(delivery.receiver);
   return event;
 }

@@ -16,6 +16,7 @@
 #include "absl/strings/str_split.h"
 #include "base/time_proto.h"
 #include "controller/judge.h"
+#include "controller/report_parts.h"
 #include "tests/testing/history_builder.h"
 
 namespace firedrill {
@@ -193,7 +194,7 @@ TEST(Summary, OfARunThatAGuardrailStoppedCountsTheRest) {
   EXPECT_EQ(Lines(text, "expectations were not judged (the run was stopped by a guardrail)"), 1)
       << text;
   EXPECT_THAT(text, HasSubstr("aborted by a guardrail (slots-free is broken)"));
-  EXPECT_LT(Lines(text, ""), 8) << text;
+  EXPECT_LT(Lines(text, ""), 8 + 6) << text;  // Six of findings.
 }
 
 // It hangs on nothing that a stop could have cut short.
@@ -241,7 +242,7 @@ TEST(Report, KeepsToItsWidth) {
     style.width = width;
     for (absl::string_view line :
          absl::StrSplit(ReportText(history, Judge(history), style), '\n')) {
-      EXPECT_LE(line.size(), width) << line;
+      EXPECT_LE(reporting::Visible(line), width) << line;
     }
   }
 }
@@ -274,7 +275,7 @@ TEST(LiveLines, ALostCanaryIsOneDefect) {
   EXPECT_EQ(Lines(live, "preflight: 1 defect of the alerting under test"), 1) << live;
   const v1::Judgement judgement = Judge(history);
   EXPECT_EQ(Lines(SummaryText(history, judgement, {}), "FAILED       "), 1);
-  EXPECT_EQ(Lines(ReportText(history, judgement, {}), "  - defect: "), 1);
+  EXPECT_EQ(Lines(ReportText(history, judgement, {}), "  - Defect: "), 1);
   // Of a canary about which nothing was found the event speaks for itself.
   HistoryBuilder other(ShopRun());
   other.events().push_back(canary);

@@ -157,6 +157,19 @@ TEST(ParseWebhook, KnowsACanary) {
   EXPECT_TRUE(IsCanary(deliveries->at(0)));
 }
 
+// It stands in the history for ever, and is shown on terminals.
+TEST(ParseWebhook, KeepsWhatTheAlertSaysInShortAndPrintable) {
+  const std::string payload = absl::StrCat(
+      R"({"receiver":"oncall","alerts":[{"status":"firing","labels":{"alertname":"A"},)",
+      R"("annotations":{"summary":"two\nlines and \u001b[31mred","description":")",
+      std::string(5000, 'x'), R"("},"startsAt":"2026-11-21T04:41:14Z"}]})");
+  const auto deliveries = ParseWebhookPayload(payload, absl::UnixEpoch());
+  ASSERT_TRUE(deliveries.ok()) << deliveries.status();
+  const v1::Event event = DeliveryEvent(deliveries->at(0));
+  EXPECT_EQ(event.alert().annotations().at("summary"), "two lines and ?[31mred");
+  EXPECT_EQ(event.alert().annotations().at("description"), std::string(400, 'x'));
+}
+
 TEST(ParseWebhook, RefusesWhatIsNoPayload) {
   for (const char* text :
        {"", "[]", "{}", R"({"receiver":"r","alerts":[{"status":"odd","labels":{}}]})",

@@ -1,0 +1,216 @@
+// In plain words: which page a responder would have seen first, where it would have led them, and
+// which alerts did not keep their contract.
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "base/text.h"
+#include "base/time_proto.h"
+#include "controller/report_teller.h"
+#include "controller/words.h"
+
+namespace firedrill::reporting {
+namespace {
+
+using Result = v1::ExpectationResult;
+
+std::string Quoted(const std::string& text) { return absl::StrCat("“", text, "”"); }
+
+const AlertSeen* Expected(const RunFacts& facts) {
+  for (const AlertSeen& alert : facts.alerts) {
+    if (alert.role == AlertRole::kExpected && alert.firing.has_value()) return &alert;
+  }
+  return nullptr;
+}
+
+// Whether the experiment sets this alert before symptoms: then it is the one that names the cause.
+bool NamesCause(const v1::ExperimentSpec& spec, const std::string& expectation) {
+  return std::any_of(spec.expect().alerts().begin(), spec.expect().alerts().end(),
+                     [&](const v1::AlertExpectation& expected) {
+                       return expected.name() == expectation && expected.before_size() > 0;
+                     });
+}
+
+std::string WhatItIs(const Teller& tell, const AlertSeen& alert) {
+  switch (alert.role) {
+    case AlertRole::kExpected:
+      return NamesCause(tell.spec, alert.expectation) ? "it names the cause"
+                                                      : "it is the one that is expected";
+    case AlertRole::kMisleading:
+      return "it misleads (mustNotFire)";
+    case AlertRole::kSymptom:
+      return "a symptom";
+    case AlertRole::kKnown:
+      return "it may fire, and names no cause here";
+    case AlertRole::kUnnamed:
+      return "the experiment does not name it";
+  }
+  return "";
+}
+
+std::string Says(const AlertSeen& alert) {
+  std::string text;
+  if (!alert.says.empty()) text = absl::StrCat("It says ", Quoted(alert.says));
+  if (!alert.runbook.empty()) {
+    absl::StrAppend(&text, text.empty() ? "It sends to " : ", and leads to ",
+                    Quoted(alert.runbook));
+  }
+  return text.empty() ? "" : absl::StrCat(text, ".");
+}
+
+std::string Told(const AlertSeen& alert) {
+  return alert.delivered.has_value() ? absl::StrCat("delivered to ", alert.receiver) : "firing";
+}
+
+// Tickets that were there before the page: a person who looks would see them, nobody is called.
+std::string TicketsBefore(const Teller& tell, absl::Time page) {
+  std::vector<std::string> parts;
+  for (const AlertSeen& alert : tell.facts.alerts) {
+    if (alert.pages || !alert.firing.has_value() || alert.Known() >= page) continue;
+    parts.push_back(absl::StrCat(alert.alert, " (", tell.At(alert.Known()), ")"));
+  }
+  return parts.empty()
+             ? ""
+             : absl::StrCat("Before it, without calling anybody: ", JoinWords(parts), ".");
+}
+
+std::string Sentences(std::vector<std::string> parts) {
+  parts.erase(std::remove(parts.begin(), parts.end(), ""), parts.end());
+  return absl::StrJoin(parts, " ");
+}
+
+// Of a page that did not come first: how it stands to the one that should have.
+std::string AgainstExpected(const Teller& tell, const AlertSeen& alert) {
+  const AlertSeen* expected = Expected(tell.facts);
+  if (tell.spec.expect().alerts().empty()) return "";
+  if (expected == nullptr) {
+    const v1::AlertExpectation& wanted = tell.spec.expect().alerts(0);
+    return absl::StrCat(wanted.alert(), ", which ",
+                        wanted.before_size() > 0 ? "names the cause" : "is expected",
+                        ", never fired");
+  }
+  const absl::Duration later = expected->Known() - alert.Known();
+  const char* what =
+      NamesCause(tell.spec, expected->expectation) ? "which names the cause" : "which is expected";
+  if (absl::AbsDuration(later) < absl::Milliseconds(50)) {
+    return absl::StrCat("at the same time as ", expected->alert, ", ", what);
+  }
+  return absl::StrCat(Short(absl::AbsDuration(later)),
+                      later > absl::ZeroDuration() ? " before " : " after ", expected->alert, ", ",
+                      what);
+}
+
+// Of the first expectation's anchor, so that all pages are told from one moment.
+std::string SinceAnchor(const Teller& tell, absl::Time time) {
+  const v1::Judgement& judgement = tell.judgement;
+  if (judgement.alerts_size() == 0 || !judgement.alerts(0).has_anchor() ||
+      tell.facts.breakdowns.empty()) {
+    return SinceEdge(tell.facts, time);
+  }
+  return absl::StrCat(", ", After(time - FromProto(judgement.alerts(0).anchor()),
+                                  tell.facts.breakdowns.front().since));
+}
+
+void TellFirstPage(const Teller& tell) {
+  if (!tell.facts.injected) return;
+  const AlertSeen* first = nullptr;
+  const AlertSeen* second = nullptr;
+  size_t fired = 0;
+  for (const AlertSeen& alert : tell.facts.alerts) {
+    if (!alert.firing.has_value()) continue;
+    ++fired;
+    if (!alert.pages) continue;
+    if (first == nullptr) {
+      first = &alert;
+    } else if (second == nullptr) {
+      second = &alert;
+    }
+  }
+  if (first == nullptr) {
+    std::vector<std::string> tickets;
+    for (const AlertSeen& alert : tell.facts.alerts) {
+      if (alert.firing.has_value()) {
+        tickets.push_back(absl::StrCat(alert.alert, " (", tell.At(alert.Known()), ")"));
+      }
+    }
+    tell.Add("no-page", fired == 0 ? "No alert fired: nobody would have known."
+                                   : absl::StrCat("Nobody was paged. What fired calls nobody: ",
+                                                  JoinWords(tickets), "."));
+    return;
+  }
+  std::string text = absl::StrCat("First page: ", first->alert, ", ", Told(*first), " at ",
+                                  tell.At(first->Known()), SinceAnchor(tell, first->Known()), "; ",
+                                  WhatItIs(tell, *first), ".");
+  if (first->role != AlertRole::kExpected) {
+    const std::string against = AgainstExpected(tell, *first);
+    if (!against.empty()) {
+      text.back() = ';';
+      absl::StrAppend(&text, " ", against, ".");
+    }
+  }
+  std::string next;
+  if (second != nullptr) {
+    next = absl::StrCat("The next page, ", second->alert, ", came ",
+                        Short(second->Known() - first->Known()), " later; ",
+                        WhatItIs(tell, *second), ".");
+  }
+  tell.Add("first-page", text,
+           Sentences({Says(*first), TicketsBefore(tell, first->Known()), next}));
+}
+
+// All that came after the first page, in one sentence.
+void TellMisleading(const Teller& tell) {
+  const AlertSeen* first = nullptr;
+  std::vector<std::string> named, said;
+  for (const AlertSeen& alert : tell.facts.alerts) {
+    if (!alert.firing.has_value()) continue;
+    if (first == nullptr && alert.pages) {
+      first = &alert;
+      continue;
+    }
+    if (alert.role != AlertRole::kMisleading) continue;
+    named.push_back(absl::StrCat(alert.alert, alert.pages ? "" : " (a ticket)", " at ",
+                                 tell.At(alert.Known())));
+    const std::string against = AgainstExpected(tell, alert);
+    if (!against.empty()) said.push_back(absl::StrCat(alert.alert, " came ", against, "."));
+    said.push_back(Says(alert));
+  }
+  if (named.empty()) return;
+  tell.Add("misleading-alert", absl::StrCat("Misleading (mustNotFire): ", JoinWords(named), "."),
+           Sentences(said));
+}
+
+void TellFailedAlerts(const Teller& tell) {
+  for (const Result& result : tell.judgement.results()) {
+    if (result.verdict() != v1::VERDICT_FAILED) continue;
+    const bool about_alert = result.kind() == Result::KIND_ALERT_FIRING ||
+                             result.kind() == Result::KIND_ALERT_DELIVERED ||
+                             result.kind() == Result::KIND_ALERT_RESOLVED ||
+                             result.kind() == Result::KIND_ALERT_ORDER;
+    if (!about_alert || !tell.facts.injected) continue;
+    const std::string code = result.code() == "late"          ? "late-alert"
+                             : result.code() == "never-fired" ? "alert-never-fired"
+                                                              : result.code();
+    std::string alert;
+    for (const v1::AlertExpectation& expected : tell.spec.expect().alerts()) {
+      if (result.name() == expected.name() ||
+          absl::StartsWith(result.name(), absl::StrCat(expected.name(), "/"))) {
+        alert = expected.alert();
+      }
+    }
+    tell.Add(code, absl::StrCat(result.name(), " (", alert, "): ", result.reason(), "."), "",
+             false);
+  }
+}
+
+}  // namespace
+
+void TellPages(const Teller& tell) {
+  TellFirstPage(tell);
+  TellMisleading(tell);
+  TellFailedAlerts(tell);
+}
+
+}  // namespace firedrill::reporting

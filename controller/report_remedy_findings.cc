@@ -1,0 +1,147 @@
+// In plain words: which remedy healed, which changed nothing, and which made it worse.
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "base/text.h"
+#include "base/time_proto.h"
+#include "controller/report_teller.h"
+#include "controller/words.h"
+
+namespace firedrill::reporting {
+namespace {
+
+// So many routes are named in one sentence, the others are counted.
+constexpr size_t kMostRoutes = 3;
+
+// A system that is not back sooner may still be on its way.
+constexpr absl::Duration kLongEnough = absl::Seconds(3);
+
+std::string Percent(double share) {
+  // 99.6 % is not all.
+  if (share > 99 && share < 100) return absl::StrFormat("%.1f%%", std::floor(share * 10) / 10);
+  return absl::StrFormat("%.0f%%", share);
+}
+
+std::string Changes(std::vector<RouteChange> changes) {
+  std::stable_sort(changes.begin(), changes.end(), [](const auto& a, const auto& b) {
+    return std::abs(a.after - a.before) > std::abs(b.after - b.before);
+  });
+  std::vector<std::string> parts;
+  for (const RouteChange& change : changes) {
+    if (parts.size() == kMostRoutes) break;
+    parts.push_back(
+        absl::StrCat(change.route, " ", Percent(change.before), " → ", Percent(change.after)));
+  }
+  const size_t rest = changes.size() - parts.size();
+  return absl::StrCat(absl::StrJoin(parts, ", "),
+                      rest > 0 ? absl::StrCat(" and ", rest, " more") : "");
+}
+
+std::string Healed(const RemedyEffect& effect, absl::Time done) {
+  std::vector<std::string> parts;
+  for (const auto& [check, when] : effect.healed) {
+    parts.push_back(absl::StrCat(check, " held again ", Short(when - done), " after it"));
+  }
+  return JoinWords(parts);
+}
+
+// Else a fault may have gone off at any time, and be what healed.
+bool EndsAreKnown(const Teller& tell) {
+  const RunSteps steps(tell.history);
+  return std::all_of(steps.faults().begin(), steps.faults().end(), [](const FaultCourse& fault) {
+    return !fault.start.has_value() || fault.end.has_value();
+  });
+}
+
+void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
+  const Edge* edge = nullptr;
+  for (const Edge& each : tell.facts.edges) {
+    if (!each.remedies.empty() && JoinWords(each.remedies) == effect.remedy) edge = &each;
+  }
+  if (edge == nullptr) return;
+  const std::string& name = effect.remedy;
+  if (effect.failed) {
+    tell.Add("remedy-failed", absl::StrCat(name, " did not succeed; what it did is not judged."));
+    return;
+  }
+  // What is done at once cannot be told apart.
+  const std::string with =
+      edge->faults.empty() ? "" : absl::StrCat(" (at once with ", edge->faults, ")");
+  // At the begin it is what breaks the system, whatever it is called.
+  const bool first = edge == &tell.facts.edges.front();
+  std::string still;
+  if (!effect.then.empty()) still = absl::StrCat(", until ", effect.then);
+  const std::string worse = effect.worse.empty() ? "" : Changes(effect.worse);
+  const std::string better = effect.better.empty() ? "" : Changes(effect.better);
+  if (!effect.broken.empty() && effect.healed.size() == effect.broken.size()) {
+    const std::string besides = effect.hurt.empty() ? ""
+                                                    : absl::StrCat("; ", JoinWords(effect.hurt),
+                                                                   " broke for a while after it");
+    tell.Add("remedy-cured",
+             absl::StrCat(name,
+                          edge->faults.empty() && EndsAreKnown(tell) ? " was the cure"
+                                                                     : " was followed by recovery",
+                          with, ": ", Healed(effect, edge->to), better.empty() ? "" : "; ", better,
+                          besides, "."));
+    return;
+  }
+  if (!effect.worse.empty()) {
+    tell.Add("remedy-made-worse",
+             absl::StrCat(name, first ? " hurt" : " made it worse", with, ": ", worse,
+                          better.empty() ? "" : absl::StrCat(", though ", better),
+                          effect.healed.empty() ? "" : absl::StrCat("; ", Healed(effect, edge->to)),
+                          "."));
+    return;
+  }
+  if (effect.broken.empty()) {
+    if (!effect.hurt.empty()) {
+      tell.Add("remedy-hurt", absl::StrCat(name, " met nothing that was broken, and broke ",
+                                           JoinWords(effect.hurt), " for a while", with, "."));
+    }
+    return;
+  }
+  const absl::Duration seen = effect.until - edge->to;
+  if (seen < kLongEnough && effect.better.empty()) {
+    tell.Add("remedy-unknown", absl::StrCat("It was seen for ", Short(seen), " only: whether ",
+                                            name, " helped is not known", with, "."));
+    return;
+  }
+  std::vector<std::string> names;
+  for (const std::string& check : effect.broken) {
+    if (effect.healed.count(check) == 0) names.push_back(check);
+  }
+  const std::string still_broken = absl::StrCat(JoinWords(names), " stayed broken", still);
+  if (!effect.better.empty()) {
+    tell.Add("remedy-partial",
+             absl::StrCat(name, " helped, and was no cure", with, ": ", better, "; ", still_broken,
+                          effect.healed.empty() ? "" : absl::StrCat("; ", Healed(effect, edge->to)),
+                          "."));
+    return;
+  }
+  // What stayed as bad as it was.
+  std::vector<RouteChange> bad;
+  for (const RouteChange& change : effect.same) {
+    if (change.before < 95) bad.push_back(change);
+  }
+  std::string hurt;
+  if (!effect.hurt.empty()) {
+    hurt = absl::StrCat(", and broke ", JoinWords(effect.hurt), " for a while");
+  }
+  tell.Add(
+      "remedy-no-cure",
+      absl::StrCat(name, " was no cure", hurt, with, ": ",
+                   bad.empty() ? "" : absl::StrCat(Changes(bad), "; "), still_broken,
+                   effect.healed.empty() ? "" : absl::StrCat("; ", Healed(effect, edge->to)), "."));
+}
+
+}  // namespace
+
+void TellRemedies(const Teller& tell) {
+  for (const RemedyEffect& effect : tell.facts.remedies) TellRemedy(tell, effect);
+}
+
+}  // namespace firedrill::reporting

@@ -1,0 +1,215 @@
+// What a run has touched, and the proof that it is undone.
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/time_proto.h"
+#include "controller/report_document.h"
+#include "controller/run_steps.h"
+#include "controller/words.h"
+#include "experiment/condition.h"
+
+namespace firedrill::reporting {
+namespace {
+
+// "asked for 57, real 57 sessions: 57 of 57 usable slots taken".
+std::string Amounts(const v1::Observation& seen) {
+  std::string text;
+  if (seen.requested() > 0) {
+    text = absl::StrCat("asked for ", FormatValue(seen.requested(), Unit::kPlain), ", real ",
+                        FormatValue(seen.real(), Unit::kPlain), seen.unit().empty() ? "" : " ",
+                        seen.unit());
+  }
+  if (!seen.detail().empty()) absl::StrAppend(&text, text.empty() ? "" : ": ", seen.detail());
+  return text;
+}
+
+std::string WhenOn(const FaultCourse& fault, absl::Time zero) {
+  if (!fault.start.has_value()) return "told to go on, never seen on";
+  std::string text = absl::StrCat("at ", Signed(fault.start->at - zero));
+  const bool one_shot = fault.planned.ending() == v1::ENDING_ONE_SHOT;
+  if (!fault.reached.has_value()) {
+    absl::StrAppend(&text, ", never in force");
+  } else if (one_shot) {
+    absl::StrAppend(&text, ", hit");
+  } else {
+    absl::StrAppend(&text, ", in force at ", Signed(fault.reached->at - zero));
+    if (fault.end.has_value()) {
+      absl::StrAppend(&text, " for ", Short(fault.end->at - fault.reached->at));
+    }
+  }
+  return text;
+}
+
+std::string HowUndone(const FaultCourse& fault, absl::Time zero) {
+  if (fault.planned.ending() == v1::ENDING_ONE_SHOT && fault.end.has_value()) {
+    return "nothing to undo: it happened once";
+  }
+  if (fault.last == v1::FAULT_STATE_SUPERSEDED) {
+    return "left alone, because someone else changed it";
+  }
+  if (!fault.end.has_value()) {
+    return absl::StrCat("NOT seen to be off: ", FaultStateWord(fault.last),
+                        fault.reason.empty() ? "" : ", ", fault.reason);
+  }
+  std::string text = absl::StrCat("at ", Signed(fault.end->at - zero));
+  if (fault.undo_begun.has_value() && fault.undo_begun->at <= fault.end->at) {
+    absl::StrAppend(&text, ", ", Short(fault.end->at - fault.undo_begun->at),
+                    " after that was asked for");
+  }
+  return text;
+}
+
+// In the words of whoever looked.
+std::string ReadBack(const FaultCourse& fault) {
+  if (!fault.end.has_value() || fault.planned.ending() == v1::ENDING_ONE_SHOT) return "";
+  if (!fault.after.empty()) return fault.after;
+  return "an independent look at the subject found nothing of it left";
+}
+
+// What the experiment itself asked of the system from the fault's end on, and what was answered.
+std::string Besides(const v1::ExperimentSpec& spec, const v1::Judgement& judgement,
+                    const std::string& fault) {
+  std::string text;
+  for (const v1::RecoveryExpectation& recovery : spec.expect().recovery()) {
+    const auto kind = recovery.probe().question_case();
+    if (kind == v1::Probe::kLoad || kind == v1::Probe::kProbe) continue;
+    if (recovery.since() != absl::StrCat(fault, ".end")) continue;
+    for (const v1::ExpectationResult& result : judgement.results()) {
+      if (result.kind() != v1::ExpectationResult::KIND_RECOVERY ||
+          result.name() != recovery.name()) {
+        continue;
+      }
+      absl::StrAppend(&text, text.empty() ? "" : "; ", recovery.name(), " (", recovery.is(),
+                      "): ", result.observed());
+    }
+  }
+  return text;
+}
+
+Entry FaultEntry(const FaultCourse& fault, const v1::ExperimentSpec& spec,
+                 const v1::Judgement& judgement, absl::Time zero) {
+  Entry entry;
+  entry.name = {{fault.planned.name(), Ink::kBold},
+                {absl::StrCat(" on ", fault.planned.node()), Ink::kPlain}};
+  if (!fault.apply_issued && !fault.start.has_value()) {
+    entry.fields = {{"never on", fault.reason.empty() ? "it was not applied" : fault.reason}};
+    return entry;
+  }
+  if (fault.last == v1::FAULT_STATE_REFUSED) {
+    entry.fields = {{"refused", fault.reason.empty() ? "nothing stays of it" : fault.reason}};
+    return entry;
+  }
+  entry.fields = {{"subject", fault.best.subject()},
+                  {"on", WhenOn(fault, zero)},
+                  {"reached", Amounts(fault.best)},
+                  {"undone", HowUndone(fault, zero)},
+                  {"read back", ReadBack(fault)},
+                  {"besides", Besides(spec, judgement, fault.planned.name())}};
+  if (!fault.end.has_value()) entry.fields.emplace_back("by hand", fault.undo_by_hand);
+  return entry;
+}
+
+// `done`: it has said so itself.
+std::string LeavesText(v1::Leaves leaves, bool done) {
+  switch (leaves) {
+    case v1::LEAVES_NOTHING:
+      return "nothing";
+    case v1::LEAVES_RESTORED:
+      return "nothing: what it changed is restored";
+    case v1::LEAVES_CHANGED:
+      return done ? "the system CHANGED, as it declares" : "the system perhaps CHANGED";
+    default:
+      return "";
+  }
+}
+
+// `over`: the run has ended.
+Entry RemedyEntry(const RemedyCourse& remedy, bool over, absl::Time zero) {
+  Entry entry;
+  entry.name = {{remedy.planned.name(), Ink::kBold},
+                {absl::StrCat(" on ", remedy.planned.node()), Ink::kPlain}};
+  if (!remedy.running.has_value() && remedy.last.state() == v1::REMEDY_STATE_UNSPECIFIED) {
+    entry.fields = {{"remedy", "not run"}};
+    return entry;
+  }
+  std::string when = "still running";
+  if (remedy.done.has_value()) {
+    when = absl::StrCat("done at ", Signed(remedy.done->at - zero), ", in ",
+                        Short(remedy.done->at - remedy.running->at));
+  } else if (remedy.last.state() == v1::REMEDY_STATE_FAILED) {
+    when = absl::StrCat("FAILED", FailedWords(remedy.last));
+  } else if (over) {
+    when = "begun, and its node did not say how it ended: look there";
+  }
+  const std::vector<std::string> output =
+      absl::StrSplit(remedy.last.output(), '\n', absl::SkipEmpty());
+  const v1::Leaves leaves = remedy.last.leaves() != v1::LEAVES_UNSPECIFIED
+                                ? remedy.last.leaves()
+                                : remedy.planned.leaves();
+  entry.fields = {{"remedy", when},
+                  {"it said", output.empty() ? "" : output.back()},
+                  {"leaves", LeavesText(leaves, remedy.done.has_value())}};
+  return entry;
+}
+
+}  // namespace
+
+bool AnythingTouched(const std::vector<v1::Event>& history) {
+  return std::any_of(history.begin(), history.end(), [](const v1::Event& event) {
+    return event.has_command() || event.has_fault() || event.has_remedy() || event.has_load();
+  });
+}
+
+Document Touched(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+                 absl::Time zero) {
+  Document document;
+  if (!AnythingTouched(history)) {
+    document.push_back(Bullets{{Plain("nothing")}});
+    return document;
+  }
+  const RunSteps steps(history);
+  const v1::ExperimentSpec& spec = history.front().created().experiment().spec();
+  for (const FaultCourse& fault : steps.faults()) {
+    document.push_back(FaultEntry(fault, spec, judgement, zero));
+  }
+  const bool over = std::any_of(history.begin(), history.end(),
+                                [](const v1::Event& event) { return event.has_finished(); });
+  for (const RemedyCourse& remedy : steps.remedies()) {
+    document.push_back(RemedyEntry(remedy, over, zero));
+  }
+  for (const v1::PlannedLoad& load : history.front().created().plan().loads()) {
+    uint64_t sent = 0;
+    for (const v1::Event& event : history) {
+      if (event.has_load() && event.load().load() == load.name()) sent += event.load().sent();
+    }
+    document.push_back(Entry{{{load.name(), Ink::kBold}, {absl::StrCat(" on ", load.node())}},
+                             {{"load", absl::StrCat(sent, " requests sent")}}});
+  }
+  return document;
+}
+
+Document UndoWarning(const std::vector<v1::Event>& history, const v1::Judgement& judgement) {
+  Document document;
+  if (judgement.undo_confirmed() || judgement.outcome() == v1::OUTCOME_UNSPECIFIED) return document;
+  document.push_back(Paragraph{{{"UNDO NOT CONFIRMED: a person must look.", Ink::kRed}}});
+  const RunSteps steps(history);
+  for (const FaultCourse& fault : steps.faults()) {
+    if (!fault.apply_issued || fault.end.has_value()) continue;
+    if (fault.last == v1::FAULT_STATE_REFUSED) continue;
+    document.push_back(
+        Paragraph{Plain(absl::StrCat(fault.planned.name(), " on ", fault.planned.node(), " is ",
+                                     FaultStateWord(fault.last), fault.reason.empty() ? "" : ": ",
+                                     fault.reason)),
+                  -1, 2});
+    // In one line, to be pasted.
+    document.push_back(
+        Picture{{fault.undo_by_hand.empty() ? "  look there with: firedrill leftovers"
+                                            : absl::StrCat("  undo it with: ", fault.undo_by_hand)},
+                {}});
+  }
+  return document;
+}
+
+}  // namespace firedrill::reporting

@@ -1,0 +1,417 @@
+// What a report says of a run, before it is printed: every sentence must be what was measured.
+#include "controller/report_facts.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/time_proto.h"
+#include "controller/judge.h"
+#include "tests/testing/history_builder.h"
+
+namespace firedrill::reporting {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+RunFacts Facts(const std::vector<v1::Event>& history) { return FactsOf(history, Judge(history)); }
+
+std::vector<RunFinding> Findings(const std::vector<v1::Event>& history) {
+  const v1::Judgement judgement = Judge(history);
+  return FindingsOf(FactsOf(history, judgement), history, judgement);
+}
+
+// The sentence of this code, or nothing.
+std::string Sentence(const std::vector<RunFinding>& findings, const std::string& code) {
+  for (const RunFinding& finding : findings) {
+    if (finding.code == code) return finding.text;
+  }
+  return "";
+}
+std::string Sentence(const ShopCourse& course, const std::string& code) {
+  return Sentence(Findings(ShopHistory(course).Build()), code);
+}
+
+// Logins as they are before the restart at 20 s, and as they are after it, until the leak ends.
+ShopCourse Restart(double before, double after) {
+  ShopCourse course;
+  course.logins = [=](double t) {
+    if (t < 13 || t >= 43) return 100.0;
+    return t < 20 ? before : after;
+  };
+  return course;
+}
+
+TEST(Edges, AreWhatWasDoneInItsOrder) {
+  std::vector<std::string> labels;
+  const RunFacts facts = Facts(ShopHistory().Build());
+  for (const Edge& edge : facts.edges) labels.push_back(edge.label);
+  EXPECT_THAT(labels, ElementsAre("leak in force", "cut hit", "restart-shop", "leak off"));
+  EXPECT_EQ(facts.edges[0].to - facts.zero, absl::Seconds(5));
+  EXPECT_EQ(facts.stretches.size(), facts.edges.size() + 1);
+}
+
+TEST(Edges, WhatIsDoneAtOnceIsOne) {
+  HistoryBuilder builder(ShopRun());
+  builder.Phase(0, v1::PHASE_INJECT);
+  builder.Fault(0.2, "leak", v1::FAULT_STATE_ACTIVE, true);
+  builder.Remedy(0.4, "restart-shop", v1::REMEDY_STATE_RUNNING);
+  builder.Remedy(0.9, "restart-shop", v1::REMEDY_STATE_DONE);
+  const RunFacts facts = Facts(builder.Build());
+  ASSERT_EQ(facts.edges.size(), 1u);
+  EXPECT_EQ(facts.edges[0].label, "leak in force, restart-shop");
+  EXPECT_EQ(facts.edges[0].faults, "leak in force");
+}
+
+TEST(Routes, SettleToTheLastSecondsOfEachStretch) {
+  ShopCourse course = Restart(30, 30);
+  const auto logins = course.logins;
+  // Bad until 6 s after the restart, then good.
+  course.logins = [=](double t) {
+    return t >= 13 && t < 28 ? 10.0 : t < 40 && t >= 28 ? 90.0 : 100.0;
+  };
+  const RunFacts facts = Facts(ShopHistory(course).Build());
+  ASSERT_EQ(facts.routes[0].name, "login");
+  ASSERT_TRUE(facts.settled[3][0].value.has_value());
+  EXPECT_EQ(facts.stretches[3].label, "restart-shop");
+  EXPECT_NEAR(*facts.settled[3][0].value, 90, 0.5);
+  EXPECT_EQ(facts.settled[3][0].answers, 8u * 40);
+  EXPECT_NEAR(*facts.settled[0][0].value, 100, 0.01);
+}
+
+TEST(Routes, OfAStarvedLoadAreUnknown) {
+  HistoryBuilder builder(ShopRun());
+  builder.Phase(0, v1::PHASE_INJECT).Fault(0.2, "leak", v1::FAULT_STATE_ACTIVE, true);
+  for (int i = 1; i < 10; ++i) {
+    builder.Load(i, "shoppers", "login", 100, absl::Milliseconds(20), 20);
+  }
+  builder.Finish(11);
+  const RunFacts facts = Facts(builder.Build());
+  EXPECT_FALSE(facts.settled[1][0].value.has_value());
+  EXPECT_EQ(facts.settled[1][0].unknown, "starved");
+}
+
+TEST(Remedies, ThatMakeItWorseAreNamedWithBothShares) {
+  EXPECT_EQ(Sentence(Restart(33, 5), "remedy-made-worse"),
+            "restart-shop made it worse: login 32% → 5%.");
+  EXPECT_EQ(Sentence(Restart(33, 5), "remedy-no-cure"), "");
+}
+
+TEST(Remedies, ThatChangeNothingAreNoCure) {
+  EXPECT_EQ(
+      Sentence(Restart(20, 20), "remedy-no-cure"),
+      "restart-shop was no cure: login 20% → 20%; logins-answer and slots-free stayed broken, "
+      "until leak was off.");
+}
+
+// 40 answers a second: two of a hundred more or less are chance.
+TEST(Remedies, ChanceIsNoEffect) {
+  const std::string sentence = Sentence(Restart(50, 55), "remedy-no-cure");
+  EXPECT_THAT(sentence, HasSubstr("was no cure"));
+  EXPECT_EQ(Sentence(Restart(50, 55), "remedy-partial"), "");
+}
+
+TEST(Remedies, ThatHelpAndDoNotHealAreToldAsThat) {
+  const std::string sentence = Sentence(Restart(20, 70), "remedy-partial");
+  EXPECT_THAT(sentence, HasSubstr("helped, and was no cure: login 20% → 70%"));
+  EXPECT_THAT(sentence, HasSubstr("logins-answer and slots-free stayed broken"));
+}
+
+TEST(Remedies, AfterWhichAllHoldsAreTheCure) {
+  ShopCourse course = Restart(20, 100);
+  course.slots = [](double t) { return t < 3 || t > 23 ? 0.2 : 1.0; };
+  const std::string sentence = Sentence(course, "remedy-cured");
+  EXPECT_THAT(sentence, HasSubstr("restart-shop was the cure: logins-answer held again "));
+  EXPECT_THAT(sentence, HasSubstr("login 20% → 100%"));
+  EXPECT_EQ(Sentence(course, "remedy-no-cure"), "");
+}
+
+// The queue was empty for a moment.
+TEST(Remedies, AreNotComparedOverAMomentOnly) {
+  ShopCourse course = Restart(20, 60);
+  course.leak_ended = 25;
+  HistoryBuilder builder = ShopHistory(course);
+  auto& events = builder.events();
+  events.erase(std::remove_if(events.begin(), events.end(),
+                              [](const v1::Event& event) {
+                                return event.has_fault() &&
+                                       event.fault().state() == v1::FAULT_STATE_REVERTING;
+                              }),
+               events.end());
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(Sentence(findings, "remedy-partial"), "");
+  EXPECT_THAT(Sentence(findings, "remedy-no-cure"), HasSubstr("was no cure: logins-answer"));
+}
+
+// A fault whose end nobody saw may have gone off by itself.
+TEST(Remedies, AreNotCalledTheCureWhereAFaultsEndIsUnknown) {
+  HistoryBuilder builder = ShopHistory();
+  for (v1::Event& event : builder.events()) {
+    if (event.has_fault() && event.fault().fault() == "leak" &&
+        event.fault().state() == v1::FAULT_STATE_REVERTED) {
+      event.mutable_fault()->set_state(v1::FAULT_STATE_STUCK);
+    }
+  }
+  const auto findings = Findings(builder.Build());
+  EXPECT_THAT(Sentence(findings, "remedy-cured"), HasSubstr("restart-shop was followed by"));
+}
+
+TEST(Remedies, OfWhichTooLittleWasSeenAreNotJudged) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Stop(22, v1::StopRequested::CAUSE_GUARDRAIL, "slots-free is broken");
+  builder.Fault(22.1, "leak", v1::FAULT_STATE_REVERTED, false, "0 sessions left");
+  builder.Finish(22.3, v1::OUTCOME_ABORTED, true, "slots-free is broken");
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(Sentence(findings, "remedy-no-cure"), "");
+  EXPECT_THAT(Sentence(findings, "remedy-unknown"),
+              HasSubstr("whether restart-shop helped is not known"));
+}
+
+// What came back when the fault had ended was not healed by the remedy before.
+TEST(Remedies, AreNotCreditedWithWhatTheFaultsEndHealed) {
+  ShopCourse course = Restart(20, 20);
+  course.leak_ended = 30;
+  course.logins = [](double t) { return t < 13 || t >= 31 ? 100.0 : 20.0; };
+  EXPECT_EQ(Sentence(course, "remedy-cured"), "");
+  EXPECT_THAT(Sentence(course, "remedy-no-cure"), HasSubstr("until leak was off"));
+}
+
+TEST(Remedies, ThatFailAreNotJudgedForHelp) {
+  HistoryBuilder builder = ShopHistory();
+  for (v1::Event& event : builder.events()) {
+    if (event.has_remedy() && event.remedy().state() == v1::REMEDY_STATE_DONE) {
+      event.mutable_remedy()->set_state(v1::REMEDY_STATE_FAILED);
+    }
+  }
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(Sentence(findings, "remedy-failed"),
+            "restart-shop did not succeed; what it did is not judged.");
+  EXPECT_EQ(Sentence(findings, "remedy-no-cure"), "");
+}
+
+TEST(Checks, TellWhenTheyBrokeAndSinceWhatTheyHoldAgain) {
+  EXPECT_THAT(
+      Sentence(ShopCourse(), "route-back"),
+      HasSubstr("logins-answer was broken from +14.0s to +45.0s, 4.9s after leak was off."));
+  ShopCourse course;
+  course.slots = [](double) { return 0.2; };
+  EXPECT_EQ(Sentence(course, "route-unharmed"), "slots-free held all the time.");
+  course.logins = [](double t) { return t < 13 ? 100.0 : 20.0; };
+  EXPECT_THAT(Sentence(course, "route-not-back"), HasSubstr("had not come back by the end"));
+}
+
+TEST(FirstPage, ThatIsExpectedNamesTheCause) {
+  HistoryBuilder builder = ShopHistory();
+  for (v1::Event& event : builder.events()) {
+    if (!event.has_alert() || event.alert().alert() != "PostgresConnectionsNearLimit") continue;
+    (*event.mutable_alert()->mutable_annotations())["summary"] = "98% of the slots are taken";
+    (*event.mutable_alert()->mutable_annotations())["runbook"] = "find who holds them";
+  }
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(findings[0].code, "first-page");
+  EXPECT_EQ(findings[0].text,
+            "First page: PostgresConnectionsNearLimit, delivered to oncall at +8.0s, 3s after "
+            "leak.reached; it names the cause.");
+  EXPECT_EQ(findings[0].more,
+            "It says “98% of the slots are taken”, and leads to “find who holds them”. The next "
+            "page, ApiErrorRateHigh, came 16s later; a symptom.");
+}
+
+TEST(FirstPage, ThatMisleadsIsSetAgainstTheOneThatDoesNot) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Firing(6, "PossibleDDoS", {{"severity", "page"}}, 5);
+  builder.Delivered(6.5, "oncall", "PossibleDDoS", {{"severity", "page"}}, 6);
+  EXPECT_EQ(Sentence(Findings(builder.Build()), "first-page"),
+            "First page: PossibleDDoS, delivered to oncall at +6.5s, 1.5s after leak.reached; it "
+            "misleads (mustNotFire); 1.5s before PostgresConnectionsNearLimit, which names the "
+            "cause.");
+}
+
+TEST(FirstPage, ThatMisleadsWhereTheCauseWasNeverNamed) {
+  ShopCourse course;
+  course.pending = course.firing = course.inactive = std::nullopt;
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Firing(6, "PossibleDDoS", {{"severity", "page"}}, 5);
+  EXPECT_THAT(Sentence(Findings(builder.Build()), "first-page"),
+              HasSubstr("PostgresConnectionsNearLimit, which names the cause, never fired."));
+}
+
+TEST(MisleadingAlerts, ThatCameLaterAreToldTogether) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Firing(33, "PossibleDDoS", {{"severity", "page"}}, 30);
+  builder.Firing(34, "HostMemoryHigh", {{"severity", "ticket"}}, 30);
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(Sentence(findings, "misleading-alert"),
+            "Misleading (mustNotFire): PossibleDDoS at +33.0s and HostMemoryHigh (a ticket) at "
+            "+34.0s.");
+  EXPECT_THAT(findings.at(1).more, HasSubstr("PossibleDDoS came 25s after "
+                                             "PostgresConnectionsNearLimit, which names the "
+                                             "cause."));
+}
+
+TEST(FirstPage, TicketsCallNobody) {
+  ShopCourse course;
+  course.pending = course.firing = course.inactive = course.api_errors_firing = std::nullopt;
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Firing(14, "AppPoolWaiters", {{"severity", "ticket"}}, 12);
+  EXPECT_EQ(Sentence(Findings(builder.Build()), "no-page"),
+            "Nobody was paged. What fired calls nobody: AppPoolWaiters (+14.0s).");
+  EXPECT_EQ(Sentence(Findings(ShopHistory(course).Build()), "no-page"),
+            "No alert fired: nobody would have known.");
+}
+
+// What was firing before the fault is no answer to it.
+TEST(FirstPage, IsNotOneThatWasThereBefore) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Firing(-8, "PossibleDDoS", {{"severity", "page"}}, -9);
+  EXPECT_THAT(Sentence(Findings(builder.Build()), "first-page"),
+              HasSubstr("First page: PostgresConnectionsNearLimit"));
+}
+
+absl::Duration Sum(const AlertBreakdown& breakdown) {
+  absl::Duration sum;
+  for (const AlertPart& part : breakdown.parts) {
+    if (!part.within && part.took.has_value()) sum += *part.took;
+  }
+  return sum;
+}
+
+const AlertPart* Part(const AlertBreakdown& breakdown, const std::string& begins) {
+  for (const AlertPart& part : breakdown.parts) {
+    if (part.name.rfind(begins, 0) == 0) return &part;
+  }
+  return nullptr;
+}
+
+TEST(Breakdown, SumsUpToWhatWasMeasured) {
+  for (const double delivered : {8.0, 12.4, 30.0}) {
+    ShopCourse course;
+    course.delivered = delivered;
+    const auto breakdowns = Facts(ShopHistory(course).Build()).breakdowns;
+    ASSERT_EQ(breakdowns.size(), 1u);
+    ASSERT_TRUE(breakdowns[0].total.has_value());
+    EXPECT_EQ(Sum(breakdowns[0]), *breakdowns[0].total->took);
+    EXPECT_EQ(*breakdowns[0].total->took, absl::Milliseconds(delivered * 1000 - 5000));
+    EXPECT_EQ(breakdowns[0].total->name, "until oncall was told");
+  }
+}
+
+TEST(Breakdown, SaysOfEachPartWhetherItIsMeasuredOrConfigured) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Change([](v1::RunCreated& created) {
+    created.mutable_plan()->mutable_arithmetic(0)->mutable_group_wait();
+  });
+  const auto breakdowns = Facts(builder.Build()).breakdowns;
+  const AlertBreakdown& breakdown = breakdowns.at(0);
+  EXPECT_EQ(Part(breakdown, "until its rule")->source, "measured");
+  EXPECT_EQ(Part(breakdown, "wait for the scrape")->source, "configured");
+  EXPECT_EQ(Part(breakdown, "wait for the scrape")->amount, "up to 1s");
+  EXPECT_EQ(Part(breakdown, "until its condition")->source, "not measured apart");
+  EXPECT_EQ(Part(breakdown, "until its condition")->amount, "up to 500ms");
+  EXPECT_EQ(Part(breakdown, "the rule's `for` (2s configured)")->source, "measured");
+  EXPECT_EQ(Part(breakdown, "grouping (group_wait)")->amount, "0s");
+  EXPECT_EQ(Part(breakdown, "sending")->amount, "500ms");
+}
+
+// Two seconds are all that scrape and evaluation explain.
+TEST(Breakdown, BoundsWhatTheConditionItselfTook) {
+  ShopCourse course;
+  course.pending = 13.5;
+  course.firing = 17;
+  course.delivered = 18;
+  const auto breakdowns = Facts(ShopHistory(course).Build()).breakdowns;
+  EXPECT_EQ(Part(breakdowns.at(0), "until its condition")->amount, "6.5s to 8.5s");
+}
+
+TEST(Breakdown, OfAGroupThatDidNotWaitLeavesSendingUnknown) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Change([](v1::RunCreated& created) {
+    created.mutable_plan()->mutable_arithmetic(0)->mutable_group_wait()->set_seconds(30);
+  });
+  const auto breakdowns = Facts(builder.Build()).breakdowns;
+  EXPECT_EQ(Part(breakdowns.at(0), "sending")->amount, "unknown");
+}
+
+TEST(Breakdown, WithoutArithmeticGuessesNothing) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Change([](v1::RunCreated& created) { created.mutable_plan()->clear_arithmetic(); });
+  const auto breakdowns = Facts(builder.Build()).breakdowns;
+  EXPECT_EQ(Part(breakdowns.at(0), "scrape, evaluation")->amount, "unknown");
+  EXPECT_EQ(Part(breakdowns.at(0), "grouping and sending")->amount, "unknown");
+  EXPECT_EQ(Sum(breakdowns.at(0)), *breakdowns.at(0).total->took);
+}
+
+TEST(Breakdown, OfAnAlertThatOnlyBecamePendingHasNoSum) {
+  ShopCourse course;
+  course.firing = std::nullopt;
+  const auto breakdowns = Facts(ShopHistory(course).Build()).breakdowns;
+  EXPECT_FALSE(breakdowns.at(0).total.has_value());
+  EXPECT_EQ(breakdowns.at(0).parts.back().source, "never fired");
+}
+
+TEST(Breakdown, OfAnAlertThatNeverFiredIsEmpty) {
+  ShopCourse course;
+  course.pending = course.firing = std::nullopt;
+  EXPECT_THAT(Facts(ShopHistory(course).Build()).breakdowns.at(0).parts, IsEmpty());
+}
+
+TEST(Findings, OfAnAbortedRunBeginWithThat) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Stop(22, v1::StopRequested::CAUSE_GUARDRAIL, "slots-free is broken");
+  builder.Fault(22.1, "leak", v1::FAULT_STATE_REVERTED, false, "0 sessions left");
+  builder.Finish(22.3, v1::OUTCOME_ABORTED, true, "slots-free is broken");
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(findings.at(0).text,
+            "The run was stopped at +22.0s by a guardrail: slots-free is broken; what would have "
+            "come later is not known.");
+}
+
+TEST(Findings, OfAFaultThatNeverBitSayThatNothingIsItsDoing) {
+  ShopCourse course;
+  course.leak_in_force = false;
+  const std::string sentence = Sentence(course, "fault-without-effect");
+  EXPECT_THAT(sentence, HasSubstr("Fault leak was never in force"));
+  EXPECT_THAT(sentence, HasSubstr("was not caused by it."));
+}
+
+TEST(Findings, OfAnUnfinishedRunSayThatItHasNoEnd) {
+  HistoryBuilder builder = ShopHistory();
+  auto& events = builder.events();
+  events.erase(std::remove_if(events.begin(), events.end(),
+                              [](const v1::Event& event) { return event.has_finished(); }),
+               events.end());
+  EXPECT_EQ(Findings(builder.Build()).at(0).code, "unfinished");
+}
+
+TEST(Findings, OfARunThatWasNotStartedClaimNothing) {
+  HistoryBuilder builder(ShopRun());
+  builder.Phase(-15, v1::PHASE_PREFLIGHT);
+  builder.Finish(-13, v1::OUTCOME_NOT_STARTED, true, "node db-1 is silent");
+  EXPECT_THAT(Findings(builder.Build()), IsEmpty());
+}
+
+TEST(Findings, TellAnAllClearThatCameTooEarly) {
+  ShopCourse course;
+  course.inactive = 41;
+  const std::string sentence = Sentence(course, "early-all-clear");
+  EXPECT_THAT(sentence, HasSubstr("On-call was told at +42.5s that PostgresConnectionsNearLimit is "
+                                  "over, while the system was not well: logins-answer held again "
+                                  "only 2.5s later."));
+  EXPECT_EQ(Sentence(ShopCourse(), "early-all-clear"), "");
+}
+
+TEST(Findings, OfLateAlertsSayWhereTheTimeWent) {
+  ShopCourse course;
+  course.pending = 13.5;
+  course.firing = 17;
+  course.delivered = 18;
+  EXPECT_THAT(Sentence(course, "late-alert"),
+              HasSubstr("slots-page (PostgresConnectionsNearLimit): it fired 2s too late: 8.5s "
+                        "until it was pending"));
+}
+
+}  // namespace
+}  // namespace firedrill::reporting
