@@ -219,6 +219,12 @@ TEST_F(LoseIndexTest, IsNotBackWhileNobodyUsesTheIndexAsBefore) {
   for (const char* way : {"indexscan", "indexonlyscan", "bitmapscan"}) {
     server_->Run(absl::StrCat("ALTER SYSTEM RESET enable_", way));
   }
+  server_->Run("SELECT pg_reload_conf()");
+  EXPECT_TRUE(Within(absl::Seconds(10), [] {
+    return server_->Number(
+               "SELECT count(*) FROM pg_settings WHERE name LIKE 'enable%' AND source <> "
+               "'default'") == 0;
+  }));
 }
 
 TEST_F(LoseIndexTest, IsNotReachedWhenSomebodyHasGivenItBack) {
