@@ -166,7 +166,8 @@ bool IsApply(const Action& action) {
 
 bool BeginsSomething(const Action& action) {
   const Issue* issue = std::get_if<Issue>(&action);
-  return issue != nullptr && !issue->command.has_revert() && issue->command.id().verb() != "stop";
+  return issue != nullptr && !issue->command.has_revert() && !issue->command.has_stop_remedy() &&
+         issue->command.id().verb() != "stop";
 }
 
 // Why a history breaks a law; empty where it does not.
