@@ -40,7 +40,7 @@ class LostController(Stage):
         self.assertEqual([outcome for _, outcome in self.outcomes()], ["aborted"])
         code, out, err = self.firedrill("report", "last")
         self.assertEqual((code, err), (0, ""))
-        self.assertRegex(" ".join(out.split()), r"hold on node-a: on at .*; off at \+[0-9.]+s, read back")
+        self.assertRegex(" ".join(out.split()), r"hold on node-a subject .* undone at \+[0-9.]+s.* read back an independent look")
         self.assertEqual(self.firedrill("judge", "last")[0], 4)
         self.assertTrue(os.path.exists(junit))
         self.assertEqual(self.look.wait_for_nothing(5), [])

@@ -145,7 +145,7 @@ class WireCrashTest : public ::testing::TestWithParam<Kind> {
     if (pooled_ == nullptr || pooled_->broken()) pooled_ = std::make_unique<Asker>(server_->port());
     ASSERT_TRUE(pooled_->Ask(absl::Seconds(5)));
     // `pooled_`, and who looks.
-    ASSERT_TRUE(Within(absl::Seconds(3), [this] { return Connections() == 2; })) << Connections();
+    ASSERT_TRUE(Within(absl::Seconds(3), [] { return Connections() == 2; })) << Connections();
     injector_ = std::make_unique<DoomedInjector>(dir_, DoomedInjector::Then::kRevert, text_.c_str(),
                                                  Furnish);
   }

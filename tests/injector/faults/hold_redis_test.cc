@@ -50,7 +50,7 @@ class HoldRedisTest : public HoldStage {
   void TearDown() override {
     fault_.reset();
     if (server_ != nullptr) {
-      EXPECT_TRUE(Within(absl::Seconds(2), [this] { return Clients("name=firedrill") == 0; }));
+      EXPECT_TRUE(Within(absl::Seconds(2), [] { return Clients("name=firedrill") == 0; }));
     }
   }
 
