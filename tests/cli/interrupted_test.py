@@ -56,8 +56,8 @@ class Interrupted(Stage):
         self.assert_ended(run, INTERRUPTED, "aborted")
         self.assertRegex(self.said(run), r"remedy mend failed: interrupted: ended: the run was stopped")
         report = " ".join(self.firedrill("report", "last")[1].split())
-        self.assertIn("mend on node-a: FAILED: interrupted: ended: the run was stopped; "
-                      "it may have left the system changed", report)
+        self.assertIn("mend on node-a remedy FAILED: interrupted it said ended: the run was stopped "
+                      "leaves the system perhaps CHANGED", report)
         self.assertNotIn("still running", report)
 
     def test_a_hangup_stops_and_undoes_like_ctrl_c(self):
