@@ -213,6 +213,8 @@ TEST_F(RelayTest, AFailedRequestNeverReachesTheServer) {
   ServerHears("nothing\n");
   ClientHears("error INSTEAD\n");
   EXPECT_EQ(stage_.proxy->Read().failed, 2u);
+  // Noted once it is on its way.
+  for (int i = 0; i < 1000 && rules_->noted != 6; ++i) absl::SleepFor(Ms(1));
   EXPECT_EQ(rules_->noted, 6);
 }
 
