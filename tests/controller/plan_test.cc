@@ -6,17 +6,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <functional>
 #include <set>
-#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/time_proto.h"
 #include "experiment/condition.h"
 #include "experiment/reader.h"
+#include "tests/testing/golden.h"
 
 namespace firedrill {
 namespace {
@@ -662,26 +660,18 @@ TEST(PlanTest, WithoutFactsNothingIsClaimed) {
 
 // ---- the text
 
-void ExpectGolden(const std::string& name, const std::string& text) {
+void ExpectPlan(const std::string& name, const std::string& text) {
   for (const absl::string_view line : absl::StrSplit(text, '\n')) {
     EXPECT_LE(line.size(), 100u) << line;
   }
-  const std::string path = absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/controller/golden/", name);
-  if (std::getenv("FIREDRILL_UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(path) << text;
-    return;
-  }
-  std::ifstream file(path);
-  std::stringstream golden;
-  golden << file.rdbuf();
-  EXPECT_EQ(text, golden.str()) << path;
+  ExpectGolden(absl::StrCat("tests/controller/golden/", name), text);
 }
 
 TEST(PlanTextTest, ASoundPlan) {
   PlanInput input = Input();
   input.nodes.push_back(Database("db-2"));
-  ExpectGolden("plan_sound.txt",
-               PlanText(input.experiment, MakePlan(input), "experiments/unclosed.yaml"));
+  ExpectPlan("plan_sound.txt",
+             PlanText(input.experiment, MakePlan(input), "experiments/unclosed.yaml"));
 }
 
 TEST(PlanTextTest, APlanThatCannotStart) {
@@ -690,7 +680,7 @@ TEST(PlanTextTest, APlanThatCannotStart) {
   input.nodes[0].mutable_capabilities(0)->set_available(false);
   input.nodes[0].mutable_capabilities(0)->set_reason("this injector was built without libpq");
   input.alerting.rules[0].hold = absl::Minutes(10);
-  ExpectGolden("plan_refused.txt", PlanText(input.experiment, MakePlan(input)));
+  ExpectPlan("plan_refused.txt", PlanText(input.experiment, MakePlan(input)));
 }
 
 }  // namespace

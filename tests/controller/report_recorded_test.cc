@@ -6,10 +6,6 @@
 #include <google/protobuf/util/delimited_message_util.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "base/unique_fd.h"
@@ -17,6 +13,7 @@
 #include "controller/report.h"
 #include "controller/report_facts.h"
 #include "controller/report_parts.h"
+#include "tests/testing/golden.h"
 
 namespace firedrill {
 namespace {
@@ -43,26 +40,13 @@ std::vector<v1::Event> Recorded(const std::string& name) {
   return history;
 }
 
-void ExpectGolden(const std::string& name, const std::string& text) {
-  const std::string path = absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/controller/recorded/", name);
-  if (std::getenv("FIREDRILL_UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(path) << text;
-    return;
-  }
-  std::ifstream file(path);
-  ASSERT_TRUE(file.good()) << path << " is missing; write it with FIREDRILL_UPDATE_GOLDEN=1";
-  std::ostringstream golden;
-  golden << file.rdbuf();
-  EXPECT_EQ(text, golden.str());
-}
-
 class RecordedRun : public testing::TestWithParam<const char*> {};
 
 TEST_P(RecordedRun, IsReportedAsItWasRead) {
   const auto history = Recorded(GetParam());
   ASSERT_FALSE(history.empty());
   const v1::Judgement judgement = Judge(history);
-  const std::string name = GetParam();
+  const std::string name = absl::StrCat("tests/controller/recorded/", GetParam());
   ReportStyle narrow;
   narrow.width = 80;
   ExpectGolden(absl::StrCat(name, ".txt"), ReportText(history, judgement, {}));

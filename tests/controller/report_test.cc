@@ -5,8 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <pugixml.hpp>
 #include <sstream>
@@ -17,6 +15,7 @@
 #include "base/time_proto.h"
 #include "controller/judge.h"
 #include "controller/report_parts.h"
+#include "tests/testing/golden.h"
 #include "tests/testing/history_builder.h"
 
 namespace firedrill {
@@ -24,19 +23,6 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
-
-void ExpectGolden(const std::string& name, const std::string& text) {
-  const std::string path = absl::StrCat(FIREDRILL_SOURCE_DIR, "/tests/controller/golden/", name);
-  if (std::getenv("FIREDRILL_UPDATE_GOLDEN") != nullptr) {
-    std::ofstream(path) << text;
-    return;
-  }
-  std::ifstream file(path);
-  ASSERT_TRUE(file.good()) << path << " is missing; write it with FIREDRILL_UPDATE_GOLDEN=1";
-  std::ostringstream golden;
-  golden << file.rdbuf();
-  EXPECT_EQ(text, golden.str());
-}
 
 // Late, with a recovery that does not stay, a gap and a forbidden alert: something of everything.
 std::vector<v1::Event> Failing() {
@@ -134,52 +120,58 @@ std::string Live(const std::vector<v1::Event>& history, bool color = false) {
 
 TEST(Report, OfAPassedRun) {
   const auto history = Passing();
-  ExpectGolden("report_passed.txt", ReportText(history, Judge(history), {}));
+  ExpectGolden("tests/controller/golden/report_passed.txt",
+               ReportText(history, Judge(history), {}));
 }
 
 TEST(Report, OfAFailedRun) {
   const auto history = Failing();
-  ExpectGolden("report_failed.txt", ReportText(history, Judge(history), {}));
+  ExpectGolden("tests/controller/golden/report_failed.txt",
+               ReportText(history, Judge(history), {}));
 }
 
 TEST(Report, OfARunThatWasNotStarted) {
   const auto history = Defective();
-  ExpectGolden("report_defect.txt", ReportText(history, Judge(history), {}));
+  ExpectGolden("tests/controller/golden/report_defect.txt",
+               ReportText(history, Judge(history), {}));
 }
 
 TEST(Summary, OfAPassedRun) {
   const auto history = Passing();
-  ExpectGolden("report_summary_passed.txt", SummaryText(history, Judge(history), {}));
+  ExpectGolden("tests/controller/golden/report_summary_passed.txt",
+               SummaryText(history, Judge(history), {}));
 }
 
 TEST(Summary, OfAFailedRunNamesFailuresFirst) {
   const auto history = Failing();
   const std::string text = SummaryText(history, Judge(history), {});
-  ExpectGolden("report_summary_failed.txt", text);
+  ExpectGolden("tests/controller/golden/report_summary_failed.txt", text);
   EXPECT_LT(text.rfind("FAILED       "), text.find("inconclusive "));
 }
 
 TEST(Summary, OfADefectIsShort) {
   const auto history = Defective();
-  ExpectGolden("report_summary_defect.txt", SummaryText(history, Judge(history), {}));
+  ExpectGolden("tests/controller/golden/report_summary_defect.txt",
+               SummaryText(history, Judge(history), {}));
 }
 
 TEST(Summary, SaysWhatToPasteWhereTheUndoIsNotConfirmed) {
   const auto history = Stuck();
   const std::string text = SummaryText(history, Judge(history), {});
-  ExpectGolden("report_summary_stuck.txt", text);
+  ExpectGolden("tests/controller/golden/report_summary_stuck.txt", text);
   EXPECT_THAT(text, HasSubstr("SELECT pg_terminate_backend(pid)"));
 }
 
 TEST(Report, OfAnInterruptedRun) {
   const auto history = Interrupted();
-  ExpectGolden("report_interrupted.txt", ReportText(history, Judge(history), {}));
+  ExpectGolden("tests/controller/golden/report_interrupted.txt",
+               ReportText(history, Judge(history), {}));
 }
 
 TEST(Summary, OfAnInterruptedRunShowsWhatWasCertainAndCountsTheRest) {
   const auto history = Interrupted();
   const std::string text = SummaryText(history, Judge(history), {});
-  ExpectGolden("report_summary_interrupted.txt", text);
+  ExpectGolden("tests/controller/golden/report_summary_interrupted.txt", text);
   EXPECT_THAT(text, HasSubstr("FAILED       slots-page"));
   EXPECT_THAT(text, Not(HasSubstr("inconclusive back-after-leak")));
   EXPECT_EQ(Lines(text, "expectations were not judged (the run was interrupted)"), 1) << text;
@@ -250,7 +242,7 @@ TEST(Report, KeepsToItsWidth) {
 TEST(LiveLines, TellWhatMeansSomethingAndNotEverySample) {
   const auto history = Failing();
   const std::string text = Live(history);
-  ExpectGolden("report_live.txt", text);
+  ExpectGolden("tests/controller/golden/report_live.txt", text);
   EXPECT_LT(std::count(text.begin(), text.end(), '\n'), 50);
 }
 
