@@ -1,3 +1,4 @@
+// Texts that a person has read and kept: compares with them, or writes them anew.
 #include "tests/testing/golden.h"
 
 #include <gtest/gtest.h>
