@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_split.h"
 #include "tests/injector/doomed_injector.h"
+#include "tests/testing/counting_server.h"
 #include "tests/testing/redis_server.h"
 
 namespace firedrill {
@@ -28,8 +29,11 @@ class HoldCrashTest : public ::testing::TestWithParam<std::pair<const char*, con
   }
   void TearDown() override { prctl(PR_SET_CHILD_SUBREAPER, 0); }
 
+  static bool IsHttp() { return absl::string_view(GetParam().first) == "http"; }
+
   // By TCP, as none of ours is.
-  static int Connections() {
+  int Connections() {
+    if (IsHttp()) return counting_.open();
     const std::string clients = server_->Run({"CLIENT", "LIST"});
     int count = 0;
     for (absl::string_view line : absl::StrSplit(clients, '\n')) {
@@ -39,6 +43,7 @@ class HoldCrashTest : public ::testing::TestWithParam<std::pair<const char*, con
   }
 
   static inline RedisServer* server_ = nullptr;
+  CountingServer counting_;
   TempDir folder_{"firedrill-hold"};
   const std::string dir_ = folder_.path() + "/state";
 };
@@ -50,11 +55,13 @@ TEST_P(HoldCrashTest, AnInjectorThatDiesAtAnyStepHoldsNothing) {
   int steps = 0, met = 0;
   for (int step = 1;; ++step) {
     DoomedInjector injector(dir_, DoomedInjector::Then::kRevert, fault.c_str(),
-                            [](StageNode& node) {
+                            [this](StageNode& node) {
                               v1::Profile& profile = *node.mutable_spec.add_profiles();
                               profile.set_name("cache");
-                              const bool redis = absl::string_view(GetParam().first) == "redis";
-                              if (redis) {
+                              if (IsHttp()) {
+                                profile.mutable_http()->set_host("127.0.0.1");
+                                profile.mutable_http()->set_port(counting_.port());
+                              } else if (absl::string_view(GetParam().first) == "redis") {
                                 profile.mutable_redis()->set_host("127.0.0.1");
                                 profile.mutable_redis()->set_port(server_->port());
                               } else {
@@ -66,7 +73,7 @@ TEST_P(HoldCrashTest, AnInjectorThatDiesAtAnyStepHoldsNothing) {
     if (stopped && Connections() >= 4) ++met;
     injector.Kill();
     EXPECT_EQ(CodeOfReaper(injector.reaper()), 0) << "step " << step;
-    EXPECT_TRUE(Within(absl::Seconds(5), [] { return Connections() == 0; })) << "step " << step;
+    EXPECT_TRUE(Within(absl::Seconds(5), [this] { return Connections() == 0; })) << "step " << step;
     EXPECT_EQ(LastingLeftovers(dir_), 0) << "step " << step;
     if (!stopped || HasFailure()) break;
     steps = step;
@@ -80,7 +87,10 @@ TEST_P(HoldCrashTest, AnInjectorThatDiesAtAnyStepHoldsNothing) {
 INSTANTIATE_TEST_SUITE_P(
     Every, HoldCrashTest,
     ::testing::Values(std::pair("redis", "protocol: PROTOCOL_REDIS count: 4 refill: true"),
-                      std::pair("tcp", "protocol: PROTOCOL_TCP count: 4 refill: true")),
+                      std::pair("tcp", "protocol: PROTOCOL_TCP count: 4 refill: true"),
+                      std::pair("http",
+                                "protocol: PROTOCOL_HTTP state: SESSION_STATE_ACTIVE "
+                                "count: 4 refill: true")),
     [](const auto& info) { return std::string(info.param.first); });
 
 }  // namespace
