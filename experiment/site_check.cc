@@ -9,6 +9,7 @@
 #include "base/server_error.h"
 #include "base/text.h"
 #include "base/time_proto.h"
+#include "experiment/profile.h"
 #include "experiment/reader.h"
 #include "experiment/rules.h"
 #include "experiment/vocabulary.h"
@@ -45,21 +46,6 @@ std::string ServerOf(const v1::Profile& profile) {
   const FieldDescriptor* arm = profile.GetReflection()->GetOneofFieldDescriptor(
       profile, profile.GetDescriptor()->FindOneofByName("server"));
   return arm == nullptr ? "" : KeyName(arm);
-}
-
-v1::Protocol ProtocolOf(const v1::Profile& profile) {
-  switch (profile.server_case()) {
-    case v1::Profile::kPostgresql:
-      return v1::PROTOCOL_POSTGRESQL;
-    case v1::Profile::kMysql:
-      return v1::PROTOCOL_MYSQL;
-    case v1::Profile::kRedis:
-      return v1::PROTOCOL_REDIS;
-    case v1::Profile::kHttp:
-      return v1::PROTOCOL_HTTP;
-    default:
-      return v1::PROTOCOL_TCP;
-  }
 }
 
 // A port that is opened is all that a tcp probe asks for.

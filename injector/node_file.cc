@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
+#include "experiment/profile.h"
 #include "injector/loads/load.h"
 #include "injector/remedies/remedy.h"
 
@@ -90,28 +91,6 @@ std::vector<v1::Capability> RegisteredCapabilities() {
   AddKinds(v1::Load::descriptor(), RegisteredLoads(), capabilities);
   return capabilities;
 }
-
-namespace {
-
-v1::Protocol ProtocolOf(const v1::Profile& profile) {
-  switch (profile.server_case()) {
-    case v1::Profile::kPostgresql:
-      return v1::PROTOCOL_POSTGRESQL;
-    case v1::Profile::kMysql:
-      return v1::PROTOCOL_MYSQL;
-    case v1::Profile::kRedis:
-      return v1::PROTOCOL_REDIS;
-    case v1::Profile::kHttp:
-      return v1::PROTOCOL_HTTP;
-    case v1::Profile::kTcp:
-      return v1::PROTOCOL_TCP;
-    case v1::Profile::SERVER_NOT_SET:
-      break;
-  }
-  return v1::PROTOCOL_UNSPECIFIED;
-}
-
-}  // namespace
 
 v1::Registration DescribeNode(const v1::NodeSpec& spec) {
   v1::Registration registration;
