@@ -106,6 +106,20 @@ v1::Experiment MakeExperiment(const InjectOptions& options, const v1::Site& site
   return experiment;
 }
 
+// What no node could do is told as lint tells it, only that there is no file with lines to show.
+bool FitsSite(const v1::Experiment& experiment, const v1::SiteSpec& site) {
+  ExperimentFile file;
+  file.experiment = experiment;
+  const std::vector<Problem> problems = CheckAgainstSite(file, site);
+  for (const Problem& problem : problems) {
+    Complain(absl::InvalidArgumentError(
+        absl::StrCat(problem.message, problem.suggestion.empty() ? "" : "; ", problem.suggestion)));
+  }
+  if (problems.empty()) return true;
+  std::fprintf(stderr, "firedrill: nothing was started, nothing was touched\n");
+  return false;
+}
+
 bool IsOneShot(const v1::Fault& fault) {
   const auto* arm = fault.GetReflection()->GetOneofFieldDescriptor(
       fault, fault.GetDescriptor()->FindOneofByName("kind"));
@@ -331,6 +345,8 @@ int InjectCommand(const std::vector<std::string>& words) {
     return kUsageError;
   }
   (*site->mutable_spec()->mutable_injectors(0)->mutable_labels())[kLabel] = kHere;
+  const v1::Experiment experiment = MakeExperiment(*options, *site, IsOneShot(options->fault));
+  if (!FitsSite(experiment, site->spec())) return kUsageError;
   const absl::StatusOr<std::string> state_dir = StateDir(options->state_dir);
   if (!state_dir.ok()) {
     Complain(state_dir.status());
@@ -348,7 +364,7 @@ int InjectCommand(const std::vector<std::string>& words) {
   Definitions all;
   all.site_file = folder->file();
   all.site = *site;
-  all.experiments.push_back({"inject", MakeExperiment(*options, *site, IsOneShot(options->fault))});
+  all.experiments.push_back({"inject", experiment});
   RunOptions run;
   run.places.no_color = options->no_color;
   run.places.state_dir = options->state_dir;

@@ -188,11 +188,26 @@ class Inject(Stage):
         self.assertIn("its time is over; undone, and read back (exit 0)\n", said)
 
     def test_a_refusal_is_told_once(self):
-        code, out, err = self.firedrill("inject", "fail-queries", "--error", "1205", "--upstream",
-                                        f"127.0.0.1:{self.server.port}", "--protocol", "postgresql")
+        code, out, err = self.firedrill("inject", "delay-queries", "--delay", "1s", "--client-user", "no-such",
+                                        "--upstream", f"127.0.0.1:{self.server.port}", "--protocol", "postgresql")
         self.assertEqual(code, 2, out + err)
-        self.assertEqual((out + err).count("1205 is no SQLSTATE"), 1, out + err)
+        self.assertEqual((out + err).count("this machine has no user"), 1, out + err)
         self.assertIn("refused; nothing of it stays (exit 2)", out)
+
+    def test_what_lint_would_refuse_is_refused_before_anything_starts(self):
+        """An error of another server, a tcp server's requests, a profile that there is not: in lint's words."""
+        for words, said in (
+                (("fail-queries", "--error", "1205", "--upstream", "127.0.0.1:1", "--protocol", "postgresql"),
+                 "1205 is no SQLSTATE of an error; profile 'upstream' of node 'this-machine' is a postgresql server; "
+                 "write 55P03, as 1205 is of MySQL\n"),
+                (("delay-queries", "--delay", "1s", "--upstream", "127.0.0.1:1", "--protocol", "tcp"),
+                 "is a tcp server: nobody looks into its requests; "),
+                (("delay-queries", "--delay", "1s", "--site", self.site, "--profile", "holdr"),
+                 "has the profile 'holdr'; did you mean 'holder'?\n")):
+            code, out, err = self.firedrill("inject", *words)
+            self.assertEqual((code, out), (2, ""), out + err)
+            self.assertIn(said, err)
+            self.assertIn("nothing was started", err)
 
     def test_a_server_that_lets_nobody_in_is_no_fault_left_behind(self):
         with open(self.site) as site:
@@ -252,7 +267,6 @@ class Inject(Stage):
                             (("--duration", "1s"), "name the fault first"),
                             (("delay-queries", "--recconect"), "did you mean --reconnect?"),
                             (("delay-queries", "--delay", "1s"), "Add --upstream HOST:PORT --protocol"),
-                            (("delay-queries", "--delay", "1s", "--site", self.site, "--profile", "holdr"), ""),
                             (("stall-connections", "--upstream", "127.0.0.1:1"), "--protocol is missing")):
             code, out, err = self.firedrill("inject", *words)
             self.assertEqual(code, 2, out + err)
