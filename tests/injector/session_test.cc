@@ -627,6 +627,60 @@ TEST_F(SessionTest, ARemedyRunsOnceForAnId) {
   EXPECT_EQ(wire_.taken[2].event().remedy().state(), v1::REMEDY_STATE_DONE);
 }
 
+v1::Command StopRemedyCommand(const std::string& name) {
+  v1::Command command;
+  command.mutable_id()->set_name(name);
+  command.mutable_id()->set_verb("interrupt");
+  command.mutable_stop_remedy()->set_remedy(name);
+  return command;
+}
+
+TEST_F(SessionTest, ARemedyThatIsStoppedIsWaitedForAndSaysWhatBecameOfIt) {
+  size_t told_meanwhile = 0;
+  // It is told at once, and takes a second to end in good order.
+  work_.remedy = [&](const std::stop_token& stop, v1::RemedyReport& report) {
+    ASSERT_TRUE(time_.RunUntil([&] { return stop.stop_requested(); }, absl::Milliseconds(1500)));
+    time_.RunFor(absl::Seconds(1));
+    told_meanwhile = wire_.taken.size();
+    report.set_state(v1::REMEDY_STATE_FAILED);
+    report.set_failure("interrupted");
+  };
+  Start();
+  wire_.Order(RemedyCommand());
+  executor_.After(absl::Seconds(1), [&] {
+    wire_.Order(StopRemedyCommand("another"));
+    wire_.Order(StopRemedyCommand("restart-shop"));
+  });
+  executor_.After(absl::Milliseconds(1100), [&] { wire_.Order(RemedyCommand(2)); });
+  Live(absl::Seconds(3));
+  EXPECT_EQ(work_.remedies["restart-shop"], 1);
+  ASSERT_THAT(wire_.taken, SizeIs(3));
+  EXPECT_EQ(wire_.taken[0].event().remedy().state(), v1::REMEDY_STATE_RUNNING);
+  // Nobody has forgotten it, nor said that it was over, while it was ending.
+  EXPECT_EQ(told_meanwhile, 2u);
+  EXPECT_THAT(wire_.taken[1].event().remedy().output(), HasSubstr("running already"));
+  EXPECT_EQ(wire_.taken[1].answers().attempt(), 2u);
+  EXPECT_EQ(wire_.taken[2].event().remedy().state(), v1::REMEDY_STATE_FAILED);
+  EXPECT_EQ(wire_.taken[2].event().remedy().failure(), "interrupted");
+  EXPECT_EQ(wire_.taken[2].answers().attempt(), 1u);
+}
+
+TEST_F(SessionTest, ToStopARemedyThatIsOverOrUnknownDoesNothing) {
+  Start();
+  wire_.Order(StopRemedyCommand("restart-shop"));
+  Live(absl::Seconds(1));
+  EXPECT_THAT(wire_.taken, SizeIs(0));
+  // Also not to one that begins later.
+  wire_.Order(RemedyCommand());
+  Live(absl::Seconds(1));
+  wire_.Order(StopRemedyCommand("restart-shop"));
+  Live(absl::Seconds(1));
+  ASSERT_THAT(wire_.taken, SizeIs(2));
+  EXPECT_EQ(wire_.taken[1].event().remedy().state(), v1::REMEDY_STATE_DONE);
+  EXPECT_TRUE(injector_->session().registered());
+  EXPECT_THAT(wire_.streams, SizeIs(1));
+}
+
 TEST_F(SessionTest, ARemedyThatThePolicyForbidsDoesNotRun) {
   work_.leaves = v1::LEAVES_CHANGED;
   Start();

@@ -286,13 +286,14 @@ inline std::function<RunningFaultFactory(Executor&, Node&, Journal&)> SimFaults(
       };
 }
 
-// Loads and probes that answer at their pace, remedies that take no time. For
+// Loads and probes that answer at their pace, remedies that take no time of themselves. For
 // Injector::Parts::work.
 struct SimWorkScript {
   // What every second of a load is like, and every answer of a probe. Empty: all is well.
   std::function<void(v1::LoadWindow&)> window;
   std::function<void(v1::Sample&)> sample;
-  std::function<void(v1::RemedyReport&)> remedy;
+  // Called as the blocking call is; time goes on if it lets it.
+  std::function<void(const std::stop_token&, v1::RemedyReport&)> remedy;
   v1::Leaves leaves = v1::LEAVES_NOTHING;
   // How often each remedy ran, by run and name.
   std::map<std::string, int> remedies;
@@ -376,12 +377,13 @@ inline std::function<WorkFactories(const Node&, const Clock&)> SimWork(Executor&
     work.leaves = [&](const v1::PlannedRemedy&) -> absl::StatusOr<v1::Leaves> {
       return script.leaves;
     };
-    work.remedy = [&](const std::string&, const v1::RunRemedy& command, std::stop_token) {
+    work.remedy = [&](const std::string&, const v1::RunRemedy& command,
+                      const std::stop_token& stop) {
       ++script.remedies[command.remedy().name()];
       v1::RemedyReport report;
       report.set_remedy(command.remedy().name());
       report.set_state(v1::REMEDY_STATE_DONE);
-      if (script.remedy) script.remedy(report);
+      if (script.remedy) script.remedy(stop, report);
       return report;
     };
     return work;
