@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "base/text.h"
 #include "base/version.h"
 #include "cli/commands.h"
+#include "cli/pki.h"
 
 namespace {
 
@@ -92,6 +94,55 @@ int Flushed(int code, bool run) {
   const int error = errno;
   std::fprintf(stderr, "firedrill: writing to standard output: %s\n", std::strerror(error));
   return code == 0 && !run ? firedrill::kUsageError : code;
+}
+
+// The words behind `pki`, and what they do.
+void AddPki(CLI::App& app, int& code) {
+  CLI::App* pki =
+      app.add_subcommand("pki", "A private certificate authority: init, issue, revoke, list");
+  pki->require_subcommand(1);
+  struct Flags {
+    std::string folder, domain = "firedrill", lasts, role, name, out = ".", reason;
+    std::vector<std::string> hosts;
+  };
+  const auto flags = std::make_shared<Flags>();
+  const auto add = [&](const char* word, const char* what) {
+    CLI::App* command = pki->add_subcommand(word, what);
+    command->add_option("folder", flags->folder, "The authority's folder")->required();
+    return command;
+  };
+  const auto add_for = [&](CLI::App* command, const char* what) {
+    command->add_option("--for", flags->lasts, what);
+  };
+  CLI::App* init = add("init", "Makes an authority in a new folder");
+  init->add_option("--domain", flags->domain, "Whom it is for, like staging.shop.example");
+  add_for(init, "How long it is good, like 365d (else ten years)");
+  init->callback([&code, flags] {
+    code = firedrill::PkiInitCommand(flags->folder, flags->domain, flags->lasts);
+  });
+  CLI::App* issue = add("issue", "Makes a key and a certificate, which says who somebody is");
+  issue
+      ->add_option("--role", flags->role,
+                   "viewer, author, operator or admin for people; injector; controller")
+      ->required();
+  issue->add_option("--name", flags->name, "Of a person, a pipeline or, for an injector, its node")
+      ->required();
+  issue->add_option("--host", flags->hosts,
+                    "A name or an address at which a controller is dialled; may be repeated");
+  add_for(issue, "How long it is good, at most 90d (else 24h, for daemons 30d)");
+  issue->add_option("--out", flags->out, "The folder for the three files (else this one)");
+  issue->callback([&code, flags] {
+    code = firedrill::PkiIssueCommand(flags->folder, flags->role, flags->name, flags->hosts,
+                                      flags->lasts, flags->out);
+  });
+  CLI::App* revoke = add("revoke", "Takes back all certificates of a name, or one by its serial");
+  revoke->add_option("who", flags->name, "The name, or the serial")->required();
+  revoke->add_option("--reason", flags->reason, "Why, for the record")->required();
+  revoke->callback([&code, flags] {
+    code = firedrill::PkiRevokeCommand(flags->folder, flags->name, flags->reason);
+  });
+  CLI::App* list = add("list", "Lists what has been issued, and what of it is good");
+  list->callback([&code, flags] { code = firedrill::PkiListCommand(flags->folder); });
 }
 
 }  // namespace
@@ -208,6 +259,8 @@ int main(int argc, char** argv) {
                                            "what nobody owns, and how to undo the rest");
   AddPlaces(leftovers, leftovers_places, false);
   leftovers->callback([&] { code = firedrill::LeftoversCommand(leftovers_places); });
+
+  AddPki(app, code);
 
   try {
     app.parse(argc, argv);

@@ -29,7 +29,7 @@ absl::Status Failed(absl::string_view doing, const std::string& path) {
     case EPERM:
     case EROFS:
       return absl::PermissionDeniedError(
-          absl::StrCat(text, "; use another --state-dir, or make this one writable"));
+          absl::StrCat(text, "; make the folder writable, or use another"));
     default:
       return absl::UnavailableError(text);
   }

@@ -16,16 +16,17 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SKIPPED = {".git", "build", "node_modules", "__pycache__", ".cache"}
-ROOMS = ("base", "experiment", "probes", "controller", "injector", "cli", "tests")
+ROOMS = ("base", "identity", "experiment", "probes", "controller", "injector", "cli", "tests")
 
 # What a room may include. `proto` is there for everyone.
 MAY_INCLUDE = {
     "base": {"base"},
+    "identity": {"base", "identity"},
     "experiment": {"base", "experiment"},
     "probes": {"base", "experiment", "probes"},
-    "controller": {"base", "experiment", "probes", "controller"},
-    "injector": {"base", "experiment", "probes", "injector"},
-    "cli": {"base", "experiment", "probes", "controller", "injector", "cli"},
+    "controller": {"base", "identity", "experiment", "probes", "controller"},
+    "injector": {"base", "identity", "experiment", "probes", "injector"},
+    "cli": {"base", "identity", "experiment", "probes", "controller", "injector", "cli"},
     "tests": set(ROOMS),
 }
 # `firedrill` undoes what a dead injector left, and judges an old run again. It acts on nothing else.
