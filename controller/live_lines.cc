@@ -1,4 +1,6 @@
 // What people see while a run goes on: one line for what means something to them.
+#include "absl/algorithm/container.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -134,10 +136,13 @@ std::string LiveLines::Words(const v1::Event& event) {
     case v1::Event::kSample:
     case v1::Event::kLoad:
       return Truths(event);
-    case v1::Event::kStop:
-      stopped_because_ = event.stop().reason();
+    case v1::Event::kStop: {
+      const std::string& why = event.stop().reason();
+      const bool told = Told(why);
+      told_reasons_.push_back(why);
       return absl::StrCat(Paint(style_, Ink::kRed, "stopped"), " by ",
-                          StopWords(event.stop().cause(), event.stop().reason()));
+                          StopWords(event.stop().cause(), told ? "" : why));
+    }
     case v1::Event::kNode:
       if (event.node().connected()) {
         // The first time it is no news: it was there when the run began.
@@ -179,9 +184,16 @@ std::string LiveLines::Words(const v1::Event& event) {
   }
 }
 
+// Also where it only says in addition whose reason it is: "db-1 refuses leak: no free slot".
+bool LiveLines::Told(absl::string_view reason) const {
+  return absl::c_any_of(told_reasons_, [&](const std::string& told) {
+    return reason == told || absl::EndsWith(reason, absl::StrCat(": ", told));
+  });
+}
+
 // What has been said when the run was stopped is no news afterwards.
 std::string LiveLines::BecauseOfMore(const std::string& reason) const {
-  return stopped_because_ == reason ? "" : Because(reason);
+  return Told(reason) ? "" : Because(reason);
 }
 
 std::string LiveLines::Created(const v1::RunCreated& created) {
@@ -238,6 +250,9 @@ std::string LiveLines::Fault(const v1::FaultReport& report) {
           Paint(style_, Ink::kYellow,
                 absl::StrCat(who, " is ", FaultStateWord(report.state()), " on ", report.node())),
           Because(report.reason())));
+      if (report.state() == v1::FAULT_STATE_REFUSED && !report.reason().empty()) {
+        told_reasons_.push_back(report.reason());
+      }
       break;
     default:
       break;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "controller/truth.h"
 #include "firedrill/v1/run.pb.h"
@@ -57,6 +58,7 @@ class LiveLines {
   };
 
   std::string Words(const v1::Event& event);
+  bool Told(absl::string_view reason) const;
   std::string BecauseOfMore(const std::string& reason) const;
   std::string Created(const v1::RunCreated& created);
   std::string Fault(const v1::FaultReport& report);
@@ -77,7 +79,8 @@ class LiveLines {
   std::optional<absl::Time> begin_;
   std::optional<absl::Time> gate_passed_;
   std::set<std::string> said_;
-  std::optional<std::string> stopped_because_;
+  // Why the run was stopped, and what stood against faults.
+  std::vector<std::string> told_reasons_;
   bool applied_ = false;
 };
 

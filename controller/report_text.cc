@@ -2,6 +2,7 @@
 // summary that closes a run on a terminal.
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -36,9 +37,15 @@ std::string Ended(const v1::Judgement& judgement) {
       judgement.cause() != v1::StopRequested::CAUSE_UNSPECIFIED) {
     absl::StrAppend(&text, " by ", CauseWord(judgement.cause()));
   }
-  // Defects stand above, each with its own words.
+  // Defects stand above, each with its own words; so does what stood against a fault.
   const bool said =
-      judgement.outcome() == v1::OUTCOME_NOT_STARTED && judgement.verdict() == v1::VERDICT_FAILED;
+      judgement.outcome() == v1::OUTCOME_NOT_STARTED
+          ? judgement.verdict() == v1::VERDICT_FAILED
+          : std::any_of(judgement.results().begin(), judgement.results().end(), [&](const auto& r) {
+              return r.kind() == v1::ExpectationResult::KIND_EFFICACY && !r.reason().empty() &&
+                     !NotJudged(judgement, r) &&
+                     absl::EndsWith(judgement.reason(), absl::StrCat(": ", r.reason()));
+            });
   if (judgement.outcome() != v1::OUTCOME_COMPLETED && !judgement.reason().empty() && !said) {
     absl::StrAppend(&text, " (", judgement.reason(), ")");
   }

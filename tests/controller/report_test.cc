@@ -195,13 +195,33 @@ TEST(Summary, OfAnAbortedRunStillTellsWhatStoodAgainstAFault) {
   builder.Phase(0, v1::PHASE_INJECT).Apply(0, "leak");
   builder.Fault(0.2, "leak", v1::FAULT_STATE_REFUSED);
   builder.Last().mutable_fault()->set_reason("no free slot");
-  builder.Stop(0.3, v1::StopRequested::CAUSE_FAULT_REFUSED, "leak was refused by db-1");
-  builder.Finish(0.5, v1::OUTCOME_ABORTED, true, "leak was refused by db-1");
+  const char* const why = "db-1 refuses leak: no free slot";
+  builder.Stop(0.3, v1::StopRequested::CAUSE_FAULT_REFUSED, why).Phase(0.3, v1::PHASE_REVERT, why);
+  builder.Finish(0.5, v1::OUTCOME_ABORTED, true, why);
   const auto history = builder.Build();
   const std::string text = SummaryText(history, Judge(history), {});
   EXPECT_THAT(text, HasSubstr("inconclusive leak"));
-  EXPECT_THAT(text, HasSubstr("no free slot"));
   EXPECT_EQ(Lines(text, "inconclusive "), 1) << text;
+  // Once each, however many events have it for their reason.
+  EXPECT_EQ(Lines(text, "no free slot"), 1) << text;
+  const std::string live = Live(history);
+  EXPECT_EQ(Lines(live, "no free slot"), 1) << live;
+  EXPECT_EQ(Lines(live, "fault leak is refused on db-1: no free slot"), 1) << live;
+  EXPECT_THAT(live, HasSubstr("stopped by a fault that could not be applied\n"));
+}
+
+TEST(Summary, OfARunThatARefusalKeptFromStartingHasItOnce) {
+  HistoryBuilder builder(ShopRun());
+  builder.Phase(-15, v1::PHASE_GATE);
+  builder.Fault(-14, "leak", v1::FAULT_STATE_REFUSED);
+  builder.Last().mutable_fault()->set_reason("no free slot");
+  builder.Finish(-14, v1::OUTCOME_NOT_STARTED, true, "db-1 refuses leak: no free slot");
+  const auto history = builder.Build();
+  EXPECT_THAT(SummaryText(history, Judge(history), {}),
+              HasSubstr("not started (db-1 refuses leak: no free slot)"));
+  const std::string live = Live(history);
+  EXPECT_EQ(Lines(live, "no free slot"), 1) << live;
+  EXPECT_THAT(live, HasSubstr("not started\n"));
 }
 
 TEST(Summary, OfARunThatWasInterruptedBeforeItBeganSaysSoOnce) {
