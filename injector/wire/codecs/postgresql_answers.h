@@ -15,6 +15,7 @@ enum Kind : uint8_t {
   kQuery,
   kCall,
   kSync,
+  kRollback,   // Sent by us, in place of a COMMIT that fails.
   kTrapQuery,  // Sent by us, to fail.
   // One message each, and only until one of them fails; then nothing up to the next kSync:
   kParse,

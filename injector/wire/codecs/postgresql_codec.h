@@ -6,6 +6,9 @@
 // anew. So the transaction, the Sync it skips to and the order of answers are what they are when a
 // statement really fails.
 //
+// A COMMIT that fails before it is executed is a ROLLBACK to the server: a real one that fails ends
+// its transaction, too.
+//
 // What fails after the server has executed it is followed by such a statement, and its own answer
 // is not passed on. Outside of a transaction its work stays. Within one, the server's transaction
 // has failed then, just as the client is told: its COMMIT is a ROLLBACK, and ROLLBACK TO a
@@ -72,6 +75,8 @@ class PostgresqlCodec final : public Codec {
   Piece Trapped(absl::string_view rest, char type, size_t total);
   Piece Muted(absl::string_view rest, char type, size_t total);
   Piece Late(absl::string_view rest, char type, size_t total);
+  Piece RolledBack(absl::string_view rest, char type, size_t total);
+  Piece ErrorAtReady(absl::string_view rest, size_t total);
   Piece Cutting(absl::string_view bytes);
   bool See(absl::string_view rest, char type);
   void SeeError(bool passed);

@@ -95,6 +95,8 @@ absl::string_view TrapParse() {
   return *message;
 }
 
+absl::string_view RollbackQuery() { return absl::string_view("Q\0\0\0\15ROLLBACK\0", 14); }
+
 absl::string_view SyncMessage() { return absl::string_view("S\0\0\0\4", 5); }
 
 std::optional<Error> MakeError(const v1::QueryFailure& failure, bool connect) {

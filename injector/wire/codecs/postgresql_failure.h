@@ -17,6 +17,8 @@ inline constexpr absl::string_view kTrapWord = "firedrill_planned_failure";
 // Whole messages that make the server fail.
 absl::string_view TrapQuery();
 absl::string_view TrapParse();
+// One that ends a transaction as a COMMIT that fails does.
+absl::string_view RollbackQuery();
 absl::string_view SyncMessage();
 
 struct Error {

@@ -48,6 +48,8 @@ std::optional<Substitute> PostgresqlCodec::Fail(const v1::QueryFailure& failure)
   std::optional<Error> error = MakeError(failure, last == Last::kConnect);
   if (!error.has_value()) return std::nullopt;
   const bool after = failure.moment() == v1::FAILURE_MOMENT_AFTER;
+  // Outside of a block, what stands before it in a pipeline would be committed by a ROLLBACK.
+  const bool commit = !after && status_ != 'I' && Commits(last_text_);
   if (last == Last::kConnect && !after) {
     StopLooking();
     made_ = std::move(error->message);
@@ -58,6 +60,16 @@ std::optional<Substitute> PostgresqlCodec::Fail(const v1::QueryFailure& failure)
   AddPlan({.error = std::move(error->message), .fatal = error->fatal});
   if (last == Last::kConnect) {
     answer |= kPlanned;
+  } else if (commit && last == Last::kQuery) {
+    answer = kRollback | kMute | kPlanned;
+    client_skip_dropped_ = client_skip_ > 0;
+    made_.assign(RollbackQuery().data(), RollbackQuery().size());
+  } else if (commit) {
+    answer = kRollback | kMute;
+    answers_.Push(kTrapParse | kPlanned);
+    group_failed_ = true;
+    made_.resize(last_execute_);
+    absl::StrAppend(&made_, RollbackQuery(), TrapParse());
   } else if (!after && last == Last::kQuery) {
     answer = kTrapQuery | kPlanned;
     client_skip_dropped_ = client_skip_ > 0;

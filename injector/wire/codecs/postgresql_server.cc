@@ -175,6 +175,7 @@ Piece PostgresqlCodec::Flagged(absl::string_view rest, char type, size_t total) 
     return Cutting(rest);
   }
   if ((front & kLate) != 0) return Late(rest, type, total);
+  if (kind == kRollback) return RolledBack(rest, type, total);
   if ((front & kMute) != 0) return Muted(rest, type, total);
   if (kind == kTrapQuery || kind == kTrapParse) return Trapped(rest, type, total);
   // A session that is let in, and then told that it is not.
@@ -245,7 +246,33 @@ Piece PostgresqlCodec::Late(absl::string_view rest, char type, size_t total) {
     return PassOne(rest, type, total);
   }
   if (type == 'G' || type == 'W' || kind == kExecute) return PassOne(rest, type, total);
-  if (type != 'Z') return DropOfServer(rest, total);
+  return type == 'Z' ? ErrorAtReady(rest, total) : DropOfServer(rest, total);
+}
+
+// The ROLLBACK in place of a COMMIT. By the extended protocol, the client's own Bind and Describe
+// are answered before it, and a trap stands behind it.
+Piece PostgresqlCodec::RolledBack(absl::string_view rest, char type, size_t total) {
+  uint8_t& front = answers_.front_place();
+  const bool simple = (front & kPlanned) != 0;
+  if (type == 'C') return DropOfServer(rest, total);
+  if (type == 'Z' && simple) return ErrorAtReady(rest, total);
+  if (type == 'Z') {
+    if (rest.size() < 6) return More();
+    SeeReady(rest[5]);
+    return DropOfServer(rest, total);
+  }
+  if (type == 'E' && simple) {
+    front = kQuery;
+    DropPlan();
+  } else if (type == 'E') {
+    // A Bind that fails by itself: the server skips what is ours.
+    answers_.Pop();
+  }
+  return PassOne(rest, type, total);
+}
+
+// The planned error, and then that the server is ready.
+Piece PostgresqlCodec::ErrorAtReady(absl::string_view rest, size_t total) {
   if (rest.size() < 6) return More();
   Plan plan = std::move(plans_->front());
   DropPlan();
@@ -254,7 +281,8 @@ Piece PostgresqlCodec::Late(absl::string_view rest, char type, size_t total) {
     StopLooking();
     return {.step = Step::kClose, .length = rest.size(), .request = {}, .instead = made_};
   }
-  front = kind;
+  uint8_t& front = answers_.front_place();
+  front = KindOf(front);
   SeeReady(rest[5]);
   absl::StrAppend(&made_, rest.substr(0, total));
   return Replace(total, made_);

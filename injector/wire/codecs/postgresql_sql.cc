@@ -86,6 +86,18 @@ bool MayCopyIn(absl::string_view text) {
 
 }  // namespace
 
+bool Commits(absl::string_view text) {
+  SkipBlank(&text);
+  if (text.empty() || absl::string_view("cCeE").find(text.front()) == text.npos) return false;
+  const absl::string_view verb = Word(&text);
+  if (!absl::EqualsIgnoreCase(verb, "commit") && !absl::EqualsIgnoreCase(verb, "end")) return false;
+  for (absl::string_view word = Word(&text); !word.empty(); word = Word(&text)) {
+    if (absl::EqualsIgnoreCase(word, "prepared")) return false;
+  }
+  while (Take(&text, ";")) SkipBlank(&text);
+  return text.empty();
+}
+
 bool CopiesIn(absl::string_view text) {
   if (const size_t end = text.find(';'); end != text.npos) {
     absl::string_view behind = text.substr(end + 1);

@@ -21,6 +21,9 @@ struct NamingStatement {
 // PREPARE, EXECUTE, DEALLOCATE, DISCARD ALL, when `text` begins with it; kNone for all others.
 NamingStatement ReadNaming(absl::string_view text);
 
+// COMMIT or END, and nothing behind it. Not COMMIT PREPARED, which ends another transaction.
+bool Commits(absl::string_view text);
+
 // Whether a statement makes the server take data from the client: COPY ... FROM STDIN. True also
 // for a COPY that cannot be read to its end. Of several statements at once, whether one may.
 bool CopiesIn(absl::string_view text);

@@ -385,23 +385,117 @@ TEST_F(PostgresqlLive, EveryErrorBeforeAndAfterLeavesTheTrueState) {
 }
 
 TEST_F(PostgresqlLive, ACommitThatFailsAfterTheFactIsCommitted) {
-  for (const bool after : {false, true}) {
-    Pump pump(v1::PROTOCOL_POSTGRESQL, server_->port(), Those("commit", Failure("40001", after)));
-    for (const bool extended : {false, true}) {
-      server_->Run("truncate t");
-      const Connection connection = Connect(pump.port());
-      Exec(connection, "begin");
-      Exec(connection, "insert into t values (1)");
-      const Result commit =
-          extended ? ExecExtended(connection, "commit") : Exec(connection, "commit");
-      EXPECT_EQ(Code(commit), "40001");
-      EXPECT_EQ(PQtransactionStatus(connection.get()), after ? PQTRANS_IDLE : PQTRANS_INERROR);
-      Exec(connection, "rollback");
-      EXPECT_EQ(Rows(), after ? 1 : 0);
-      EXPECT_EQ(Value(Exec(connection, "select 7")), "7");
-    }
-    ExpectSound(pump);
+  Pump pump(v1::PROTOCOL_POSTGRESQL, server_->port(), Those("commit", Failure("40001", true)));
+  for (const bool extended : {false, true}) {
+    server_->Run("truncate t");
+    const Connection connection = Connect(pump.port());
+    Exec(connection, "begin");
+    Exec(connection, "insert into t values (1)");
+    const Result commit =
+        extended ? ExecExtended(connection, "commit") : Exec(connection, "commit");
+    EXPECT_EQ(Code(commit), "40001");
+    EXPECT_EQ(PQtransactionStatus(connection.get()), PQTRANS_IDLE);
+    Exec(connection, "rollback");
+    EXPECT_EQ(Rows(), 1);
+    EXPECT_EQ(Value(Exec(connection, "select 7")), "7");
   }
+  ExpectSound(pump);
+}
+
+// What a client sees of a transaction whose COMMIT fails, and of the session afterwards.
+std::vector<std::string> SeenOfACommit(const Connection& connection, Way way,
+                                       const std::string& commit) {
+  std::vector<std::string> seen;
+  const auto note = [&](const std::string& what, const Result& result) {
+    seen.push_back(absl::StrCat(what, ": ", PQresStatus(PQresultStatus(result.get())), " ",
+                                PQcmdStatus(result.get()), " ", Code(result), ", ",
+                                static_cast<int>(PQtransactionStatus(connection.get()))));
+  };
+  for (const char* sql : {"begin", "set local work_mem = '5MB'", "insert into late values (1)",
+                          "savepoint s", "insert into late values (1)"}) {
+    note(sql, Exec(connection, sql));
+  }
+  note("commit", Send(connection, way, commit));
+  note("show", Exec(connection, "show work_mem"));
+  seen.push_back(Value(Exec(connection, "show work_mem")));
+  seen.push_back(Value(ExecExtended(connection, "select count(*) from late")));
+  note("rollback to", Exec(connection, "rollback to s"));
+  note("begin again", Exec(connection, "begin"));
+  note("commit again", Exec(connection, "/* not that one */ end"));
+  // Of a pipeline, what stands behind it is skipped up to the Sync.
+  note("begin", Exec(connection, "begin"));
+  Exec(connection, "insert into late values (2), (2)");
+  PQenterPipelineMode(connection.get());
+  for (const char* sql : {"select 1", commit.c_str(), "insert into late values (3)"}) {
+    PQsendQueryParams(connection.get(), sql, 0, nullptr, nullptr, nullptr, nullptr, 0);
+  }
+  PQpipelineSync(connection.get());
+  PQsendQueryParams(connection.get(), "select 7", 0, nullptr, nullptr, nullptr, nullptr, 0);
+  PQpipelineSync(connection.get());
+  for (int syncs = 0; syncs < 2;) {
+    const Result result(PQgetResult(connection.get()), PQclear);
+    if (result == nullptr) continue;
+    syncs += PQresultStatus(result.get()) == PGRES_PIPELINE_SYNC ? 1 : 0;
+    seen.push_back(absl::StrCat(PQresStatus(PQresultStatus(result.get())), " ", Code(result)));
+  }
+  PQexitPipelineMode(connection.get());
+  note("after", Exec(connection, "select count(*) from late"));
+  seen.push_back(Value(Exec(connection, "select count(*) from late")));
+  return seen;
+}
+
+TEST_F(PostgresqlLive, ACommitThatFailsBeforeEndsItsTransactionAsARealOneDoes) {
+  server_->Run("create table late (a int unique deferrable initially deferred)");
+  Pump pump(v1::PROTOCOL_POSTGRESQL, server_->port(), Those("commit", Failure("23505", false)));
+  for (const Way way : {Way::kSimple, Way::kExtended, Way::kPrepared}) {
+    for (const std::string commit : {"commit", "/* x */ COMMIT /* commit */ work ;"}) {
+      SCOPED_TRACE(absl::StrCat(commit, " by way ", int(way)));
+      server_->Run("truncate late");
+      // Its constraint is broken when it commits.
+      const auto real = SeenOfACommit(Connect(server_->port()), way, commit);
+      EXPECT_THAT(real[5], HasSubstr("23505, 0"));
+      server_->Run("alter table late drop constraint late_a_key");
+      EXPECT_EQ(SeenOfACommit(Connect(pump.port()), way, commit), real);
+      server_->Run("alter table late add unique (a) deferrable initially deferred");
+    }
+  }
+  EXPECT_EQ(pump.not_failed(), 0);
+  ExpectSound(pump);
+}
+
+// Its Bind fails, and the server reads over all that was put in the COMMIT's place.
+TEST_F(PostgresqlLive, ACommitThatFailsByItselfBeforeItsFailureIsTheServersOwn) {
+  Pump pump(v1::PROTOCOL_POSTGRESQL, server_->port(), Those("commit", Failure("40001", false)));
+  const Connection connection = Connect(pump.port());
+  PQclear(PQprepare(connection.get(), "p", "commit", 0, nullptr));
+  Exec(connection, "begin");
+  EXPECT_TRUE(Fine(Exec(connection, "do $$ begin execute 'deallocate p'; end $$")));
+  EXPECT_EQ(Code(ExecPrepared(connection, "p")), "26000");
+  EXPECT_EQ(PQtransactionStatus(connection.get()), PQTRANS_INERROR);
+  EXPECT_EQ(Code(Exec(connection, "commit")), "40001");
+  EXPECT_EQ(PQtransactionStatus(connection.get()), PQTRANS_IDLE);
+  EXPECT_EQ(Value(ExecExtended(connection, "select 7")), "7");
+  ExpectSound(pump);
+}
+
+TEST_F(PostgresqlLive, ACommitThatEndsTheSessionEndsItsTransaction) {
+  server_->Run("truncate t");
+  Pump pump(v1::PROTOCOL_POSTGRESQL, server_->port(), Those("commit", Failure("57P01", false)));
+  for (const bool extended : {false, true}) {
+    const Connection connection = Connect(pump.port());
+    Exec(connection, "begin");
+    Exec(connection, "insert into t values (1)");
+    if (extended) {
+      PQsendQueryParams(connection.get(), "commit", 0, nullptr, nullptr, nullptr, nullptr, 0);
+    } else {
+      PQsendQuery(connection.get(), "commit");
+    }
+    EXPECT_EQ(Code(Result(PQgetResult(connection.get()), PQclear)), "57P01");
+    while (PGresult* rest = PQgetResult(connection.get())) PQclear(rest);
+    EXPECT_EQ(PQstatus(connection.get()), CONNECTION_BAD);
+  }
+  EXPECT_EQ(Rows(), 0);
+  ExpectSound(pump);
 }
 
 TEST_F(PostgresqlLive, APipelineFailsFromTheOneThatIsMeant) {

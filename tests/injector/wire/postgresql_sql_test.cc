@@ -1,4 +1,4 @@
-// Which statements the server takes data for.
+// Which statements the server takes data for, and which end a transaction.
 #include "injector/wire/codecs/postgresql_sql.h"
 
 #include <gtest/gtest.h>
@@ -24,6 +24,18 @@ TEST(PostgresqlSql, NothingElseIs) {
         "copy t from program 'stdin'", "-- copy t from stdin\nselect 1 ;  ", "",
         "select 1; select 2", "copystdin"}) {
     EXPECT_FALSE(CopiesIn(text)) << text;
+  }
+}
+
+TEST(PostgresqlSql, ACommitEndsThisTransactionAndNothingElse) {
+  for (const absl::string_view text : {"commit", " /* a */ COMMIT work; ", "End Transaction ;;",
+                                       "commit and chain", "end and no chain"}) {
+    EXPECT_TRUE(Commits(text)) << text;
+  }
+  for (const absl::string_view text :
+       {"commit prepared 'x'", "commit; select 1", "select 1; commit", "rollback", "", "committed",
+        "endless", "commit 'x'", "/* commit", "create table commit (a int)"}) {
+    EXPECT_FALSE(Commits(text)) << text;
   }
 }
 
