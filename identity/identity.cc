@@ -1,0 +1,71 @@
+// Looks at the files of an identity before anybody relies on them.
+#include "identity/identity.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "base/text.h"
+
+namespace firedrill {
+namespace {
+
+constexpr off_t kLargest = 4 << 20;
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadPem(const std::string& path) {
+  struct stat info {};
+  if (stat(path.c_str(), &info) != 0) {
+    return absl::NotFoundError(absl::StrCat("reading ", path, ": ", std::strerror(errno)));
+  }
+  if (!S_ISREG(info.st_mode) || info.st_size > kLargest) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("reading ", path, ": not a file of at most 4 MiB"));
+  }
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (!file.good() && !file.eof()) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("reading ", path, ": ", std::strerror(errno), "; is it another user's?"));
+  }
+  return text.str();
+}
+
+absl::StatusOr<Certificate> CheckIdentity(const IdentityFiles& files,
+                                          const std::vector<std::string>& roles, absl::Time now) {
+  struct stat info {};
+  if (stat(files.key.c_str(), &info) == 0 && (info.st_mode & 0077) != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the key ", files.key, " can be read by others than its owner: chmod 600 ",
+                     files.key, ", and issue a new one if they may have"));
+  }
+  ASSIGN_OR_RETURN(const std::string authority, ReadPem(files.authority));
+  KeyPair pair;
+  ASSIGN_OR_RETURN(pair.certificate, ReadPem(files.certificate));
+  ASSIGN_OR_RETURN(pair.key, ReadPem(files.key));
+  RETURN_IF_ERROR(Annotate(CheckBelongTogether(pair, authority),
+                           absl::StrCat(files.certificate, " with ", files.authority)));
+  const absl::StatusOr<Certificate> read = ReadCertificate(pair.certificate);
+  if (!read.ok()) return Annotate(read.status(), files.certificate);
+  if (read->not_after <= now || read->not_before > now) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(files.certificate, " is good from ", firedrill::FormatTime(read->not_before),
+                     " to ", firedrill::FormatTime(read->not_after), ", not now: issue a new one"));
+  }
+  if (!absl::c_linear_search(roles, read->peer.role)) {
+    return absl::FailedPreconditionError(absl::StrCat(files.certificate, " is that of ",
+                                                      read->peer.Uri(), "; it must be one of role ",
+                                                      JoinWords(roles)));
+  }
+  return read;
+}
+
+}  // namespace firedrill

@@ -1,0 +1,29 @@
+// The three files by which a process proves who it is.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "identity/certificate.h"
+
+namespace firedrill {
+
+// Paths of PEM files. They may be replaced while the process runs: new connections use the new ones
+// within seconds.
+struct IdentityFiles {
+  std::string authority;
+  std::string certificate;
+  std::string key;
+};
+
+// A file of at most 4 MiB. The error names the path and what to do.
+absl::StatusOr<std::string> ReadPem(const std::string& path);
+
+// Whether these can prove at `now` that the process has one of `roles`: they belong together, are
+// not expired, and the key is readable by its owner only. Answers with the certificate.
+absl::StatusOr<Certificate> CheckIdentity(const IdentityFiles& files,
+                                          const std::vector<std::string>& roles, absl::Time now);
+
+}  // namespace firedrill

@@ -1,0 +1,25 @@
+// TLS with certificates on both ends, as gRPC wants it.
+#pragma once
+
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/security/server_credentials.h>
+
+#include <memory>
+
+#include "identity/identity.h"
+#include "identity/rpc/gate.h"
+
+namespace firedrill {
+
+// gRPC 1.51 has no way to ask for TLS 1.3 alone; a list of ciphers that TLS 1.2 has no key for
+// leaves it nothing else. Call it first in main(): gRPC reads it when it starts.
+void AllowOnlyTls13();
+
+// Both read their files anew every second. The server demands a certificate of the authority, and
+// asks the gate about each call.
+std::shared_ptr<grpc::ServerCredentials> ServerTls(const IdentityFiles& files,
+                                                   std::shared_ptr<Gate> gate);
+// The host that was dialled must be one of the server's certificate.
+std::shared_ptr<grpc::ChannelCredentials> ChannelTls(const IdentityFiles& files);
+
+}  // namespace firedrill

@@ -1,0 +1,305 @@
+// Real TLS on loopback: who is let in to which RPC, what the refused are told, and what happens
+// when certificates are replaced or revoked while connections are open.
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <openssl/ssl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/unique_fd.h"
+#include "firedrill/v1/controller.grpc.pb.h"
+#include "firedrill/v1/injector.grpc.pb.h"
+#include "identity/rpc/credentials.h"
+#include "tests/testing/test_folder.h"
+
+namespace firedrill {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr absl::Duration kDay = absl::Hours(24);
+constexpr absl::Duration kPatience = absl::Seconds(20);
+
+// Before gRPC is used by anybody.
+const bool kOnlyTls13 = (AllowOnlyTls13(), true);
+
+struct Method {
+  std::string path;
+  v1::Role role;
+};
+
+std::vector<Method> Methods() {
+  std::vector<Method> methods;
+  for (const char* service : {"firedrill.v1.ControllerService", "firedrill.v1.InjectorService"}) {
+    const auto* found =
+        google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(service);
+    for (int i = 0; found != nullptr && i < found->method_count(); ++i) {
+      methods.push_back({absl::StrCat("/", service, "/", found->method(i)->name()),
+                         found->method(i)->options().GetExtension(v1::role)});
+    }
+  }
+  return methods;
+}
+
+// What lets everybody in answers this: no service is behind the gate.
+constexpr auto kLetIn = grpc::StatusCode::UNIMPLEMENTED;
+
+class TlsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = absl::StrCat(TestFolder(), "/",
+                           testing::UnitTest::GetInstance()->current_test_info()->name());
+    ASSERT_EQ(mkdir(folder_.c_str(), 0700), 0);
+    authority_ = New(MakeAuthority("shop", absl::Now(), 365 * kDay));
+    Write("ca.crt", authority_.certificate);
+    Revoke({});
+    server_files_ = Files("server", Signed("controller", "c1", {"127.0.0.1"}));
+    revocations_ = std::make_shared<Revocations>(folder_ + "/revoked.pem", folder_ + "/ca.crt");
+    ASSERT_TRUE(revocations_->Refresh().ok());
+    Serve();
+  }
+
+  void Serve() {
+    const auto gate = std::make_shared<Gate>(
+        "shop", revocations_, [this](const std::string&, const absl::Status&) { ++refused_; });
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", ServerTls(server_files_, gate), &port_);
+    builder.RegisterService(&controller_);
+    builder.RegisterService(&injector_);
+    server_ = builder.BuildAndStart();
+    ASSERT_NE(server_, nullptr);
+  }
+
+  static KeyPair New(const absl::StatusOr<KeyPair>& made) {
+    EXPECT_TRUE(made.ok()) << made.status();
+    return made.ok() ? *made : KeyPair();
+  }
+  KeyPair Signed(const std::string& role, const std::string& name,
+                 const std::vector<std::string>& hosts = {}, absl::Duration ago = {},
+                 const std::string& domain = "shop") {
+    return New(
+        MakeCertificate(authority_, {domain, role, name, ""}, hosts, absl::Now() - ago, kDay));
+  }
+  void Write(const std::string& name, const std::string& text) {
+    const std::string path = absl::StrCat(folder_, "/", name);
+    std::ofstream(path + ".new") << text;
+    chmod((path + ".new").c_str(), 0600);
+    ASSERT_EQ(rename((path + ".new").c_str(), path.c_str()), 0);
+  }
+  void Revoke(const std::vector<Revoked>& revoked) {
+    Write("revoked.pem", *MakeRevocations(authority_, revoked, absl::Now()));
+  }
+  IdentityFiles Files(const std::string& stem, const KeyPair& pair) {
+    Write(stem + ".key", pair.key);
+    Write(stem + ".crt", pair.certificate);
+    return {folder_ + "/ca.crt", absl::StrCat(folder_, "/", stem, ".crt"),
+            absl::StrCat(folder_, "/", stem, ".key")};
+  }
+
+  std::shared_ptr<grpc::Channel> Dial(std::shared_ptr<grpc::ChannelCredentials> credentials) {
+    grpc::ChannelArguments arguments;
+    // Channels with equal arguments would share a connection, and so an identity.
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", port_), credentials, arguments);
+  }
+  std::shared_ptr<grpc::Channel> DialAs(const KeyPair& pair) {
+    const std::string stem = absl::StrCat("client-", ++clients_);
+    return Dial(ChannelTls(Files(stem, pair)));
+  }
+
+  // Any method as an empty unary call: the gate is asked before it matters.
+  static grpc::Status Call(const std::shared_ptr<grpc::Channel>& channel, const std::string& path) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
+    grpc::CompletionQueue queue;
+    grpc::GenericStub stub(channel);
+    const grpc::Slice nothing;
+    const grpc::ByteBuffer empty(&nothing, 1);
+    const std::unique_ptr<grpc::GenericClientAsyncResponseReader> call =
+        stub.PrepareUnaryCall(&context, path, empty, &queue);
+    call->StartCall();
+    grpc::ByteBuffer answer;
+    grpc::Status status;
+    call->Finish(&answer, &status, &answer);
+    void* tag = nullptr;
+    bool ok = false;
+    EXPECT_TRUE(queue.Next(&tag, &ok));
+    return status;
+  }
+  // How many of all methods let this caller in.
+  int LetIn(const std::shared_ptr<grpc::Channel>& channel, std::string* words = nullptr) {
+    int let_in = 0;
+    for (const Method& method : Methods()) {
+      const grpc::Status status = Call(channel, method.path);
+      switch (status.error_code()) {
+        case grpc::StatusCode::UNAVAILABLE:
+        case grpc::StatusCode::UNAUTHENTICATED:
+        case grpc::StatusCode::PERMISSION_DENIED:
+          break;
+        default:
+          ++let_in;
+      }
+      if (words != nullptr) *words = status.error_message();
+    }
+    return let_in;
+  }
+
+  std::string folder_;
+  KeyPair authority_;
+  IdentityFiles server_files_;
+  std::shared_ptr<Revocations> revocations_;
+  v1::ControllerService::Service controller_;
+  v1::InjectorService::Service injector_;
+  int port_ = 0;
+  int clients_ = 0;
+  std::atomic<int> refused_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+TEST_F(TlsTest, ARoleMayCallWhatItsRpcsDeclare) {
+  const std::vector<Method> methods = Methods();
+  ASSERT_GE(methods.size(), 10u);
+  for (const std::string role : {"viewer", "author", "operator", "admin", "injector"}) {
+    const auto channel = DialAs(Signed(role, "somebody"));
+    for (const Method& method : methods) {
+      const grpc::Status status = Call(channel, method.path);
+      const bool may = May(RoleOf({"shop", role, "somebody", ""}), method.role);
+      EXPECT_EQ(status.error_code(), may ? kLetIn : grpc::StatusCode::PERMISSION_DENIED)
+          << role << " " << method.path << ": " << status.error_message();
+      EXPECT_EQ(may, !absl::StrContains(status.error_message(), "which takes the role"));
+    }
+  }
+}
+
+TEST_F(TlsTest, NobodyElseIsLetIn) {
+  std::string words;
+  EXPECT_EQ(LetIn(Dial(grpc::InsecureChannelCredentials())), 0) << "plaintext";
+  grpc::SslCredentialsOptions without;
+  without.pem_root_certs = authority_.certificate;
+  EXPECT_EQ(LetIn(Dial(grpc::SslCredentials(without))), 0) << "no certificate";
+  const KeyPair theirs = New(MakeAuthority("shop", absl::Now(), kDay));
+  grpc::SslCredentialsOptions wrong = without;
+  const KeyPair forged =
+      New(MakeCertificate(theirs, {"shop", "admin", "mallory", ""}, {}, absl::Now(), kDay));
+  wrong.pem_private_key = forged.key;
+  wrong.pem_cert_chain = forged.certificate;
+  EXPECT_EQ(LetIn(Dial(grpc::SslCredentials(wrong))), 0) << "another authority";
+  EXPECT_EQ(LetIn(DialAs(Signed("admin", "late", {}, 3 * kDay))), 0) << "expired";
+  EXPECT_EQ(LetIn(DialAs(Signed("admin", "alice", {}, {}, "elsewhere")), &words), 0) << "domain";
+  EXPECT_THAT(words, HasSubstr("another domain"));
+  EXPECT_EQ(LetIn(DialAs(Signed("controller", "c2", {"127.0.0.1"}))), 0) << "a server's";
+  // They were refused because of who they are.
+  EXPECT_GT(LetIn(DialAs(Signed("admin", "alice"))), 0);
+}
+
+// A client of OpenSSL's own: the newest version of TLS that it speaks decides.
+bool ShakesHands(int port, int version, const IdentityFiles& files) {
+  const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_client_method()),
+                                                                  SSL_CTX_free);
+  SSL_CTX_set_max_proto_version(context.get(), version);
+  SSL_CTX_use_certificate_file(context.get(), files.certificate.c_str(), SSL_FILETYPE_PEM);
+  SSL_CTX_use_PrivateKey_file(context.get(), files.key.c_str(), SSL_FILETYPE_PEM);
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)) != 0) return false;
+  const std::unique_ptr<SSL, decltype(&SSL_free)> ssl(SSL_new(context.get()), SSL_free);
+  const unsigned char h2[] = "\x02h2";
+  SSL_set_alpn_protos(ssl.get(), h2, 3);
+  SSL_set_fd(ssl.get(), fd.get());
+  return SSL_connect(ssl.get()) == 1;
+}
+
+TEST_F(TlsTest, OlderThanTls13IsRefused) {
+  const IdentityFiles alice = Files("alice", Signed("admin", "alice"));
+  EXPECT_TRUE(ShakesHands(port_, TLS1_3_VERSION, alice));
+  EXPECT_FALSE(ShakesHands(port_, TLS1_2_VERSION, alice));
+}
+
+TEST_F(TlsTest, WhoIsRevokedIsRefusedOnAnOpenConnection) {
+  const KeyPair alice = Signed("admin", "alice");
+  const auto channel = DialAs(alice);
+  const std::string path = "/firedrill.v1.ControllerService/ListRuns";
+  ASSERT_EQ(Call(channel, path).error_code(), kLetIn);
+  Revoke({{ReadCertificate(alice.certificate)->peer.serial, absl::Now()}});
+  ASSERT_TRUE(revocations_->Refresh().ok());
+  const grpc::Status status = Call(channel, path);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_THAT(status.error_message(), HasSubstr("was revoked: ask for a new one"));
+  EXPECT_EQ(Call(DialAs(Signed("admin", "alice")), path).error_code(), kLetIn);
+  EXPECT_EQ(refused_, 1);
+}
+
+TEST_F(TlsTest, ADamagedListTakesNothingBack) {
+  const KeyPair alice = Signed("admin", "alice");
+  const std::string serial = ReadCertificate(alice.certificate)->peer.serial;
+  Revoke({{serial, absl::Now()}});
+  ASSERT_TRUE(revocations_->Refresh().ok());
+  Write("revoked.pem", "no list");
+  EXPECT_FALSE(revocations_->Refresh().ok());
+  EXPECT_TRUE(revocations_->Has(serial));
+  ASSERT_EQ(unlink((folder_ + "/revoked.pem").c_str()), 0);
+  EXPECT_FALSE(revocations_->Refresh().ok());
+  EXPECT_TRUE(revocations_->Has(serial));
+}
+
+TEST_F(TlsTest, OnlyTheServerThatWasDialledIsBelieved) {
+  server_.reset();
+  // Of the same authority, but for another host.
+  server_files_ = Files("server", Signed("controller", "c1", {"127.0.0.2"}));
+  Serve();
+  const auto channel = DialAs(Signed("admin", "alice"));
+  EXPECT_EQ(Call(channel, "/firedrill.v1.ControllerService/ListRuns").error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(TlsTest, CertificatesAreReplacedWithoutARestart) {
+  const std::string path = "/firedrill.v1.ControllerService/ListRuns";
+  const KeyPair alice = Signed("admin", "alice");
+  ASSERT_EQ(Call(DialAs(alice), path).error_code(), kLetIn);
+  // A new authority: who has a certificate of the old one is no longer let in, once it is read.
+  const KeyPair old = authority_;
+  authority_ = New(MakeAuthority("shop", absl::Now(), kDay));
+  Write("ca.crt", authority_.certificate);
+  Files("server", Signed("controller", "c1", {"127.0.0.1"}));
+  const KeyPair bob = Signed("admin", "bob");
+  const absl::Time until = absl::Now() + kPatience;
+  grpc::Status status;
+  do {
+    status = Call(DialAs(bob), path);
+  } while (status.error_code() != kLetIn && absl::Now() < until);
+  EXPECT_EQ(status.error_code(), kLetIn) << status.error_message();
+  EXPECT_NE(Call(DialAs(alice), path).error_code(), kLetIn);
+}
+
+TEST_F(TlsTest, AnIdentityIsLookedAtBeforeItIsUsed) {
+  const IdentityFiles good = Files("alice", Signed("admin", "alice"));
+  EXPECT_TRUE(CheckIdentity(good, {"admin"}, absl::Now()).ok());
+  EXPECT_THAT(CheckIdentity(good, {"injector"}, absl::Now()).status().message(),
+              HasSubstr("it must be one of role injector"));
+  EXPECT_THAT(CheckIdentity(good, {"admin"}, absl::Now() + 2 * kDay).status().message(),
+              HasSubstr("issue a new one"));
+  chmod(good.key.c_str(), 0640);
+  EXPECT_THAT(CheckIdentity(good, {"admin"}, absl::Now()).status().message(),
+              HasSubstr("chmod 600"));
+  EXPECT_THAT(
+      CheckIdentity({good.authority, good.certificate, folder_ + "/none"}, {"admin"}, absl::Now())
+          .status()
+          .message(),
+      HasSubstr("none"));
+}
+
+}  // namespace
+}  // namespace firedrill
