@@ -30,8 +30,11 @@ enum Kind : uint8_t {
 inline constexpr uint8_t kMute = 0x10;     // The client does not get it.
 inline constexpr uint8_t kPlanned = 0x20;  // It has a plan, in the order of the answers.
 inline constexpr uint8_t kLate = 0x40;     // It may be a COPY: the trap is sent when that ends.
+inline constexpr uint8_t kNaming = 0x80;   // Its SQL prepares statements, or forgets them.
 
 inline Kind KindOf(uint8_t answer) { return static_cast<Kind>(answer & 0x0f); }
+// As it was before anything was planned.
+inline uint8_t Plain(uint8_t answer) { return answer & (0x0f | kNaming); }
 inline bool EndsReady(uint8_t answer) {
   return KindOf(answer) >= kStartup && KindOf(answer) <= kTrapQuery;
 }

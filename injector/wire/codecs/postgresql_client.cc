@@ -182,7 +182,7 @@ Piece PostgresqlCodec::Query(absl::string_view rest, size_t total) {
   piece.request.user = session_->user;
   piece.request.database = session_->database;
   const bool known = UseStatement(piece.request.text, &piece.request);
-  answers_.Push(kQuery);
+  answers_.Push(statements_.ExpectsEnd() ? kQuery | kNaming : kQuery);
   client_skip_ = total - needed;
   if (!known) {
     ++unmatched_;
@@ -194,34 +194,43 @@ Piece PostgresqlCodec::Query(absl::string_view rest, size_t total) {
   return piece;
 }
 
-// SQL's own prepared statements have their names in common with the protocol's. False for the
-// EXECUTE of one that is not known any more.
+// SQL's own prepared statements have their names in common with the protocol's. What an EXECUTE
+// was prepared from is seen in its place. False for a query that is the EXECUTE of one that is not
+// known any more, and nothing else.
 bool PostgresqlCodec::UseStatement(absl::string_view text, Request* request) {
-  const NamingStatement naming = ReadNaming(text);
-  switch (naming.kind) {
-    case NamingStatement::kNone:
-      return true;
-    case NamingStatement::kExecute: {
-      const Text* found = statements_.Look(Statements::Hash(naming.Name()));
-      if (found == nullptr) return false;
-      request->text = found->text;
-      request->cut = found->cut;
-      request->statement = found->number;
-      return true;
-    }
-    case NamingStatement::kPrepare:
-      // A failed transaction takes none.
-      if (status_ != 'E') {
-        statements_.Keep(naming.Name(), Share(naming.body, request->cut, *session_));
+  Namings namings(text);
+  size_t seen = 0;
+  for (NamingStatement one; namings.Next(&one);) {
+    if (one.kind == NamingStatement::kPrepare) {
+      statements_.Expect(one.Name(), Share(one.body, request->cut, *session_), one.place);
+    } else if (one.kind == NamingStatement::kDeallocate) {
+      statements_.Expect(one.Name(), nullptr, one.place);
+    } else if (one.kind == NamingStatement::kDeallocateAll) {
+      statements_.ExpectForgotten(one.place);
+    } else {
+      const Text* found = statements_.Look(Statements::Hash(one.Name()));
+      if (one.alone) {
+        if (found == nullptr) return false;
+        request->text = found->text;
+        request->cut = found->cut;
+        request->statement = found->number;
+        return true;
       }
-      return true;
-    case NamingStatement::kDeallocate:
-      if (status_ != 'E') statements_.Forget(naming.Name());
-      return true;
-    case NamingStatement::kDeallocateAll:
-      if (status_ != 'E') statements_.ForgetAll();
-      return true;
+      if (found == nullptr) continue;
+      if (seen == 0) made_.clear();
+      const auto begin = static_cast<size_t>(one.body.data() - text.data());
+      absl::StrAppend(&made_, text.substr(seen, begin - seen), found->text);
+      request->cut = request->cut || found->cut;
+      seen = begin + one.body.size();
+    }
   }
+  if (seen == 0) return true;
+  absl::StrAppend(&made_, text.substr(seen));
+  if (made_.size() > kMaxText) {
+    made_.resize(kMaxText);
+    request->cut = true;
+  }
+  request->text = made_;
   return true;
 }
 
@@ -374,7 +383,9 @@ bool PostgresqlCodec::SeeExecute(absl::string_view body, Request* request) {
   } else if (bound_known_ && bound_unnamed_ && unnamed_known_) {
     request->text = unnamed_;
     request->cut = unnamed_cut_;
-    return UseStatement(request->text, request);
+    const bool known = UseStatement(request->text, request);
+    if (statements_.ExpectsEnd()) answers_.back_place() |= kNaming;
+    return known;
   } else if (bound_known_ && !bound_unnamed_) {
     text = statements_.Look(bound_);
   }

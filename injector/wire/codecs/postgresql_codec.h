@@ -82,6 +82,7 @@ class PostgresqlCodec final : public Codec {
   void SeeError(bool passed);
   void SeeReady(char status);
   void SeeCopyIn();
+  void SeeCompleted();
   void PopAnswer();
 
   Piece PassOne(absl::string_view rest, char type, size_t total);

@@ -17,12 +17,12 @@ Piece PostgresqlCodec::CopyEnd(absl::string_view rest, size_t total) {
   uint8_t& copy = answers_.front_place();
   if (answers_.size() > 1) {
     // Requests were sent ahead: nothing can be put in before them.
-    copy = KindOf(copy);
+    copy = Plain(copy);
     DropPlan();
     return Pass(total);
   }
   const bool query = KindOf(copy) == kQuery;
-  copy = KindOf(copy) | kMute;
+  copy = Plain(copy) | kMute;
   if (!query) {
     answers_.Push(kSync | kMute);
     group_dropped_ = true;
@@ -38,6 +38,9 @@ std::optional<Substitute> PostgresqlCodec::Fail(const v1::QueryFailure& failure)
   if (last == Last::kNone || phase_ != Phase::kSession) return std::nullopt;
   Substitute made;
   uint8_t& answer = answers_.back_place();
+  // Its text may be in what is made over.
+  const bool copies = CopiesIn(last_text_);
+  const bool commits = Commits(last_text_);
   made_.assign(last_bytes_.data(), last_bytes_.size());
   if (failure.how_case() == v1::QueryFailure::kCutAfter) {
     answer |= kPlanned;
@@ -48,8 +51,10 @@ std::optional<Substitute> PostgresqlCodec::Fail(const v1::QueryFailure& failure)
   std::optional<Error> error = MakeError(failure, last == Last::kConnect);
   if (!error.has_value()) return std::nullopt;
   const bool after = failure.moment() == v1::FAILURE_MOMENT_AFTER;
+  // The server does not see it.
+  if (!after && (answer & kNaming) != 0) statements_.Withdraw();
   // Outside of a block, what stands before it in a pipeline would be committed by a ROLLBACK.
-  const bool commit = !after && status_ != 'I' && Commits(last_text_);
+  const bool commit = !after && status_ != 'I' && commits;
   if (last == Last::kConnect && !after) {
     StopLooking();
     made_ = std::move(error->message);
@@ -79,7 +84,7 @@ std::optional<Substitute> PostgresqlCodec::Fail(const v1::QueryFailure& failure)
     group_failed_ = true;
     made_.resize(last_execute_);
     absl::StrAppend(&made_, TrapParse());
-  } else if (CopiesIn(last_text_)) {
+  } else if (copies) {
     // What comes after its data must wait for their end.
     answer |= kPlanned | kMute | kLate;
   } else if (last == Last::kQuery) {

@@ -69,6 +69,7 @@ bool PostgresqlCodec::See(absl::string_view rest, char type) {
     case 'C':
     case 's':
     case 'I':
+      if (type == 'C') SeeCompleted();
       if (front == kExecute) {
         PopAnswer();
       } else if (front != kQuery) {
@@ -130,8 +131,14 @@ void PostgresqlCodec::SeeCopyIn() {
   while (answers_.size() > 1 && answers_.at(1) == kSync) answers_.Erase(1);
 }
 
+void PostgresqlCodec::SeeCompleted() {
+  if ((answers_.front() & kNaming) == 0 || !statements_.Completed()) return;
+  answers_.front_place() &= static_cast<uint8_t>(~kNaming);
+}
+
 void PostgresqlCodec::PopAnswer() {
   const uint8_t answer = answers_.front();
+  if ((answer & kNaming) != 0) statements_.NothingMore();
   if (KindOf(answer) == kParseNamed) statements_.PrepareFailed();
   if (KindOf(answer) == kCloseNamed) statements_.CloseFailed();
   if ((answer & kPlanned) != 0) DropPlan();
@@ -241,7 +248,7 @@ Piece PostgresqlCodec::Late(absl::string_view rest, char type, size_t total) {
   const bool none = kind == kExecute && (type == 'D' || type == 'C' || type == 's' || type == 'I');
   if (type == 'E' || none) {
     // Its trap would have been behind the data that it does not take: nothing fails.
-    front = kind;
+    front = Plain(front);
     DropPlan();
     return PassOne(rest, type, total);
   }
@@ -282,7 +289,7 @@ Piece PostgresqlCodec::ErrorAtReady(absl::string_view rest, size_t total) {
     return {.step = Step::kClose, .length = rest.size(), .request = {}, .instead = made_};
   }
   uint8_t& front = answers_.front_place();
-  front = KindOf(front);
+  front = Plain(front);
   SeeReady(rest[5]);
   absl::StrAppend(&made_, rest.substr(0, total));
   return Replace(total, made_);

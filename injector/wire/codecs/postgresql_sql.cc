@@ -40,25 +40,16 @@ absl::string_view Word(absl::string_view* text) {
 }
 
 // False when there is none.
-bool ReadName(absl::string_view* text, NamingStatement* made) {
+bool SkipName(absl::string_view* text) {
   SkipBlank(text);
-  const auto add = [&](char c) {
-    // NAMEDATALEN - 1.
-    if (made->size < sizeof made->name - 1) made->name[made->size++] = c;
-  };
-  if (!absl::StartsWith(*text, "\"")) {
-    for (char c : Word(text)) add(absl::ascii_tolower(c));
-    return made->size != 0;
-  }
+  if (!absl::StartsWith(*text, "\"")) return !Word(text).empty();
   for (size_t i = 1; i < text->size(); ++i) {
-    if ((*text)[i] == '"') {
-      if (i + 1 >= text->size() || (*text)[i + 1] != '"') {
-        text->remove_prefix(i + 1);
-        return true;
-      }
-      ++i;
+    if ((*text)[i] != '"') continue;
+    if (i + 1 >= text->size() || (*text)[i + 1] != '"') {
+      text->remove_prefix(i + 1);
+      return true;
     }
-    add((*text)[i]);
+    ++i;
   }
   return false;
 }
@@ -71,8 +62,7 @@ bool Take(absl::string_view* text, absl::string_view sign) {
 // A list of names, one at least.
 bool SkipNames(absl::string_view* text, absl::string_view between) {
   do {
-    NamingStatement name;
-    if (!ReadName(text, &name)) return false;
+    if (!SkipName(text)) return false;
   } while (Take(text, between));
   return true;
 }
@@ -82,6 +72,19 @@ bool MayCopyIn(absl::string_view text) {
   const std::string lower = absl::AsciiStrToLower(text);
   return absl::StrContains(lower, "copy") &&
          (absl::StrContains(lower, "stdin") || absl::StrContains(lower, "stdout"));
+}
+
+// A statement that may be about prepared ones.
+bool BeginsNaming(absl::string_view text) {
+  SkipBlank(&text);
+  // The first letter rules nearly everything out.
+  if (text.empty() || absl::string_view("pPeEdDcC").find(text.front()) == text.npos) return false;
+  const absl::string_view verb = Word(&text);
+  for (const absl::string_view one :
+       {"prepare", "execute", "deallocate", "discard", "explain", "create"}) {
+    if (absl::EqualsIgnoreCase(verb, one)) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -120,40 +123,132 @@ bool CopiesIn(absl::string_view text) {
   return absl::EqualsIgnoreCase(source, "stdin") || absl::EqualsIgnoreCase(source, "stdout");
 }
 
-NamingStatement ReadNaming(absl::string_view text) {
-  NamingStatement made;
-  SkipBlank(&text);
-  // The first letter rules nearly everything out.
-  if (text.empty() || absl::string_view("pPeEdD").find(text.front()) == text.npos) return made;
-  const absl::string_view verb = Word(&text);
-  if (absl::EqualsIgnoreCase(verb, "discard")) {
-    if (absl::EqualsIgnoreCase(Word(&text), "all")) made.kind = NamingStatement::kDeallocateAll;
-  } else if (absl::EqualsIgnoreCase(verb, "deallocate")) {
-    absl::string_view ahead = text;
-    if (absl::EqualsIgnoreCase(Word(&ahead), "prepare")) text = ahead;
-    ahead = text;
-    if (absl::EqualsIgnoreCase(Word(&ahead), "all")) {
-      made.kind = NamingStatement::kDeallocateAll;
-    } else if (ReadName(&text, &made)) {
-      made.kind = NamingStatement::kDeallocate;
-    }
-  } else if (absl::EqualsIgnoreCase(verb, "execute")) {
-    if (ReadName(&text, &made)) made.kind = NamingStatement::kExecute;
-  } else if (absl::EqualsIgnoreCase(verb, "prepare")) {
-    if (!ReadName(&text, &made)) return made;
-    SkipBlank(&text);
-    if (absl::StartsWith(text, "(")) {
-      const size_t end = text.find(')');
-      if (end == text.npos) return made;
-      text.remove_prefix(end + 1);
-    }
-    // PREPARE TRANSACTION 'x' has no AS.
-    if (!absl::EqualsIgnoreCase(Word(&text), "as")) return made;
-    SkipBlank(&text);
-    made.kind = NamingStatement::kPrepare;
-    made.body = text;
+Namings::Namings(absl::string_view text) : words_(Dialect::kPostgresql, text) {
+  bool any = BeginsNaming(text);
+  for (size_t at = text.find(';'); !any && at != text.npos; at = text.find(';', at + 1)) {
+    any = BeginsNaming(text.substr(at + 1));
   }
-  return made;
+  if (any) Advance();
+}
+
+bool Namings::Next(NamingStatement* made) {
+  while (token_.kind != Token::kEnd) {
+    if (IsSign(';')) {
+      Advance();
+      continue;
+    }
+    *made = {};
+    made->place = place_++;
+    const char* const begin = token_.text.data();
+    const bool found = Read(made);
+    if (found && made->kind == NamingStatement::kPrepare) {
+      const char* const body = token_.text.data();
+      const bool any = token_.kind != Token::kEnd && !IsSign(';');
+      Skip("");
+      if (any) made->body = Since(body);
+      if (!any) continue;
+    }
+    const bool at_end = token_.kind == Token::kEnd || IsSign(';');
+    Skip("");
+    while (IsSign(';')) Advance();
+    if (!found) continue;
+    made->alone = made->kind == NamingStatement::kExecute && made->place == 0 && at_end &&
+                  token_.kind == Token::kEnd && made->body.data() == begin;
+    return true;
+  }
+  return false;
+}
+
+void Namings::Advance() {
+  if (token_.kind != Token::kEnd) end_ = token_.text.data() + token_.text.size();
+  token_ = words_.Next();
+}
+
+bool Namings::IsWord(absl::string_view word) const {
+  return token_.kind == Token::kWord && absl::EqualsIgnoreCase(token_.text, word);
+}
+
+bool Namings::TakeWord(absl::string_view word) {
+  if (!IsWord(word)) return false;
+  Advance();
+  return true;
+}
+
+// To the end of the statement, or behind such a word of it; not within brackets.
+void Namings::Skip(absl::string_view up_to) {
+  for (int depth = 0; token_.kind != Token::kEnd; Advance()) {
+    if (IsSign('(')) ++depth;
+    if (IsSign(')')) --depth;
+    if (depth > 0) continue;
+    if (IsSign(';')) return;
+    if (!up_to.empty() && IsWord(up_to)) return Advance();
+  }
+}
+
+// Those that open here, if any.
+void Namings::SkipBrackets() {
+  int depth = 0;
+  do {
+    if (IsSign('(')) ++depth;
+    if (depth == 0) return;
+    if (IsSign(')')) --depth;
+    Advance();
+  } while (depth > 0 && token_.kind != Token::kEnd);
+}
+
+absl::string_view Namings::Since(const char* begin) const {
+  return {begin, static_cast<size_t>(end_ - begin)};
+}
+
+// False when there is none.
+bool Namings::ReadName(NamingStatement* made) {
+  if (token_.kind != Token::kWord && token_.kind != Token::kName) return false;
+  const bool quoted = token_.kind == Token::kName;
+  absl::string_view name = token_.text;
+  if (quoted) name = name.substr(1, name.size() - (name.size() > 1 && name.back() == '"' ? 2 : 1));
+  // NAMEDATALEN - 1.
+  for (size_t i = 0; i < name.size() && made->size < sizeof made->name - 1; ++i) {
+    made->name[made->size++] = quoted ? name[i] : absl::ascii_tolower(name[i]);
+    if (quoted && name[i] == '"') ++i;
+  }
+  Advance();
+  return true;
+}
+
+// Of PREPARE, what stands before its statement.
+bool Namings::Read(NamingStatement* made) {
+  if (TakeWord("prepare")) {
+    if (!ReadName(made)) return false;
+    // PREPARE TRANSACTION 'x' has no AS.
+    if (!IsSign('(') && !IsWord("as")) return false;
+    Skip("as");
+    return true;
+  }
+  if (TakeWord("deallocate")) {
+    TakeWord("prepare");
+    made->kind = TakeWord("all") ? NamingStatement::kDeallocateAll : NamingStatement::kDeallocate;
+    return made->kind == NamingStatement::kDeallocateAll || ReadName(made);
+  }
+  if (TakeWord("discard")) {
+    made->kind = NamingStatement::kDeallocateAll;
+    return TakeWord("all");
+  }
+  if (TakeWord("explain")) {
+    SkipBrackets();
+    while (TakeWord("analyze") || TakeWord("analyse") || TakeWord("verbose")) continue;
+  }
+  if (TakeWord("create")) Skip("as");
+  return IsWord("execute") && ReadExecute(made);
+}
+
+bool Namings::ReadExecute(NamingStatement* made) {
+  made->kind = NamingStatement::kExecute;
+  const char* const begin = token_.text.data();
+  Advance();
+  if (!ReadName(made)) return false;
+  SkipBrackets();
+  made->body = Since(begin);
+  return true;
 }
 
 }  // namespace firedrill::wire::postgresql

@@ -88,15 +88,64 @@ void Statements::CloseFailed() {
   if (!closing_.empty()) closing_.erase(closing_.begin());
 }
 
-void Statements::Keep(absl::string_view name, TextPointer text) {
-  Put(Hash(name), std::move(text));
+void Statements::Expect(absl::string_view name, TextPointer text, uint32_t place) {
+  Add(Hash(name), std::move(text), place, false);
 }
 
-void Statements::Forget(absl::string_view name) { Drop(Hash(name)); }
+void Statements::ExpectForgotten(uint32_t place) { Add(0, nullptr, place, true); }
 
-void Statements::ForgetAll() {
-  kept_.clear();
-  bytes_ = 0;
+void Statements::Add(uint64_t name, TextPointer text, uint32_t place, bool all) {
+  // It stays unknown.
+  if (preparing() >= kMaxCount) return;
+  if (naming_ == nullptr) naming_ = std::make_unique<std::vector<Naming>>();
+  const bool first = naming_->empty() || naming_->back().last;
+  const uint32_t left = first ? place : place - naming_->back().place - 1;
+  naming_->push_back({name, std::move(text), place, left, all, false});
+}
+
+bool Statements::ExpectsEnd() {
+  if (naming_ == nullptr || naming_->empty() || naming_->back().last) return false;
+  naming_->back().last = true;
+  return true;
+}
+
+bool Statements::Completed() {
+  if (naming_ == nullptr || naming_->empty()) return true;
+  if (naming_->front().left > 0) {
+    --naming_->front().left;
+    return false;
+  }
+  Naming naming = std::move(naming_->front());
+  naming_->erase(naming_->begin());
+  if (naming.all) {
+    kept_.clear();
+    bytes_ = 0;
+  } else if (naming.text == nullptr) {
+    Drop(naming.name);
+  } else {
+    Put(naming.name, std::move(naming.text));
+  }
+  return naming.last;
+}
+
+void Statements::NothingMore() {
+  for (bool last = false; !last && !naming_->empty(); naming_->erase(naming_->begin())) {
+    last = naming_->front().last;
+  }
+}
+
+void Statements::Withdraw() {
+  do {
+    naming_->pop_back();
+  } while (!naming_->empty() && !naming_->back().last);
+}
+
+const Statements::Naming* Statements::FindNaming(uint64_t name) const {
+  if (naming_ == nullptr) return nullptr;
+  for (auto it = naming_->rbegin(); it != naming_->rend(); ++it) {
+    if (it->all || it->name == name) return &*it;
+  }
+  return nullptr;
 }
 
 void Statements::Put(uint64_t name, TextPointer text) {
@@ -127,6 +176,7 @@ void Statements::Drop(uint64_t name) {
 uint64_t Statements::Hash(absl::string_view name) { return absl::HashOf(name); }
 
 const Text* Statements::Look(uint64_t hash) const {
+  if (const Naming* naming = FindNaming(hash)) return naming->text.get();
   for (auto it = preparing_.rbegin(); it != preparing_.rend(); ++it) {
     if (it->name == hash) return it->text.get();
   }
@@ -136,6 +186,7 @@ const Text* Statements::Look(uint64_t hash) const {
 
 TextPointer Statements::Find(absl::string_view name) const {
   const uint64_t hash = Hash(name);
+  if (const Naming* naming = FindNaming(hash)) return naming->text;
   for (auto it = preparing_.rbegin(); it != preparing_.rend(); ++it) {
     if (it->name == hash) return it->text;
   }

@@ -38,7 +38,9 @@ class Statements {
   static constexpr size_t kMaxPortals = 64;
 
   // A Parse is under way; its statement holds once it is confirmed, in order. At most kMaxCount.
-  size_t preparing() const { return preparing_.size() + closing_.size(); }
+  size_t preparing() const {
+    return preparing_.size() + closing_.size() + (naming_ == nullptr ? 0 : naming_->size());
+  }
   void Prepare(absl::string_view name, TextPointer text);
   void PrepareConfirmed();
   void PrepareFailed();
@@ -46,10 +48,20 @@ class Statements {
   void Close(absl::string_view name);
   void CloseConfirmed();
   void CloseFailed();
-  // By SQL, without anything that would confirm it.
-  void Keep(absl::string_view name, TextPointer text);
-  void Forget(absl::string_view name);
-  void ForgetAll();
+
+  // By the SQL of a query: holds once the server has completed the statement behind `place` others
+  // of it. Without a text the name is forgotten; ExpectForgotten() is about all of them.
+  void Expect(absl::string_view name, TextPointer text, uint32_t place);
+  void ExpectForgotten(uint32_t place);
+  // That was all of this query. False: it expects nothing.
+  bool ExpectsEnd();
+  // Of the oldest query that expects something, the next statement is completed. True: it expects
+  // nothing more.
+  bool Completed();
+  // It completes nothing more.
+  void NothingMore();
+  // The newest one does not come to the server.
+  void Withdraw();
 
   // nullptr when there is none, or none that is remembered.
   TextPointer Find(absl::string_view name) const;
@@ -75,12 +87,27 @@ class Statements {
     TextPointer text;
   };
 
+  // No text: it is to be forgotten.
+  struct Naming {
+    uint64_t name;
+    TextPointer text;
+    // In its query; and how many statements are still to be completed before it.
+    uint32_t place;
+    uint32_t left;
+    bool all;
+    bool last;
+  };
+
+  void Add(uint64_t name, TextPointer text, uint32_t place, bool all);
+  const Naming* FindNaming(uint64_t name) const;
   void Put(uint64_t name, TextPointer text);
   void Drop(uint64_t name);
 
   // Names are known by their hash only.
   absl::flat_hash_map<uint64_t, Kept> kept_;
   std::vector<Named> preparing_;
+  // In the order of the queries; those of one end with its last. Most sessions have none.
+  std::unique_ptr<std::vector<Naming>> naming_;
   std::vector<uint64_t> closing_;
   std::vector<Named> portals_;
   size_t bytes_ = 0;

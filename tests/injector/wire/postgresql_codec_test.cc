@@ -171,6 +171,98 @@ TEST(PostgresqlCodec, SqlPreparesAndForgetsStatementsToo) {
   EXPECT_EQ(feed->codec().unmatched(), 1u);
 }
 
+TEST(PostgresqlCodec, WhatSqlPreparesIsKnownOnceTheServerHasDoneSo) {
+  const std::string done = Done("PREPARE");
+  auto feed = Untouched(
+      After({{true, Simple("prepare a as select 1")},
+             {false, done + Ready()},
+             // Refused: the one before stays.
+             {true, Simple("prepare a as select 2")},
+             {false, ErrorOf("42P05", "exists already") + Ready()},
+             {true, Simple("execute a")},
+             {false, Done("SELECT 1") + Ready()},
+             {true, Simple("prepare b as selekt")},
+             {false, ErrorOf("42601", "syntax") + Ready()},
+             {true, Simple("execute b")},
+             {false, ErrorOf("26000", "no b") + Ready()},
+             // Those before the one that fails are kept; those behind it are not.
+             {true, Simple("prepare c as select 3 ; ; select 1/0;prepare b as x")},
+             {false, done + ErrorOf("22012", "by zero") + Ready()},
+             {true, Simple("execute c")},
+             {false, Done("SELECT 1") + Ready()},
+             {true, Simple("execute b")},
+             {false, ErrorOf("26000", "no b") + Ready()},
+             // By the extended protocol.
+             {true, Parse("", "prepare d as select 4") + Bind("", "") + Execute() + Sync() +
+                        Simple("execute d")},
+             {false, Message('1') + Message('2') + done + Ready() + Done("SELECT 1") + Ready()},
+             {true, Simple("deallocate nothing; deallocate d")},
+             {false, ErrorOf("26000", "no nothing") + Ready()},
+             {true, Simple("execute d")},
+             {false, Done("SELECT 1") + Ready()}}));
+  std::vector<std::string> executed;
+  for (const std::string& text : Texts(*feed)) {
+    if (text.substr(0, 6) == "select") executed.push_back(text);
+  }
+  EXPECT_THAT(executed, ::testing::ElementsAre("select 1", "select 3", "select 4", "select 4"));
+  EXPECT_EQ(feed->codec().unmatched(), 2u);
+}
+
+TEST(PostgresqlCodec, AnExecuteIsSeenAsWhatItWasPreparedFromWhereverItStands) {
+  const std::pair<const char*, const char*> queries[] = {
+      {"select 1; execute a(1, ')'); commit", "select 1; select * from t where id = $1; commit"},
+      {"explain execute a (1)", "explain select * from t where id = $1"},
+      {"EXPLAIN ANALYZE verbose EXECUTE \"a\"(1);",
+       "EXPLAIN ANALYZE verbose select * from t where id = $1;"},
+      {"explain (analyze, costs off) create table x as execute a(1)",
+       "explain (analyze, costs off) create table x as select * from t where id = $1"},
+      {"create temp table x (i) as /* b */ execute a(1) with no data",
+       "create temp table x (i) as /* b */ select * from t where id = $1 with no data"},
+      {"execute a(1); execute a(2)",
+       "select * from t where id = $1; select * from t where id = $1"},
+      {" execute a(1) ; ", "select * from t where id = $1"},
+      {"prepare b as delete from t;execute b", "prepare b as delete from t;delete from t"},
+      // What it is not.
+      {"select 1; execute nobody", "select 1; execute nobody"},
+      {"select ';execute a(1)'", "select ';execute a(1)'"},
+      {"select $$;execute a(1)$$", "select $$;execute a(1)$$"},
+      {"create trigger g after insert on t execute function a()",
+       "create trigger g after insert on t execute function a()"},
+      {"explain", "explain"},
+      {"execute", "execute"}};
+  for (const auto& [query, seen] : queries) {
+    auto feed = Untouched(After({{true, Simple("prepare a(int) as select * from t where id = $1;")},
+                                 {false, Done("PREPARE") + Ready()},
+                                 {true, Simple(query)}}));
+    EXPECT_EQ(Texts(*feed).back(), seen);
+    EXPECT_EQ(feed->codec().unmatched(), 0u);
+  }
+}
+
+TEST(PostgresqlCodec, APrepareThatFailsBeforeTheServerSeesItIsNotKnown) {
+  v1::QueryFailure failure;
+  failure.set_error("57014");
+  failure.set_moment(v1::FAILURE_MOMENT_BEFORE);
+  CodecFeed feed(MakeCodec(v1::PROTOCOL_POSTGRESQL), [&](const Request& request) {
+    return absl::StrContains(request.text, "bad") ? &failure : nullptr;
+  });
+  feed.Client(Hello());
+  feed.Server(Welcome());
+  // Sent ahead of every answer.
+  feed.Client(Simple("prepare a as select 1") + Simple("prepare b as select 'bad'") +
+              Simple("prepare c as select 3") + Simple("execute b") + Simple("execute c"));
+  EXPECT_EQ(Texts(feed).back(), "select 3");
+  EXPECT_EQ(feed.codec().unmatched(), 1u);
+  feed.Server(Done("PREPARE") + Ready() + ErrorOf("42601", "\"firedrill_planned_failure\"") +
+              Ready() + Done("PREPARE") + Ready() + ErrorOf("26000", "no b") + Ready() +
+              Done("SELECT 1") + Ready());
+  feed.Client(Simple("execute a"));
+  EXPECT_EQ(Texts(feed).back(), "select 1");
+  feed.Client(Simple("execute b"));
+  EXPECT_EQ(feed.codec().unmatched(), 2u);
+  EXPECT_EQ(feed.codec().lost(), "");
+}
+
 TEST(PostgresqlCodec, OfTooManyStatementsTheOldestAreForgottenAndCounted) {
   CodecFeed feed(MakeCodec(v1::PROTOCOL_POSTGRESQL));
   feed.Client(Hello());

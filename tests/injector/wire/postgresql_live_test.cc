@@ -334,6 +334,53 @@ TEST_F(PostgresqlLive, AnEncryptedSessionPassesUntouched) {
   ExpectSound(pump);
 }
 
+// Whatever a query does by SQL, what it leaves known is what the server knows.
+TEST_F(PostgresqlLive, WhatSqlPreparedIsKnownAsTheServerKnowsIt) {
+  const std::vector<std::string> queries = {
+      "prepare a as select 'a'",
+      "prepare a as select 'again'",
+      "prepare b as selekt",
+      "prepare b (int) as select 'b' ; select 1/0; prepare c as select 'c'",
+      "begin; prepare c as select 'c'; prepare \"D\" as select 'd'; rollback",
+      "deallocate c; prepare c as select 'other'; execute c",
+      "begin",
+      "select 1/0",
+      "prepare e as select 'e'",
+      "deallocate a",
+      "rollback",
+      "explain analyze execute a",
+      "create temp table k as execute c; deallocate prepare c; select 1/0",
+      "create temp table l as execute a; deallocate a; prepare a as select 'last'; discard all",
+      "discard all",
+      "prepare b as select 'b'; deallocate all; prepare e as select 'e'; prepare b as select 'x'"};
+  for (const bool extended : {false, true}) {
+    Pump pump(v1::PROTOCOL_POSTGRESQL, server_->port());
+    const Connection connection = Connect(pump.port());
+    for (const std::string& query : queries) {
+      SCOPED_TRACE(query);
+      extended ? ExecExtended(connection, query) : Exec(connection, query);
+      if (PQtransactionStatus(connection.get()) != PQTRANS_IDLE) continue;
+      for (const char* name : {"a", "b", "c", "\"D\"", "e"}) {
+        const Result from = Exec(
+            connection, absl::StrCat("select statement from pg_prepared_statements where name = '",
+                                     name[0] == '"' ? "D" : name, "'"));
+        const size_t before = pump.requests().size();
+        Exec(connection, absl::StrCat("execute ", name, name[0] == 'b' ? "(1)" : ""));
+        const auto requests = pump.requests();
+        if (PQntuples(from.get()) == 0) {
+          EXPECT_EQ(requests.size(), before) << name;
+        } else if (requests.size() > before) {
+          EXPECT_THAT(Value(from), HasSubstr(requests.back().text)) << name;
+          EXPECT_EQ(requests.back().text.substr(0, 8), "select '") << name;
+        } else {
+          ADD_FAILURE() << name << " is not known";
+        }
+      }
+    }
+    ExpectSound(pump);
+  }
+}
+
 enum class Way { kSimple, kExtended, kPrepared };
 
 Result Send(const Connection& connection, Way way, const std::string& sql) {
