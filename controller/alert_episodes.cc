@@ -98,6 +98,7 @@ class Builder {
       episode.suppressed = episode.suppressed || alert.suppressed();
       if (!episode.reached_alertmanager.has_value()) {
         episode.reached_alertmanager = Moment(event);
+        LeaveEarlier(building, labels, *episode.reached_alertmanager);
       }
       episode.left_alertmanager.reset();
     } else {
@@ -194,8 +195,23 @@ class Builder {
     }
     building.episode.vanished.reset();
     building.episode.ended = when;
+    building.episode.end_seen = true;
     building.ended_raw = FromProto(EvaluationOf(event));
     building.open = false;
+  }
+
+  // Alertmanager has one alert of the same labels: what it had before is gone, also where nobody
+  // looked in between.
+  void LeaveEarlier(const Building& now, const std::map<std::string, std::string>& labels,
+                    const Instant& when) {
+    for (Building& building : buildings_) {
+      AlertEpisode& episode = building.episode;
+      if (&building == &now || !Same(building, labels)) continue;
+      if (!episode.reached_alertmanager.has_value() || building.BeginRaw() >= now.BeginRaw()) {
+        continue;
+      }
+      if (!episode.left_alertmanager.has_value()) episode.left_alertmanager = when;
+    }
   }
 
   // The episode that an alert of Alertmanager is about: `startsAt` lies between its begin and its

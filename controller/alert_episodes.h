@@ -39,6 +39,8 @@ struct AlertEpisode {
 
   // No longer active in Prometheus, with its series present.
   std::optional<Instant> ended;
+  // It was looked at while it was not active; else it only began another time between two looks.
+  bool end_seen = false;
   // Gone from Prometheus while its series were absent: nobody knows whether it ended.
   std::optional<Instant> vanished;
   std::optional<Instant> reached_alertmanager;

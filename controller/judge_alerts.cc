@@ -180,7 +180,8 @@ void JudgeFiring(Case& run, Contract& contract) {
   result.set_observed(absl::StrCat("firing ", After(measured, expected.since())));
   switch (Compare(measured, budget, error)) {
     case Fit::kWithin:
-      return Pass(result, result.observed());
+      if (!DidNotStay(run, contract, result)) Pass(result, result.observed());
+      return;
     case Fit::kTooCloseToCall:
       return Doubt(result, "clock",
                    absl::StrCat("the clocks are known to ", Short(error),

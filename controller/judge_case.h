@@ -90,6 +90,10 @@ const Gap* BlindIn(const Case& run, std::initializer_list<absl::string_view> sou
 // The impact that was not reached and on which what is anchored there depends.
 const ImpactSeen* MissingImpact(const Case& run, const Since& since);
 
+// When all of steady state was back, for as long as the gate asks, from `from` on; nothing where it
+// never was, or was not lost since `start`.
+std::optional<absl::Time> SteadyAgain(const Case& run, absl::Time from, absl::Time start);
+
 // ---- the parts; each adds its results in the order of the file.
 void JudgeEfficacy(Case& run);
 void JudgeImpacts(Case& run);

@@ -28,6 +28,10 @@ struct Contract {
 // comparison of its time with the budget is what counts.
 bool WasActiveBefore(const AlertEpisode& episode, const Instant& started);
 
+// Whether it resolved and fired again while its cause was in force, steady state was not back, and
+// the experiment itself did nothing in between; or may still do so. Then the result says that,
+// though it fired in time.
+bool DidNotStay(Case& run, const Contract& contract, v1::ExpectationResult& result);
 // After the firing was judged.
 void JudgeResolved(Case& run, Contract& contract);
 void JudgeOrder(Case& run, const Contract& contract, const std::string& symptom);

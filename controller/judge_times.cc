@@ -75,22 +75,11 @@ void MeasureExpected(Case& run) {
   }
 }
 
-// When all of steady state was back, for as long as the gate asks; nothing where it never went.
 void MeasureRecovery(Case& run) {
   const std::optional<Instant> start = run.steps.FirstStart();
   const std::optional<Instant> end = run.steps.LastEnd();
   if (!start.has_value() || !end.has_value()) return;
-  std::optional<absl::Time> back;
-  for (const v1::PlannedCheck& check : run.plan.gate()) {
-    const std::vector<TruthPoint> points = TruthOf(check, run.history);
-    const std::optional<Hold> hold =
-        FirstHold(points, end->at, absl::InfiniteDuration(), FromProto(check.for_()),
-                  BlindAfter(run.plan, check));
-    if (!hold.has_value()) return;
-    const absl::Time begin = StretchBegin(points, hold->begin);
-    if (begin < start->at) continue;
-    back = std::max(back.value_or(begin), begin);
-  }
+  const std::optional<absl::Time> back = SteadyAgain(run, end->at, start->at);
   if (back.has_value()) *run.out->mutable_time_to_recover() = ToProto(*back - end->at);
 }
 
@@ -109,6 +98,21 @@ bool Named(const Case& run, const std::string& alert) {
 }
 
 }  // namespace
+
+std::optional<absl::Time> SteadyAgain(const Case& run, absl::Time from, absl::Time start) {
+  std::optional<absl::Time> back;
+  for (const v1::PlannedCheck& check : run.plan.gate()) {
+    const std::vector<TruthPoint> points = TruthOf(check, run.history);
+    const std::optional<Hold> hold =
+        FirstHold(points, from, absl::InfiniteDuration(), FromProto(check.for_()),
+                  BlindAfter(run.plan, check));
+    if (!hold.has_value()) return std::nullopt;
+    const absl::Time begin = StretchBegin(points, hold->begin);
+    if (begin < start) continue;
+    back = std::max(back.value_or(begin), begin);
+  }
+  return back;
+}
 
 void MeasureTimes(Case& run) {
   MeasureAnyAlert(run);

@@ -413,5 +413,18 @@ TEST(Findings, OfLateAlertsSayWhereTheTimeWent) {
                         "until it was pending"));
 }
 
+TEST(Findings, OfAnAlertThatComesAndGoesSayHowOftenAndForHowLong) {
+  ShopCourse course;
+  course.inactive = 25;
+  HistoryBuilder builder = ShopHistory(course);
+  for (const auto& [from, to] : {std::pair(28.0, 31.0), std::pair(35.0, 44.5)}) {
+    builder.Firing(from, "PostgresConnectionsNearLimit", SlotsLabels(), from)
+        .Inactive(to, "PostgresConnectionsNearLimit", SlotsLabels(), from);
+  }
+  EXPECT_THAT(Sentence(Findings(builder.Build()), "flapped"),
+              HasSubstr("slots-page (PostgresConnectionsNearLimit): it resolved once while its "
+                        "cause was there"));
+}
+
 }  // namespace
 }  // namespace firedrill::reporting

@@ -296,6 +296,8 @@ class DefectTest(unittest.TestCase):
                                         ("for-10m", scans, "for: 1s", "for: 10m"),
                                         ("rule-flaps", slots, "> 0.8\n", "% 3 < 1"),
                                         ("rule-flaps", scans, "> 1e6\n", "% 3 < 1"),
+                                        ("page-flaps", slots, "> 0.8\n", "% 5 < 3"),
+                                        ("page-flaps", scans, "for: 1s", "for: 0s"),
                                         ("label-wrong", scans, "severity: page\n", "severity: pager"),
                                         ("table-unnamed", scans, ", table", "by (instance)")):
             planted = configuration.rule_texts(1, [name], alert=alert)

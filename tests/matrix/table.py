@@ -116,6 +116,9 @@ def common(experiment):
     # The rule is the same one in five experiments: where its text alone decides, two of them are enough.
     if experiment.name in ("unclosed-connections", "lost-index", "frequent-report"):
         yield silent("rule-flaps", "only-pending")
+    # It needs a fault that lasts for two silences in which the experiment itself does nothing.
+    if experiment.name == "unclosed-connections":
+        yield silent("page-flaps", "flapped")
     if experiment.name in ("lost-index", "sudden-crowd"):
         yield silent("table-unnamed", "other-labels")
 

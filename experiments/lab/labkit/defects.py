@@ -24,6 +24,7 @@ DEFECTS = {
     "threshold-too-high": "the alert's threshold is one that is never reached",
     "for-10m": "the alert must hold for 10 minutes before it fires",
     "rule-flaps": "the alert's condition is true in one evaluation out of three only, so that its `for` never ends",
+    "page-flaps": "the alert fires at once and resolves again, three seconds of every five, for as long as the failure lasts",
     "label-wrong": 'the rule says severity="pager", which no route is for',
     "table-unnamed": "the rule adds all tables up, so that its alert does not name the one (PgSeqScanSurge)",
     "receiver-not-wired": "the receiver oncall reaches the pager but not Firedrill's webhook",
@@ -81,6 +82,8 @@ def rule_edits(alert):
         "for-10m": lambda rule: re.sub(r"for: \d+s", "for: 10m", rule),
         "rule-flaps": lambda rule: rule.replace(
             about.threshold, f"{about.threshold} and on () (vector(time()) % 3 < 1)"),
+        "page-flaps": lambda rule: re.sub(r"for: \d+s", "for: 0s", rule.replace(
+            about.threshold, f"{about.threshold} and on () (vector(time()) % 5 < 3)")),
         "label-wrong": lambda rule: rule.replace("severity: page", "severity: pager"),
         "table-unnamed": lambda rule: rule.replace("by (instance, table)", "by (instance)"),
     }
