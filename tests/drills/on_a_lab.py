@@ -1,10 +1,12 @@
 """What the drills stand on: a lab with its defects, a run against it, and the looks before and after."""
 
 import contextlib
+import ctypes
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ RUN_TIMEOUT_S = 180
 LAB_TIMEOUT_S = 120
 QUIET_TIMEOUT_S = 60
 WATCH_EVERY_S = 0.03
+PR_SET_PDEATHSIG = 1
 
 
 class Watcher(threading.Thread):
@@ -68,20 +71,52 @@ class Watcher(threading.Thread):
         self.connection.close()
 
 
+def dying_with_us(number):
+    """What the kernel sends the child when we go, however we go: for `preexec_fn`."""
+    parent = os.getpid()
+
+    def before_exec():
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+    return before_exec
+
+
 class Lab:
     def __init__(self, *defects, alert=None, settings=(), extras=()):
         self.dir = tempfile.mkdtemp(prefix="fd-lab-")
         words = ["--alert", alert] if alert else []
         for flag, chosen in (("--defect", defects), ("--set", settings), ("--with", extras)):
             words += [word for each in chosen for word in (flag, each)]
-        done = subprocess.run([LAB, "up", "--dir", self.dir, *words], capture_output=True, text=True, timeout=LAB_TIMEOUT_S)
-        if done.returncode != 0:
-            shutil.rmtree(self.dir, ignore_errors=True)
-            raise RuntimeError(f"lab up: {done.stdout}{done.stderr}")
-        with open(self.path("lab.json")) as described:
-            content = json.load(described)
+        content = self.up(words)
         self.ports, self.urls = content["ports"], content["urls"]
         self.site = self.path("site.yaml")
+
+    def up(self, words):
+        """It goes when we go, however that is: else a test that is killed leaves servers for ever."""
+        with tempfile.TemporaryFile("w+") as said:
+            self.process = subprocess.Popen([LAB, "up", "--dir", self.dir, "--die-with-parent", *words], stdin=subprocess.DEVNULL,
+                                            stdout=said, stderr=said, start_new_session=True, preexec_fn=dying_with_us(signal.SIGTERM))
+            try:
+                limit = time.monotonic() + LAB_TIMEOUT_S
+                while not (content := self.described()).get("ready"):
+                    if self.process.poll() is not None or time.monotonic() > limit:
+                        said.seek(0)
+                        raise RuntimeError(f"lab up: {said.read()}")
+                    time.sleep(0.1)
+                return content
+            except BaseException:
+                self.process.terminate()
+                self.process.wait()
+                shutil.rmtree(self.dir, ignore_errors=True)
+                raise
+
+    def described(self):
+        try:
+            with open(self.path("lab.json")) as described:
+                return json.load(described)
+        except FileNotFoundError:
+            return {}
 
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
@@ -137,6 +172,7 @@ class Lab:
         done = subprocess.run([LAB, "down", "--dir", self.dir], capture_output=True, text=True, timeout=LAB_TIMEOUT_S)
         if done.returncode != 0:
             raise RuntimeError(f"lab down: {done.stdout}{done.stderr}")
+        self.process.wait()
 
 
 class Result:

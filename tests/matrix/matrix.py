@@ -9,7 +9,7 @@ programs, experiment and lab, is not run again. FIREDRILL_BIN is the folder of t
 import argparse
 import collections
 import contextlib
-import ctypes
+import dataclasses
 import datetime
 import fcntl
 import hashlib
@@ -29,7 +29,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "drills"))
 
 import table  # noqa: E402
 import written  # noqa: E402
-from on_a_lab import FIREDRILL, LAB, ROOT, Lab, OnALab  # noqa: E402
+from on_a_lab import FIREDRILL, LAB, ROOT, Lab, OnALab, dying_with_us  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(LAB))
 from labkit.supervisor import come_first  # noqa: E402
@@ -41,7 +41,9 @@ POLL_S = 0.5
 SAME_WITHIN_S = 10
 TRIES = 3
 CELL_TIMEOUT_S = 1200
-PR_SET_PDEATHSIG = 1
+# A lab that does not go down within this goes when its cell is killed.
+STOP_TIMEOUT_S = 90
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 # ---- one cell
@@ -65,12 +67,16 @@ class CellRun(OnALab):
 
     def observe(self, cell):
         self.cell = cell
-        lab = Lab(*cell.defects, alert=cell.experiment.alert, settings=cell.settings, extras=cell.experiment.extras)
-        self.addCleanup(lab.down)
-        self.use(lab)
-        with room_for(cell):
-            before = lab.facts()
-            result, tries = self.run_until_it_starts()
+        tries = 1
+        before, result = self.run_on_a_lab()
+        # A machine on which others are busy may keep steady state from holding: nothing is judged then. The lab of such a
+        # try goes with it, and with what it may have left.
+        while tries < TRIES and self.did_not_start(result):
+            if not self.doCleanups():
+                raise AssertionError(f"cleaning up after try {tries} failed")
+            tries += 1
+            before, result = self.run_on_a_lab()
+        lab = self.lab
         self.assert_told_alike(result)
         held = self.watcher.most_held
         actual = actual_of(result)
@@ -93,17 +99,20 @@ class CellRun(OnALab):
                           ("timeToDetect", "timeToNotify", "timeToResolve", "timeToRecover")},
                 "said": result.said if said or table.mismatches(cell, actual) else ""}
 
-    def run_until_it_starts(self):
-        """A machine on which others are busy may keep steady state from holding: nothing is judged then."""
-        for tries in range(1, TRIES + 1):
-            result = self.run_file(os.path.join(ROOT, "experiments", self.cell.experiment.name + ".yaml"))
-            if result.judged is None:
-                raise AssertionError(f"no JSON was written: {result.said}")
-            if self.cell.outcome == table.NOT_STARTED or (result.verdict(), result.outcome()) != ("inconclusive", "not started"):
-                break
-            with contextlib.suppress(RuntimeError):
-                self.lab.wait_until_quiet()
-        return result, tries
+    def run_on_a_lab(self):
+        cell = self.cell
+        lab = Lab(*cell.defects, alert=cell.experiment.alert, settings=cell.settings, extras=cell.experiment.extras)
+        self.addCleanup(lab.down)
+        self.use(lab)
+        with room_for(cell):
+            before = lab.facts()
+            result = self.run_file(os.path.join(ROOT, "experiments", cell.experiment.name + ".yaml"))
+        if result.judged is None:
+            raise AssertionError(f"no JSON was written: {result.said}")
+        return before, result
+
+    def did_not_start(self, result):
+        return self.cell.outcome != table.NOT_STARTED and (result.verdict(), result.outcome()) == ("inconclusive", "not started")
 
     def changed(self, before, actual):
         """Lines that differ from those before; waits a moment for those that no remedy declares as changed."""
@@ -224,41 +233,88 @@ def observe(cell):
     return line
 
 
+def be_deaf():
+    """From now on: what is being cleaned up is cleaned up, however often we are told to end."""
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def one_cell(cell):
     def end(number, frame):
+        be_deaf()
         raise SystemExit(f"ended by signal {number}")
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    for number in ENDS:
+        signal.signal(number, end)
     come_first(os.getpid())  # the load's clients have a machine of their own, too
     line = observe(cell)
     print("\n" + json.dumps(line))
     return 1 if table.wrong(cell, line) else 0
 
 
+class Busy:
+    """One program that keeps one processor busy, as any program would: of normal priority, in a session of its own."""
+
+    def __init__(self):
+        self.cpu = max(os.sched_getaffinity(0))
+        tied = dying_with_us(signal.SIGKILL)
+
+        def before_exec():
+            tied()
+            os.sched_setaffinity(0, {self.cpu})
+            with contextlib.suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, 0, 0)
+        self.process = subprocess.Popen([sys.executable, "-c", "while True: pass"], stdin=subprocess.DEVNULL,
+                                        start_new_session=True, preexec_fn=before_exec)
+
+    def spent(self):
+        """Seconds of its processor so far, and now; None when it has ended."""
+        if self.process.poll() is not None:
+            return None
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), time.monotonic()
+
+    def since(self, before):
+        """What it was for a cell, as its line tells it."""
+        after = self.spent()
+        if before is None or after is None:
+            return None
+        return {"cpu": self.cpu, "nice": os.getpriority(os.PRIO_PROCESS, self.process.pid),
+                "share": round((after[0] - before[0]) / max(after[1] - before[1], 0.001), 2)}
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
 class Children:
     """Cells that run now, each in a process of its own."""
 
-    def __init__(self, store):
+    COMMAND = (sys.executable, "-B", os.path.realpath(__file__))
+
+    def __init__(self, store, busy=None):
         self.running = {}
         self.store = store
+        self.busy = busy
 
     def start(self, cell):
-        process = subprocess.Popen([sys.executable, "-B", os.path.realpath(__file__), "--cell", cell.key],
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        self.running[process] = (cell, time.monotonic())
+        process = subprocess.Popen([*self.COMMAND, "--cell", cell.key], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                   start_new_session=True, preexec_fn=dying_with_us(signal.SIGTERM))
+        self.running[process] = (cell, time.monotonic(), self.busy and self.busy.spent())
 
     def wait_for_one(self):
         while True:
-            for process, (cell, since) in list(self.running.items()):
+            for process, (_, since, _) in list(self.running.items()):
                 if process.poll() is not None:
                     return self.take(process)
-                if time.monotonic() - since > CELL_TIMEOUT_S:
+                if time.monotonic() - since > CELL_TIMEOUT_S + STOP_TIMEOUT_S:
+                    process.kill()
+                elif time.monotonic() - since > CELL_TIMEOUT_S:
                     process.terminate()
             time.sleep(0.1)
 
     def take(self, process):
-        cell, _ = self.running.pop(process)
+        cell, _, spent = self.running.pop(process)
         last = process.stdout.read().strip().splitlines()[-1:]
         process.stdout.close()
         try:
@@ -266,14 +322,23 @@ class Children:
         except (IndexError, ValueError):
             line = {"cell": cell.key, "fingerprint": fingerprint_of(cell), "actual": None, "changed": [], "clocks": {}, "took_s": 0,
                     "complaints": [f"its process ended with {process.returncode} and told nothing"]}
+        if self.busy:
+            line["busy"] = self.busy.since(spent)
+            if line["busy"] is None:
+                line["complaints"].append("the program that was to keep a processor busy had ended")
         self.store(line)
         return cell, line
 
     def stop(self):
         for process in self.running:
             process.terminate()
+        limit = time.monotonic() + STOP_TIMEOUT_S
         for process in list(self.running):
-            process.wait()
+            try:
+                process.communicate(timeout=max(0, limit - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def announce(cell, line, done, all_of_them):
@@ -295,8 +360,10 @@ def run(wanted, options):
         with open(options.results, "a") as opened:
             opened.write(json.dumps(line) + "\n")
 
-    children = Children(store)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in ENDS:
+        signal.signal(number, signal.default_int_handler)
+    busy = Busy() if options.busy else None
+    children = Children(store, busy)
     try:
         while waiting or children.running:
             while waiting and len(children.running) < options.jobs:
@@ -305,9 +372,14 @@ def run(wanted, options):
             lines[cell.key] = line
             announce(cell, line, len(lines), len(wanted))
     except KeyboardInterrupt:
+        be_deaf()
+        print("\nstopping; the labs go down first", flush=True)
         children.stop()
-        print(f"\nstopped; `./dev matrix --resume` goes on with the other {len(wanted) - len(lines)}")
+        print(f"stopped; `./dev matrix --resume` goes on with the other {len(wanted) - len(lines)}")
         return 130
+    finally:
+        if busy:
+            busy.stop()
     return conclude(wanted, lines, options)
 
 
@@ -352,7 +424,7 @@ def chosen(options):
             if not any(cell.key == only or cell.key.startswith(only.rstrip("/") + "/") for cell in picked):
                 raise SystemExit(f"matrix: there is no cell {only}: `--list` lists them")
         wanted = picked
-    return wanted
+    return [dataclasses.replace(cell, busy=options.busy) for cell in wanted]
 
 
 def main():
@@ -364,13 +436,17 @@ def main():
     parser.add_argument("--resume", action="store_true", help="do not run again what is known")
     parser.add_argument("--older", action="store_true", help="nor what is known of other versions")
     parser.add_argument("--list", action="store_true", help="list the cells and what is expected of each")
+    parser.add_argument("--busy", action="store_true",
+                        help="while another program keeps one processor busy; these results are kept apart")
     parser.add_argument("--subset", action="store_true", help="those that `./dev test` runs")
     parser.add_argument("--markdown", metavar="FILE", help="write the table and the figures")
     parser.add_argument("--results", default=RESULTS, metavar="FILE", help="where results are appended")
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
-        return one_cell(next(cell for cell in table.cells(1000) if cell.key == options.cell))
+        quiet = options.cell.removesuffix(table.BUSY)
+        cell = next(cell for cell in table.cells(1000) if cell.key == quiet)
+        return one_cell(dataclasses.replace(cell, busy=options.cell != quiet))
     wanted = chosen(options)
     if options.list:
         for cell in wanted:

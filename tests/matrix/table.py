@@ -14,6 +14,8 @@ NOT_STARTED, COMPLETED, ABORTED = "not started", "completed", "aborted"
 EXIT = {PASSED: 0, FAILED: 1, INCONCLUSIVE: 6}
 NOT_STARTED_EXIT, ABORTED_EXIT = 3, 4
 ANY = "*"
+# Of the name of a cell that was run while another program kept one processor busy.
+BUSY = "+busy"
 # Of a page that never came neither delivery nor end nor order can be judged.
 NO_PAGE = (("*", "never-fired"),)
 # What had to hold and did not: which of the words it is says only whether it held again before the run ended.
@@ -44,10 +46,11 @@ class Cell:
     defects: tuple = ()
     settings: tuple = ()
     says: tuple = ()  # patterns of what the terminal must say besides the names
+    busy: bool = False  # another program keeps one processor busy
 
     @property
     def key(self):
-        return f"{self.experiment.name}/{self.defect}"
+        return f"{self.experiment.name}/{self.defect}" + (BUSY if self.busy else "")
 
     @property
     def healthy(self):

@@ -48,6 +48,11 @@ def figures(cells, lines):
     text.append(f"- runs after which the independent look found something changed or left: {changed} of {len(seen)}")
     again = sum(line.get("tries", 1) - 1 for _, line in seen)
     text.append(f"- runs that did not start, because the machine was too busy for steady state, and were started again: {again}")
+    busy = [line["busy"] for _, line in seen if line.get("busy")]
+    if busy:
+        shares = sorted(each["share"] for each in busy)
+        text.append(f"- during {len(busy)} of {len(seen)} runs another program of normal priority kept one processor busy; it got "
+                    f"{100 * shares[0]:.0f} to {100 * shares[-1]:.0f} % of it")
     commits = sorted({line.get("commit", "?") for _, line in seen})
     loads = [load for _, line in seen for load in line.get("load", [])]
     if loads:
@@ -89,7 +94,7 @@ look at servers, machine, processes and files must find what it found before, ex
 `./dev matrix` does all of it again, `./dev matrix --markdown docs/truth.md` writes this page; what is expected, and why, is in
 `tests/matrix/table.py`, and `experiments/lab/lab defects` says what each defect is.
 
-The last whole run, {last}:
+The last whole run, {last}{', with one processor kept busy by another program' if any(cell.busy for cell in cells) else ''}:
 
 {figures(cells, lines)}
 
