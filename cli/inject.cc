@@ -92,7 +92,11 @@ v1::Experiment MakeExperiment(const InjectOptions& options, const v1::Site& site
   target.set_name(kHere);
   target.set_count(1);
   (*target.mutable_selector()->mutable_match_labels())[kLabel] = kHere;
+  const std::string& own = site.spec().injectors(0).environment();
   spec.mutable_limits()->add_environments(site.spec().environment());
+  if (!own.empty() && own != site.spec().environment()) {
+    spec.mutable_limits()->add_environments(own);
+  }
   const google::protobuf::Duration duration = ToProto(*ParseDuration(options.duration));
   *spec.mutable_limits()->mutable_max_duration() = duration;
   v1::FaultStep& step = *spec.add_faults();

@@ -194,6 +194,14 @@ class Inject(Stage):
         self.assertEqual((out + err).count("this machine has no user"), 1, out + err)
         self.assertIn("refused; nothing of it stays (exit 2)", out)
 
+    def test_a_node_may_have_an_environment_of_its_own(self):
+        with open(self.site) as site:
+            text = site.read()
+        site = self.write("staging.yaml", text.replace("- name: node-a", "- name: node-a\n      environment: staging"))
+        code, out, err = self.firedrill("inject", "hold-connections", "--site", site, "--profile", "holder",
+                                        "--count", "2", "--state", "idle", "--duration", "1s")
+        self.assertEqual(code, 0, out + err)
+
     def test_what_lint_would_refuse_is_refused_before_anything_starts(self):
         """An error of another server, a tcp server's requests, a profile that there is not: in lint's words."""
         for words, said in (
