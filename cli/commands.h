@@ -25,6 +25,8 @@ struct Places {
   std::string state_dir;
   // Empty: a private controller and private injectors.
   std::string controller;
+  // The caller's certificate, without its ending; for a Unix socket none.
+  std::string identity;
   bool no_color = false;
 };
 
@@ -55,5 +57,9 @@ int LeftoversCommand(const Places& places);
 int JudgeCommand(const Places& places, const std::string& run, bool json);
 int ReportCommand(const Places& places, const std::string& run, const std::string& format);
 int RunsCommand(const Places& places);
+// Of a controller that others use, too: one run, or everything until it is unlocked.
+int StopCommand(const Places& places, const std::string& run, bool all, const std::string& reason);
+int UnlockCommand(const Places& places, const std::string& reason);
+int GetInjectorsCommand(const Places& places);
 
 }  // namespace firedrill

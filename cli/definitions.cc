@@ -45,11 +45,13 @@ std::string ChooseSite(const std::string& wanted) {
 }  // namespace
 
 std::optional<Definitions> ReadDefinitions(const std::vector<std::string>& files,
-                                           const std::string& site) {
+                                           const Places& places) {
   Definitions all;
-  all.site_file = ChooseSite(site);
-  bool good = !all.site_file.empty();
-  if (good) {
+  // A controller has its own site: only it can say what is there.
+  const bool elsewhere = !places.controller.empty() && places.site.empty();
+  if (!elsewhere) all.site_file = ChooseSite(places.site);
+  bool good = elsewhere || !all.site_file.empty();
+  if (good && !elsewhere) {
     const absl::StatusOr<std::string> text = ReadFileText(all.site_file);
     if (!text.ok()) {
       Complain(text.status());
@@ -63,7 +65,7 @@ std::optional<Definitions> ReadDefinitions(const std::vector<std::string>& files
       all.site = std::move(read.site);
     }
   }
-  const bool site_good = good;
+  const bool site_good = good && !elsewhere;
   for (const std::string& file : files) {
     const absl::StatusOr<std::string> text = ReadFileText(file);
     if (!text.ok()) {

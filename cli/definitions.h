@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "cli/commands.h"
 #include "firedrill/v1/experiment.pb.h"
 #include "firedrill/v1/run.pb.h"
 #include "firedrill/v1/site.pb.h"
@@ -27,9 +28,10 @@ struct Definitions {
   v1::Site site;
 };
 
-// Empty where anything is wrong, which has been printed to standard error by then.
+// Without the checks against a site where a controller elsewhere has its own. Empty where anything
+// is wrong, which has been printed to standard error by then.
 std::optional<Definitions> ReadDefinitions(const std::vector<std::string>& files,
-                                           const std::string& site);
+                                           const Places& places);
 
 // Before a run: sees whether `file` can be written, and removes what an earlier run wrote there,
 // which must not be taken for this one's.

@@ -18,7 +18,7 @@
 #include "cli/definitions.h"
 #include "cli/inject_words.h"
 #include "cli/leftovers.h"
-#include "cli/own_run.h"
+#include "cli/rpc/own_run.h"
 #include "cli/private_run.h"
 #include "cli/run_definitions.h"
 #include "cli/screen.h"

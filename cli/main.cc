@@ -33,6 +33,16 @@ constexpr char kExitCodes[] =
     "must look,\n"
     "6 inconclusive, 130 interrupted and undone.\n";
 
+void AddController(CLI::App* command, Places& places) {
+  command->add_option(
+      "--controller", places.controller,
+      "A running controller, host:port or unix:/path (else run and plan start a private one)");
+  command
+      ->add_option("--identity", places.identity,
+                   "Your certificate, without .crt, for a controller on the network")
+      ->envname("FIREDRILL_IDENTITY");
+}
+
 void AddPlaces(CLI::App* command, Places& places, bool controller = true) {
   command->add_option(
       "--site", places.site,
@@ -40,11 +50,7 @@ void AddPlaces(CLI::App* command, Places& places, bool controller = true) {
   command->add_option(
       "--state-dir", places.state_dir,
       "Journals and histories (else /var/lib/firedrill, $XDG_STATE_HOME/firedrill)");
-  if (controller) {
-    command->add_option(
-        "--controller", places.controller,
-        "A running controller's address, unix:/path (else a private one is started)");
-  }
+  if (controller) AddController(command, places);
   command->add_flag("--no-color", places.no_color, "Plain text also on a terminal");
 }
 
@@ -145,6 +151,36 @@ void AddPki(CLI::App& app, int& code) {
   list->callback([&code, flags] { code = firedrill::PkiListCommand(flags->folder); });
 }
 
+// Commands to a controller that serves a team.
+void AddRemote(CLI::App& app, int& code) {
+  struct Flags {
+    Places places;
+    std::string run, reason;
+    bool all = false;
+  };
+  const auto flags = std::make_shared<Flags>();
+  const auto add = [&](CLI::App* parent, const char* word, const char* what) {
+    CLI::App* command = parent->add_subcommand(word, what);
+    AddController(command, flags->places);
+    return command;
+  };
+  CLI::App* stop = add(&app, "stop", "Stops a run and undoes it; --all: the emergency lever");
+  stop->add_option("run", flags->run, "The run's id");
+  stop->add_flag("--all", flags->all, "Every fault off, and nothing new starts until unlock");
+  stop->add_option("--reason", flags->reason, "Why, for the record")->required();
+  stop->callback([&code, flags] {
+    code = firedrill::StopCommand(flags->places, flags->run, flags->all, flags->reason);
+  });
+  CLI::App* unlock = add(&app, "unlock", "Releases the emergency lever");
+  unlock->add_option("--reason", flags->reason, "Why, for the record")->required();
+  unlock->callback(
+      [&code, flags] { code = firedrill::UnlockCommand(flags->places, flags->reason); });
+  CLI::App* get = app.add_subcommand("get", "Lists what a controller knows: injectors");
+  get->require_subcommand(1);
+  CLI::App* injectors = add(get, "injectors", "The nodes that have dialled it");
+  injectors->callback([&code, flags] { code = firedrill::GetInjectorsCommand(flags->places); });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -196,9 +232,10 @@ int main(int argc, char** argv) {
 
   std::vector<std::string> lint_files;
   std::string lint_site, lint_format = "text";
-  CLI::App* lint =
-      app.add_subcommand("lint", "Checks experiment and site files, offline; exit 0 or 2");
-  lint->add_option("file", lint_files, "Experiment or site files")->required();
+  CLI::App* lint = app.add_subcommand(
+      "lint", "Checks experiment and site files, and those of daemons, offline; exit 0 or 2");
+  lint->add_option("file", lint_files, "Experiment, site, controller or injector files")
+      ->required();
   lint->add_option("--site", lint_site, "Also check the names that refer to this site file");
   lint->add_option("--format", lint_format, "text or github")
       ->check(CLI::IsMember({"text", "github"}));
@@ -206,14 +243,15 @@ int main(int argc, char** argv) {
 
   std::string schema_kind = "Experiment";
   CLI::App* schema = app.add_subcommand("schema", "Prints a JSON Schema for editors");
-  schema->add_option("kind", schema_kind, "Experiment or Site")
-      ->check(CLI::IsMember({"Experiment", "Site"}));
+  schema->add_option("kind", schema_kind, "Experiment, Site, Controller or Injector")
+      ->check(CLI::IsMember({"Experiment", "Site", "Controller", "Injector"}));
   schema->callback([&] { code = firedrill::SchemaCommand(schema_kind); });
 
   std::string explain_path = "experiment";
   CLI::App* explain =
       app.add_subcommand("explain", "Explains a key: experiment.spec.faults.holdConnections");
-  explain->add_option("path", explain_path, "The key's path, from experiment or site");
+  explain->add_option("path", explain_path,
+                      "The key's path, from experiment, site, controller or injector");
   explain->callback([&] { code = firedrill::ExplainCommand(explain_path); });
 
   CLI::App* faults =
@@ -260,6 +298,7 @@ int main(int argc, char** argv) {
   AddPlaces(leftovers, leftovers_places, false);
   leftovers->callback([&] { code = firedrill::LeftoversCommand(leftovers_places); });
 
+  AddRemote(app, code);
   AddPki(app, code);
 
   try {

@@ -18,8 +18,8 @@
 #include "cli/commands.h"
 #include "cli/definitions.h"
 #include "cli/leftovers.h"
-#include "cli/own_run.h"
 #include "cli/private_run.h"
+#include "cli/rpc/own_run.h"
 #include "cli/run_definitions.h"
 #include "cli/screen.h"
 #include "controller/judge.h"
@@ -140,8 +140,8 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
               const std::string& state_dir, Screen& screen, const RunWatch& watch) {
   RunEnd result;
   std::optional<PrivateRun> own;
-  std::string address = options.places.controller;
-  if (address.empty()) {
+  ControllerAddress at{options.places.controller, options.places.identity};
+  if (at.address.empty()) {
     absl::StatusOr<PrivateRun> started =
         PrivateRun::Start({all.site_file, all.site, state_dir, true});
     if (!started.ok()) {
@@ -150,7 +150,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
       return result;
     }
     own = *std::move(started);
-    address = own->address();
+    at.address = own->address();
   }
   v1::StartRun start;
   *start.mutable_experiment() = definition.experiment;
@@ -189,7 +189,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
     if (own.has_value()) own->KillController();
   };
   Interrupts interrupts;
-  OwnedRun owned = OwnRun(address, start, duties, interrupts);
+  OwnedRun owned = OwnRun(at, start, duties, interrupts);
   screen.Status("");
 
   std::optional<PrivateRun::End> end;
@@ -305,7 +305,7 @@ int RunDefinitions(const Definitions& all, const RunOptions& options, const std:
 
 int RunCommand(const RunOptions& options) {
   BlockSignals();
-  const std::optional<Definitions> all = ReadDefinitions(options.files, options.places.site);
+  const std::optional<Definitions> all = ReadDefinitions(options.files, options.places);
   if (!all.has_value()) return kUsageError;
   const absl::StatusOr<std::string> state_dir = StateDir(options.places.state_dir);
   if (!state_dir.ok()) {
@@ -323,7 +323,7 @@ int RunCommand(const RunOptions& options) {
 
 int PlanCommand(const RunOptions& options) {
   BlockSignals();
-  const std::optional<Definitions> all = ReadDefinitions(options.files, options.places.site);
+  const std::optional<Definitions> all = ReadDefinitions(options.files, options.places);
   if (!all.has_value()) return kUsageError;
   const absl::StatusOr<std::string> state_dir = StateDir(options.places.state_dir);
   if (!state_dir.ok()) {
@@ -333,8 +333,8 @@ int PlanCommand(const RunOptions& options) {
   // Not among what the plan says.
   for (const std::string& line : TidyUp(*state_dir)) std::fprintf(stderr, "%s\n", line.c_str());
   std::optional<PrivateRun> own;
-  std::string address = options.places.controller;
-  if (address.empty()) {
+  ControllerAddress at{options.places.controller, options.places.identity};
+  if (at.address.empty()) {
     absl::StatusOr<PrivateRun> started =
         PrivateRun::Start({all->site_file, all->site, *state_dir, true});
     if (!started.ok()) {
@@ -342,12 +342,12 @@ int PlanCommand(const RunOptions& options) {
       return absl::IsCancelled(started.status()) ? kInterrupted : kNotStarted;
     }
     own = *std::move(started);
-    address = own->address();
+    at.address = own->address();
   }
   int code = 0;
   for (const Definition& definition : all->experiments) {
     const absl::StatusOr<v1::Plan> plan =
-        AskPlan(address, definition.experiment, definition.file, options.seed);
+        AskPlan(at, definition.experiment, definition.file, options.seed);
     if (!plan.ok()) {
       Complain(plan.status());
       code = absl::IsCancelled(plan.status()) ? kInterrupted : kNotStarted;

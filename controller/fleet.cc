@@ -81,7 +81,7 @@ Fleet::~Fleet() {
     pending.link->Close(absl::CancelledError("the controller ends"));
 }
 
-Fleet::UpEvents Fleet::Accept(std::shared_ptr<Down> link) {
+Fleet::UpEvents Fleet::Accept(std::shared_ptr<Down> link, std::string proven) {
   const uint64_t id = next_link_++;
   const auto unregistered = std::count_if(
       links_.begin(), links_.end(), [](const auto& entry) { return entry.second.node.empty(); });
@@ -89,7 +89,7 @@ Fleet::UpEvents Fleet::Accept(std::shared_ptr<Down> link) {
     link->Close(
         absl::ResourceExhaustedError("too many injectors are registering; try again later"));
   } else {
-    links_[id] = {std::move(link), ""};
+    links_[id] = {std::move(link), std::move(proven), ""};
   }
   return {.message =
               [this, id, alive = alive_](const v1::ConnectRequest& message) {
@@ -143,6 +143,12 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
   const std::string& name = registration.node();
   if (name.empty())
     return Refuse(link_id, "an injector without a node name", "give it --node NAME");
+  if (!pending.proven.empty() && pending.proven != name) {
+    return Refuse(link_id,
+                  absl::StrCat("the certificate is that of the injector ", pending.proven,
+                               ", and the node says that it is ", name),
+                  absl::StrCat("issue a certificate for ", name, ", or correct the node's name"));
+  }
   if (registration.group() == options_.group && registration.epoch() > options_.epoch) {
     return SendToSuccessor(link_id, registration);
   }

@@ -46,8 +46,9 @@ class Fleet {
   Fleet(Executor& executor, Options options);
   ~Fleet();
 
-  // Takes a new link; the events are to be called on the executor.
-  UpEvents Accept(std::shared_ptr<Down> link);
+  // Takes a new link; the events are to be called on the executor. `proven`: the name of its
+  // certificate, under which alone it may register; empty on a Unix socket.
+  UpEvents Accept(std::shared_ptr<Down> link, std::string proven = "");
 
   // Nodes that are connected now.
   std::vector<v1::Registration> Connected() const;
@@ -87,6 +88,7 @@ class Fleet {
   };
   struct Pending {
     std::shared_ptr<Down> link;
+    std::string proven;
     std::string node;  // Empty until it has registered.
   };
 

@@ -15,8 +15,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "base/event_loop.h"
 #include "base/state_dir.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
 #include "base/version.h"
@@ -29,6 +31,10 @@
 #include "controller/sqlite_store.h"
 #include "controller/system.h"
 #include "experiment/reader.h"
+#include "identity/identity.h"
+#include "identity/revocations.h"
+#include "identity/rpc/credentials.h"
+#include "identity/rpc/gate.h"
 
 namespace firedrill {
 namespace {
@@ -42,7 +48,7 @@ constexpr absl::Duration kLook = absl::Milliseconds(100);
 constexpr absl::Duration kUndoWithin = absl::Seconds(20);
 
 struct Flags {
-  std::string listen, site, state_dir;
+  std::string config, listen, site, state_dir, identity, revoked;
   bool own = false;
   // The process that must be our parent as long as somebody needs us; 0: whoever it is at the
   // start.
@@ -80,7 +86,34 @@ void CloseWhatWasLost(Store& store, const std::string& state_dir) {
   }
 }
 
-int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir, int signals) {
+// The old list stays in force where the new one cannot be read: said once for each reason.
+void RefreshRevocations(Revocations& revocations, std::string& told) {
+  const absl::Status read = revocations.Refresh();
+  const std::string now = read.ok() ? "" : std::string(read.message());
+  if (!now.empty() && now != told) spdlog::error("{}; the list read before stays in force", now);
+  told = now;
+}
+
+// A daemon's own file says all that the flags of a private controller say.
+absl::Status ReadConfig(Flags& flags, std::string& domain) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFileText(flags.config));
+  const ControllerFile file = ReadController(text, flags.config);
+  if (!file.ok()) return absl::InvalidArgumentError("its file has errors:\n" + file.Report());
+  const v1::ControllerSpec& spec = file.controller.spec();
+  flags.listen = spec.listen();
+  flags.site = spec.site();
+  flags.identity = spec.identity();
+  flags.revoked = spec.revoked();
+  if (flags.state_dir.empty()) flags.state_dir = spec.state_dir();
+  ASSIGN_OR_RETURN(
+      const Certificate certificate,
+      CheckIdentity(IdentityOf(flags.identity), {std::string(kControllerRole)}, absl::Now()));
+  domain = certificate.peer.domain;
+  return absl::OkStatus();
+}
+
+int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
+          const std::string& state_dir, int signals) {
   absl::StatusOr<std::unique_ptr<SqliteStore>> store =
       SqliteStore::Open(absl::StrCat(state_dir, "/history.db"));
   if (!store.ok()) return Complain(store.status());
@@ -125,24 +158,43 @@ int Serve(const Flags& flags, const v1::Site& site, const std::string& state_dir
         asking += change;
         asked = absl::Now();
       });
+  const auto revocations =
+      std::make_shared<Revocations>(flags.revoked, IdentityOf(flags.identity).authority);
+  const auto gate = std::make_shared<Gate>(
+      domain, revocations, [](const std::string& method, const absl::Status& why) {
+        spdlog::warn("refused a call of {}: {}", method, why.message());
+      });
+  std::string told;
+  if (!flags.config.empty()) {
+    if (const absl::Status read = revocations->Refresh(); !read.ok()) return Complain(read);
+  }
+  int port = 0;
   grpc::ServerBuilder builder;
   // Two controllers on one port would share its connections in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(64 << 20);
-  builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials());
+  if (flags.config.empty()) {
+    builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials());
+  } else {
+    builder.AddListeningPort(flags.listen, ServerTls(IdentityOf(flags.identity), gate), &port);
+  }
   builder.RegisterService(&injector_service);
   builder.RegisterService(&controller_service);
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) {
     return Complain(absl::UnavailableError(
-        absl::StrCat("listening on ", flags.listen, ": it is taken, or its folder is not there")));
+        absl::StrCat("listening on ", flags.listen,
+                     flags.config.empty() ? ": it is taken, or its folder is not there"
+                                          : ": it is taken, or no address of this machine")));
   }
-  spdlog::info("firedrill-controller {} listens on {}, epoch {}", kVersion, flags.listen, *epoch);
+  spdlog::info("firedrill-controller {} listens on {}{}, epoch {}", kVersion, flags.listen,
+               port == 0 ? "" : absl::StrCat(" (port ", port, ")"), *epoch);
 
   const pid_t parent = flags.client != 0 ? flags.client : getppid();
   absl::Time give_up = absl::InfiniteFuture();
   bool ending = false;
   while (true) {
+    if (!flags.config.empty()) RefreshRevocations(*revocations, told);
     pollfd polled{signals, POLLIN, 0};
     poll(&polled, 1, static_cast<int>(absl::ToInt64Milliseconds(kLook)));
     signalfd_siginfo info{};
@@ -188,8 +240,11 @@ int Main(int argc, char** argv) {
   CLI::App app{"Plans, conducts and judges Firedrill's runs."};
   app.name("firedrill-controller");
   app.set_version_flag("--version", std::string("firedrill-controller ") + kVersion);
-  app.add_option("--listen", flags.listen, "unix:/path of the socket to listen on")->required();
-  app.add_option("--site", flags.site, "The site file: where things are")->required();
+  CLI::Option* config = app.add_option("--config", flags.config,
+                                       "The file of a controller that serves a team, over TLS");
+  app.add_option("--listen", flags.listen, "unix:/path of the socket to listen on")
+      ->excludes(config);
+  app.add_option("--site", flags.site, "The site file: where things are")->excludes(config);
   app.add_option("--state-dir", flags.state_dir, "Where histories are kept");
   app.add_flag("--private", flags.own, "Lives for one client, its parent, and ends with it");
   app.add_option("--client", flags.client,
@@ -199,10 +254,16 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsageError;
   }
-  if (flags.listen.rfind("unix:", 0) != 0) {
+  std::string domain;
+  if (!flags.config.empty()) {
+    const absl::Status read = ReadConfig(flags, domain);
+    if (!read.ok()) return Complain(read);
+  } else if (flags.listen.rfind("unix:", 0) != 0 || flags.site.empty()) {
     return Complain(absl::InvalidArgumentError(
-        "--listen: only unix:/path for now: a Unix socket's folder is its authority"));
+        "name --config FILE, or --site and --listen unix:/path: without TLS only a Unix socket is "
+        "listened on, whose folder is its authority"));
   }
+  PrepareTls();
   sigset_t set;
   sigemptyset(&set);
   for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
@@ -219,7 +280,7 @@ int Main(int argc, char** argv) {
   }
   const absl::StatusOr<std::string> state_dir = StateDir(flags.state_dir);
   if (!state_dir.ok()) return Complain(state_dir.status());
-  return Serve(flags, site.site, *state_dir, signals.get());
+  return Serve(flags, domain, site.site, *state_dir, signals.get());
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "experiment/scalar.h"
 #include "experiment/vocabulary.h"
+#include "firedrill/v1/daemon.pb.h"
 #include "firedrill/v1/experiment.pb.h"
 #include "firedrill/v1/site.pb.h"
 
@@ -28,6 +29,8 @@ constexpr size_t kMostMeant = 3;
 const Descriptor* RootOf(absl::string_view name) {
   if (absl::EqualsIgnoreCase(name, "experiment")) return v1::Experiment::descriptor();
   if (absl::EqualsIgnoreCase(name, "site")) return v1::Site::descriptor();
+  if (absl::EqualsIgnoreCase(name, "controller")) return v1::Controller::descriptor();
+  if (absl::EqualsIgnoreCase(name, "injector")) return v1::Injector::descriptor();
   return nullptr;
 }
 
@@ -302,8 +305,9 @@ absl::StatusOr<std::string> Explain(absl::string_view path) {
   if (parts.size() > kMaxPathParts) return absl::NotFoundError("no key lies so deep");
   const Descriptor* message = RootOf(parts[0]);
   if (message == nullptr) {
-    return NotKnown(path, "the vocabulary (a path begins with experiment or site)", parts.back(),
-                    "");
+    return NotKnown(path,
+                    "the vocabulary (a path begins with experiment, site, controller or injector)",
+                    parts.back(), "");
   }
   const FieldDescriptor* field = nullptr;
   std::string where = absl::AsciiStrToLower(parts[0]);
@@ -339,6 +343,8 @@ std::vector<std::string> ExplainablePaths() {
   std::vector<std::string> paths;
   AddPaths(v1::Experiment::descriptor(), "experiment", &paths);
   AddPaths(v1::Site::descriptor(), "site", &paths);
+  AddPaths(v1::Controller::descriptor(), "controller", &paths);
+  AddPaths(v1::Injector::descriptor(), "injector", &paths);
   return paths;
 }
 

@@ -69,11 +69,30 @@ SiteFile ReadSite(absl::string_view text, absl::string_view file) {
   return out;
 }
 
+ControllerFile ReadController(absl::string_view text, absl::string_view file) {
+  ControllerFile out;
+  out.file = std::string(file);
+  out.text = std::string(text);
+  Read(out.text, &out.controller, &out, [](const v1::Controller&, Reporter*) {});
+  return out;
+}
+
+InjectorFile ReadInjector(absl::string_view text, absl::string_view file) {
+  InjectorFile out;
+  out.file = std::string(file);
+  out.text = std::string(text);
+  Read(out.text, &out.injector, &out, &CheckInjectorRules);
+  return out;
+}
+
 DefinitionFile ReadDefinition(absl::string_view text, absl::string_view file) {
   std::vector<Problem> ignored;
   if (std::optional<YamlNode> root = ReadYaml(text, &ignored)) {
     for (const auto& [key, value] : root->entries) {
-      if (key.scalar == "kind" && value.scalar == "Site") return ReadSite(text, file);
+      if (key.scalar != "kind") continue;
+      if (value.scalar == "Site") return ReadSite(text, file);
+      if (value.scalar == "Controller") return ReadController(text, file);
+      if (value.scalar == "Injector") return ReadInjector(text, file);
     }
   }
   return ReadExperiment(text, file);

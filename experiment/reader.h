@@ -1,6 +1,6 @@
-// Reads experiment and site files: from text to a checked definition, or to everything that is
-// wrong with it. Offline: no server is asked, nothing but the text is looked at. Safe from any
-// thread.
+// Reads experiment and site files, and those of daemons: from text to a checked definition, or to
+// everything that is wrong with it. Offline: no server is asked, nothing but the text is looked at.
+// Safe from any thread.
 #pragma once
 
 #include <map>
@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "experiment/problem.h"
 #include "experiment/reporter.h"
+#include "firedrill/v1/daemon.pb.h"
 #include "firedrill/v1/experiment.pb.h"
 #include "firedrill/v1/run.pb.h"
 #include "firedrill/v1/site.pb.h"
@@ -43,10 +44,20 @@ struct SiteFile : DefinitionFile {
   v1::Site site;
 };
 
+struct ControllerFile : DefinitionFile {
+  v1::Controller controller;
+};
+
+struct InjectorFile : DefinitionFile {
+  v1::Injector injector;
+};
+
 ExperimentFile ReadExperiment(absl::string_view text, absl::string_view file);
 SiteFile ReadSite(absl::string_view text, absl::string_view file);
+ControllerFile ReadController(absl::string_view text, absl::string_view file);
+InjectorFile ReadInjector(absl::string_view text, absl::string_view file);
 
-// Either of them, as its `kind` says; an experiment where it says neither.
+// Any of them, as its `kind` says; an experiment where it says none.
 DefinitionFile ReadDefinition(absl::string_view text, absl::string_view file);
 
 // The content of a file. NotFound, PermissionDenied or InvalidArgument (a folder), with the path

@@ -5,6 +5,7 @@
 
 #include "absl/time/time.h"
 #include "experiment/reporter.h"
+#include "firedrill/v1/daemon.pb.h"
 #include "firedrill/v1/experiment.pb.h"
 #include "firedrill/v1/site.pb.h"
 
@@ -27,6 +28,8 @@ void CheckProbes(const v1::Experiment& experiment, Reporter* reporter);
 void CheckExpectations(const v1::Experiment& experiment, Reporter* reporter);
 
 void CheckSiteRules(const v1::Site& site, Reporter* reporter);
+// The same of the node of an injector's own file, which knows no endpoints: its site is elsewhere.
+void CheckInjectorRules(const v1::Injector& injector, Reporter* reporter);
 
 // The profile of its kind; empty where it has none.
 std::string ProfileOf(const v1::Fault& fault);

@@ -38,7 +38,8 @@ std::vector<std::string> MagnitudeNames() {
 
 class SiteRules {
  public:
-  SiteRules(const v1::SiteSpec& spec, Reporter* reporter) : spec_(spec), reporter_(*reporter) {}
+  SiteRules(const v1::SiteSpec& spec, Reporter* reporter, bool knows_endpoints = true)
+      : spec_(spec), reporter_(*reporter), knows_endpoints_(knows_endpoints) {}
 
   void CheckWebhook() {
     if (!spec_.has_webhook() || reporter_.HasProblem("webhook.listen")) return;
@@ -74,7 +75,7 @@ class SiteRules {
     std::vector<std::string> endpoints, profiles;
     for (const v1::Endpoint& endpoint : spec_.endpoints()) endpoints.push_back(endpoint.name());
     for (const v1::Profile& profile : node.profiles()) profiles.push_back(profile.name());
-    FindAll(node.endpoints(), path + ".endpoints", "endpoint", endpoints);
+    if (knows_endpoints_) FindAll(node.endpoints(), path + ".endpoints", "endpoint", endpoints);
     const v1::Policy& policy = node.policy();
     FindAll(policy.profiles(), path + ".policy.profiles", "profile", profiles);
     FindAll(policy.faults(), path + ".policy.faults", "kind of fault",
@@ -117,6 +118,7 @@ class SiteRules {
 
   const v1::SiteSpec& spec_;
   Reporter& reporter_;
+  const bool knows_endpoints_;
 };
 
 }  // namespace
@@ -127,6 +129,11 @@ void CheckSiteRules(const v1::Site& site, Reporter* reporter) {
   for (int i = 0; i < site.spec().injectors_size(); ++i) {
     rules.CheckNode(site.spec().injectors(i), ItemPath("injectors", i));
   }
+}
+
+void CheckInjectorRules(const v1::Injector& injector, Reporter* reporter) {
+  const v1::SiteSpec elsewhere;
+  SiteRules(elsewhere, reporter, false).CheckNode(injector.spec().node(), "node");
 }
 
 }  // namespace firedrill

@@ -11,6 +11,7 @@
 #include "experiment/scalar.h"
 #include "experiment/vocabulary.h"
 #include "experiment/yaml_tree.h"
+#include "firedrill/v1/daemon.pb.h"
 #include "firedrill/v1/experiment.pb.h"
 #include "firedrill/v1/site.pb.h"
 #include "nlohmann/json.hpp"
@@ -247,8 +248,10 @@ class Schema {
 }  // namespace
 
 std::string JsonSchema(absl::string_view root) {
-  const Descriptor* message =
-      root == "Site" ? v1::Site::descriptor() : v1::Experiment::descriptor();
+  const Descriptor* message = root == "Site"         ? v1::Site::descriptor()
+                              : root == "Controller" ? v1::Controller::descriptor()
+                              : root == "Injector"   ? v1::Injector::descriptor()
+                                                     : v1::Experiment::descriptor();
   return Schema().Make(message).dump(2) + "\n";
 }
 

@@ -20,6 +20,12 @@ constexpr off_t kLargest = 4 << 20;
 
 }  // namespace
 
+IdentityFiles IdentityOf(const std::string& stem) {
+  const size_t slash = stem.rfind('/');
+  const std::string folder = slash == std::string::npos ? "" : stem.substr(0, slash + 1);
+  return {folder + "ca.crt", stem + ".crt", stem + ".key"};
+}
+
 absl::StatusOr<std::string> ReadPem(const std::string& path) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) {

@@ -18,6 +18,9 @@ struct IdentityFiles {
   std::string key;
 };
 
+// As `firedrill pki issue` writes them: "<stem>.crt", "<stem>.key", and "ca.crt" beside them.
+IdentityFiles IdentityOf(const std::string& stem);
+
 // A file of at most 4 MiB. The error names the path and what to do.
 absl::StatusOr<std::string> ReadPem(const std::string& path);
 

@@ -18,13 +18,17 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/event_loop.h"
 #include "base/state_dir.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "base/time_proto.h"
 #include "base/unique_fd.h"
 #include "base/version.h"
 #include "experiment/reader.h"
+#include "identity/identity.h"
+#include "identity/rpc/credentials.h"
 #include "injector/faults/wire/worker_line.h"
 #include "injector/injector.h"
 #include "injector/rpc/grpc_dialler.h"
@@ -43,7 +47,7 @@ constexpr absl::Duration kLockWait = absl::Seconds(3);
 constexpr absl::Duration kPrivateGrace = absl::Milliseconds(300);
 
 struct Flags {
-  std::string site, node, controller, state_dir, grace, log_level = "info";
+  std::string config, site, node, controller, identity, state_dir, grace, log_level = "info";
   bool is_private = false;
 };
 
@@ -68,6 +72,28 @@ absl::StatusOr<v1::NodeSpec> ReadNode(const Flags& flags) {
   return absl::NotFoundError(absl::StrCat("--node ", flags.node, ": ", flags.site,
                                           " has no such injector; it has ",
                                           names.empty() ? "none" : JoinWords(names)));
+}
+
+// A daemon's own file says all that the flags of a private injector say.
+absl::StatusOr<v1::NodeSpec> ReadConfig(Flags& flags) {
+  RETURN_IF_ERROR(CheckOwnership(flags.config));
+  ASSIGN_OR_RETURN(const std::string text, ReadFileText(flags.config));
+  const InjectorFile file = ReadInjector(text, flags.config);
+  if (!file.ok()) return absl::InvalidArgumentError("its file has errors:\n" + file.Report());
+  const v1::InjectorSpec& spec = file.injector.spec();
+  flags.controller = spec.controller();
+  flags.identity = spec.identity();
+  if (flags.state_dir.empty()) flags.state_dir = spec.state_dir();
+  if (flags.grace.empty()) flags.grace = firedrill::FormatDuration(FromProto(spec.grace()));
+  ASSIGN_OR_RETURN(const Certificate certificate,
+                   CheckIdentity(IdentityOf(flags.identity), {"injector"}, absl::Now()));
+  if (certificate.peer.name != spec.node().name()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(flags.config, ": the node is ", spec.node().name(), ", and ", flags.identity,
+                     ".crt is that of ", certificate.peer.Uri(),
+                     ": a node serves under its own name; issue a certificate for it"));
+  }
+  return spec.node();
 }
 
 std::string Sibling(const std::string& name) {
@@ -126,7 +152,9 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
 
   EventLoop loop;
   PreferLoop(loop);
-  absl::StatusOr<std::unique_ptr<Dialler>> dialler = MakeGrpcDialler(loop, flags.controller);
+  absl::StatusOr<std::unique_ptr<Dialler>> dialler = MakeGrpcDialler(
+      loop, flags.controller,
+      flags.identity.empty() ? std::nullopt : std::make_optional(IdentityOf(flags.identity)));
   if (!dialler.ok()) return Complain(dialler.status(), kUsageError);
   Injector::Options options;
   options.version = kVersion;
@@ -209,10 +237,13 @@ int Main(int argc, char** argv) {
   CLI::App app{"Breaks things on one node when its controller says so, and puts them back."};
   app.name("firedrill-injector");
   app.set_version_flag("--version", std::string("firedrill-injector ") + kVersion);
-  app.add_option("--site", flags.site, "The file that describes this node")->required();
-  app.add_option("--node", flags.node, "Which of its injectors this is")->required();
+  CLI::Option* config =
+      app.add_option("--config", flags.config, "The file of an injector that serves a controller");
+  app.add_option("--site", flags.site, "The site file that describes this node (private runs)")
+      ->excludes(config);
+  app.add_option("--node", flags.node, "Which of its injectors this is")->excludes(config);
   app.add_option("--controller", flags.controller, "unix:/path of the controller's socket")
-      ->required();
+      ->excludes(config);
   app.add_option(
       "--state-dir", flags.state_dir,
       "Where journal and lock are kept (/var/lib/firedrill, or ~/.local/state/firedrill)");
@@ -226,6 +257,13 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsageError;
   }
+  if (flags.config.empty() &&
+      (flags.site.empty() || flags.node.empty() || flags.controller.empty())) {
+    return Complain(absl::InvalidArgumentError(
+                        "name --config FILE, or --site, --node and --controller together"),
+                    kUsageError);
+  }
+  PrepareTls();
   // Before there is any thread: all of them are to leave these to us.
   sigset_t set;
   sigemptyset(&set);
@@ -238,7 +276,8 @@ int Main(int argc, char** argv) {
   spdlog::flush_on(spdlog::level::info);
   RaiseFileLimit();
 
-  const absl::StatusOr<v1::NodeSpec> spec = ReadNode(flags);
+  const absl::StatusOr<v1::NodeSpec> spec =
+      flags.config.empty() ? ReadNode(flags) : ReadConfig(flags);
   if (!spec.ok()) return Complain(spec.status(), kUsageError);
   const absl::StatusOr<std::string> state_dir = StateDir(flags.state_dir);
   if (!state_dir.ok()) return Complain(state_dir.status(), kUsageError);

@@ -11,6 +11,7 @@
 #include "base/time_proto.h"
 #include "controller/judge.h"
 #include "controller/rpc/stream.h"
+#include "identity/rpc/gate.h"
 
 namespace firedrill {
 namespace {
@@ -23,9 +24,14 @@ constexpr uint32_t kMostRunsListed = 1000;
 // A run and the client that owns it: the client's beats keep it going. On the executor.
 class Ownership : public std::enable_shared_from_this<Ownership> {
  public:
+  // `owner`: proven by a certificate; empty on a Unix socket.
   Ownership(Executor& executor, Runs& runs, std::shared_ptr<Link<v1::OwnRunResponse>> link,
-            std::function<void(int)> changed)
-      : executor_(executor), runs_(runs), link_(std::move(link)), changed_(std::move(changed)) {
+            std::string owner, std::function<void(int)> changed)
+      : executor_(executor),
+        runs_(runs),
+        link_(std::move(link)),
+        owner_(std::move(owner)),
+        changed_(std::move(changed)) {
     changed_(+1);
   }
 
@@ -41,7 +47,8 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
     if (message.has_start()) Start(message.start());
     if (message.has_stop()) {
       wanted_stop_ = message.stop();
-      if (!run_.empty()) (void)runs_.Stop(run_, message.stop());
+      if (!owner_.empty()) wanted_stop_->set_by(owner_);
+      if (!run_.empty()) (void)runs_.Stop(run_, *wanted_stop_);
     }
     if (message.has_beat()) {
       v1::OwnRunResponse response;
@@ -50,7 +57,8 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
     }
   }
 
-  void Start(const v1::StartRun& start) {
+  void Start(v1::StartRun start) {
+    if (!owner_.empty()) start.set_owner(owner_);
     if (std::exchange(started_, true)) {
       return link_->Close(absl::FailedPreconditionError("one stream owns one run"));
     }
@@ -118,6 +126,7 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
   Executor& executor_;
   Runs& runs_;
   const std::shared_ptr<Link<v1::OwnRunResponse>> link_;
+  const std::string owner_;
   const std::function<void(int)> changed_;
   std::string run_;
   bool started_ = false;
@@ -128,6 +137,12 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
   absl::Duration last_beat_;
   std::optional<v1::StopRequested> wanted_stop_;
 };
+
+// Who calls: as the certificate says, else as the caller does, who is the owner of a Unix socket.
+std::string NameOf(const grpc::CallbackServerContext& context, const std::string& said) {
+  const absl::StatusOr<Certificate> caller = CallerOf(*context.auth_context());
+  return caller.ok() ? caller->peer.name : said;
+}
 
 // Sends a history that is there already, then what comes, until the run has ended.
 class WatchStream final : public grpc::ServerWriteReactor<v1::WatchRunResponse> {
@@ -229,16 +244,18 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchRunResponse> 
 grpc::ServerBidiReactor<v1::ConnectRequest, v1::ConnectResponse>* InjectorServiceImpl::Connect(
     grpc::CallbackServerContext* context) {
   return new ServerStream<v1::ConnectRequest, v1::ConnectResponse>(
-      executor_, [this](std::shared_ptr<Link<v1::ConnectResponse>> link) {
-        return fleet_.Accept(std::move(link));
+      executor_,
+      [this, name = NameOf(*context, "")](std::shared_ptr<Link<v1::ConnectResponse>> link) {
+        return fleet_.Accept(std::move(link), name);
       });
 }
 
 grpc::ServerBidiReactor<v1::OwnRunRequest, v1::OwnRunResponse>* ControllerServiceImpl::OwnRun(
     grpc::CallbackServerContext* context) {
   return new ServerStream<v1::OwnRunRequest, v1::OwnRunResponse>(
-      executor_, [this](std::shared_ptr<Link<v1::OwnRunResponse>> link) {
-        return std::make_shared<Ownership>(executor_, runs_, std::move(link), owner_changed_)
+      executor_,
+      [this, owner = NameOf(*context, "")](std::shared_ptr<Link<v1::OwnRunResponse>> link) {
+        return std::make_shared<Ownership>(executor_, runs_, std::move(link), owner, owner_changed_)
             ->Events();
       });
 }
@@ -309,10 +326,10 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::JudgeRun(grpc::CallbackServerCo
 grpc::ServerUnaryReactor* ControllerServiceImpl::StopRun(grpc::CallbackServerContext* context,
                                                          const v1::StopRunRequest* request,
                                                          v1::StopRunResponse* response) {
-  return OnExecutor(context, [this, request] {
+  return OnExecutor(context, [this, request, by = NameOf(*context, request->by())] {
     v1::StopRequested stop;
     stop.set_cause(v1::StopRequested::CAUSE_OPERATOR);
-    stop.set_by(request->by());
+    stop.set_by(by);
     stop.set_reason(request->reason());
     return runs_.Stop(request->run(), stop);
   });
@@ -321,14 +338,14 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::StopRun(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* ControllerServiceImpl::StopAll(grpc::CallbackServerContext* context,
                                                          const v1::StopAllRequest* request,
                                                          v1::StopAllResponse* response) {
-  return OnExecutor(context, [this, request, response] {
+  return OnExecutor(context, [this, request, response, by = NameOf(*context, request->by())] {
     v1::StopRequested stop;
     stop.set_cause(v1::StopRequested::CAUSE_LEVER);
-    stop.set_by(request->by());
+    stop.set_by(by);
     stop.set_reason(request->reason());
     // The faults first: a lever that cannot be written must not keep them on.
     response->set_runs_stopped(static_cast<uint32_t>(runs_.StopEvery(stop)));
-    return runs_.lever().Pull(request->by(), request->reason());
+    return runs_.lever().Pull(by, request->reason());
   });
 }
 

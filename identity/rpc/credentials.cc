@@ -25,7 +25,10 @@ void WatchAll(grpc::experimental::TlsCredentialsOptions& options) {
 
 }  // namespace
 
-void AllowOnlyTls13() { setenv("GRPC_SSL_CIPHER_SUITES", "PSK-AES128-GCM-SHA256", 1); }
+void PrepareTls() {
+  setenv("GRPC_SSL_CIPHER_SUITES", "PSK-AES128-GCM-SHA256", 1);
+  setenv("GRPC_VERBOSITY", "NONE", 0);
+}
 
 std::shared_ptr<grpc::ServerCredentials> ServerTls(const IdentityFiles& files,
                                                    std::shared_ptr<Gate> gate) {

@@ -11,9 +11,10 @@
 
 namespace firedrill {
 
-// gRPC 1.51 has no way to ask for TLS 1.3 alone; a list of ciphers that TLS 1.2 has no key for
-// leaves it nothing else. Call it first in main(): gRPC reads it when it starts.
-void AllowOnlyTls13();
+// Call it first in main(), as gRPC reads this when it starts. gRPC 1.51 has no way to ask for TLS
+// 1.3 alone; a list of ciphers that TLS 1.2 has no key for leaves it nothing else. What gRPC itself
+// would print of each failed handshake is left out, unless $GRPC_VERBOSITY asks for it.
+void PrepareTls();
 
 // Both read their files anew every second. The server demands a certificate of the authority, and
 // asks the gate about each call.

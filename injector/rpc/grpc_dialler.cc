@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "base/mutex.h"
 #include "firedrill/v1/injector.grpc.pb.h"
+#include "identity/rpc/credentials.h"
 
 namespace firedrill {
 namespace {
@@ -224,14 +225,16 @@ class Handle final : public Link<v1::ConnectRequest> {
 
 class GrpcDialler final : public Dialler {
  public:
-  GrpcDialler(Executor& executor, const std::string& address) : executor_(executor) {
+  GrpcDialler(Executor& executor, const std::string& address,
+              const std::shared_ptr<grpc::ChannelCredentials>& credentials)
+      : executor_(executor) {
     grpc::ChannelArguments arguments;
     // The session paces the dialling; gRPC's own minutes of back-off would only hide a controller
     // that is back.
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstPauseMs);
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kFirstPauseMs);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLongestPauseMs);
-    channel_ = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+    channel_ = grpc::CreateCustomChannel(address, credentials, arguments);
     stub_ = v1::InjectorService::NewStub(channel_);
   }
   ~GrpcDialler() override {
@@ -252,13 +255,15 @@ class GrpcDialler final : public Dialler {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Dialler>> MakeGrpcDialler(Executor& executor,
-                                                         const std::string& address) {
+absl::StatusOr<std::unique_ptr<Dialler>> MakeGrpcDialler(
+    Executor& executor, const std::string& address, const std::optional<IdentityFiles>& identity) {
   if (!absl::StartsWith(address, "unix:/")) {
+    if (identity.has_value()) {
+      return std::make_unique<GrpcDialler>(executor, address, ChannelTls(*identity));
+    }
     return absl::InvalidArgumentError(
         absl::StrCat("--controller ", address,
-                     ": only a Unix socket (unix:/path) is dialled without TLS, which this version "
-                     "does not have yet"));
+                     ": only a Unix socket (unix:/path) is dialled without TLS; name an identity"));
   }
   const absl::string_view path = absl::StripPrefix(address, "unix:");
   if (path.size() > kLongestSocketPath) {
@@ -266,7 +271,7 @@ absl::StatusOr<std::unique_ptr<Dialler>> MakeGrpcDialler(Executor& executor,
         absl::StrCat("--controller ", address, ": the path of a socket has at most ",
                      kLongestSocketPath, " bytes; use a shorter folder"));
   }
-  return std::make_unique<GrpcDialler>(executor, address);
+  return std::make_unique<GrpcDialler>(executor, address, grpc::InsecureChannelCredentials());
 }
 
 }  // namespace firedrill

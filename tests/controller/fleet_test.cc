@@ -103,9 +103,9 @@ class FleetTest : public testing::Test {
                    }});
   }
   Injector Dial(const std::string& node, const std::string& instance, uint64_t epoch = 0,
-                const std::string& group = "") {
+                const std::string& group = "", const std::string& proven = "") {
     Injector injector;
-    injector.up = fleet_.Accept(injector.wire);
+    injector.up = fleet_.Accept(injector.wire, proven);
     v1::ConnectRequest message;
     message.mutable_registration()->set_node(node);
     message.mutable_registration()->set_instance(instance);
@@ -275,6 +275,15 @@ TEST_F(FleetTest, AReportOfARunThatIsOverNeedNotComeAgain) {
   injector.Report(1, "late", "gone");
   EXPECT_THAT(injector.Acks(), ElementsAre(1));
   EXPECT_THAT(Taken(), IsEmpty());
+}
+
+TEST_F(FleetTest, ANodeRegistersUnderTheNameOfItsCertificateOnly) {
+  const Injector other = Dial("db-1", "a", 0, "", "db-2");
+  ASSERT_NE(other.Refused(), nullptr);
+  EXPECT_THAT(other.Refused()->reason(), HasSubstr("the certificate is that of the injector db-2"));
+  EXPECT_THAT(fleet_.Connected(), IsEmpty());
+  const Injector itself = Dial("db-1", "a", 0, "", "db-1");
+  EXPECT_EQ(itself.Refused(), nullptr);
 }
 
 TEST_F(FleetTest, ASecondInjectorOfOneNameIsRefusedAndTheFirstStays) {

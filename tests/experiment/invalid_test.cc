@@ -99,8 +99,11 @@ void CheckFile(const std::string& name, const std::string& base, size_t at_least
     SCOPED_TRACE(c.name);
     EXPECT_TRUE(names.insert(c.name).second) << "two cases have this name";
     const std::string text = Edited(base_text, c);
-    const DefinitionFile read = name == "site" ? DefinitionFile(ReadSite(text, name + ".yaml"))
-                                               : ReadExperiment(text, name + ".yaml");
+    const DefinitionFile read =
+        name == "site"         ? DefinitionFile(ReadSite(text, name + ".yaml"))
+        : name == "controller" ? DefinitionFile(ReadController(text, name + ".yaml"))
+        : name == "injector"   ? DefinitionFile(ReadInjector(text, name + ".yaml"))
+                               : ReadExperiment(text, name + ".yaml");
     EXPECT_FALSE(read.ok()) << "this is not refused:\n" << text;
     absl::StrAppend(&updated, "=== ", c.name, "\n", read.Report());
     if (update) continue;
@@ -115,6 +118,17 @@ TEST(Invalid, YamlThatIsNotPlain) { CheckFile("yaml", "", 25); }
 TEST(Invalid, KeysTypesAndValues) { CheckFile("keys", "unclosed-connections.yaml", 70); }
 TEST(Invalid, NamesReferencesAndLanguages) { CheckFile("rules", "unclosed-connections.yaml", 70); }
 TEST(Invalid, SiteFiles) { CheckFile("site", "site.yaml", 30); }
+TEST(Invalid, ControllerFiles) { CheckFile("controller", "controller.yaml", 5); }
+TEST(Invalid, InjectorFiles) { CheckFile("injector", "injector.yaml", 7); }
+
+TEST(Valid, DaemonFiles) {
+  const std::string controller = TextOf(Folder() + "valid/controller.yaml");
+  EXPECT_EQ(ReadController(controller, "controller.yaml").Report(), "");
+  EXPECT_EQ(ReadDefinition(controller, "controller.yaml").Report(), "");
+  const std::string injector = TextOf(Folder() + "valid/injector.yaml");
+  EXPECT_EQ(ReadInjector(injector, "injector.yaml").Report(), "");
+  EXPECT_EQ(ReadDefinition(injector, "injector.yaml").Report(), "");
+}
 
 }  // namespace
 }  // namespace firedrill

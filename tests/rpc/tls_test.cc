@@ -31,7 +31,7 @@ constexpr absl::Duration kDay = absl::Hours(24);
 constexpr absl::Duration kPatience = absl::Seconds(20);
 
 // Before gRPC is used by anybody.
-const bool kOnlyTls13 = (AllowOnlyTls13(), true);
+const bool kPrepared = (PrepareTls(), true);
 
 struct Method {
   std::string path;

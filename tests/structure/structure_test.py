@@ -32,9 +32,9 @@ MAY_INCLUDE = {
 # `firedrill` undoes what a dead injector left, and judges an old run again. It acts on nothing else.
 CLI_MAY_NOT = re.compile(r"injector/(faults|loads|remedies|os|rpc)/|controller/rpc/")
 
-# Everything else is built without gRPC, and so under ThreadSanitizer. The CLI never is: it dials.
+# Everything else is built without gRPC, and so under ThreadSanitizer. 
 GRPC = re.compile(r"grpc(pp)?/|\.grpc\.pb\.h$")
-MAY_USE_GRPC = re.compile(r"(controller|identity|injector)/rpc/|\w+/main\.cc$|cli/own_run\.cc$|tests/rpc/")
+MAY_USE_GRPC = re.compile(r"(cli|controller|identity|injector)/rpc/|\w+/main\.cc$|tests/rpc/")
 
 # The deciding core: a function of the history, so nothing that asks the machine for something.
 DECIDING = re.compile(r"controller/(plan|run|judge|truth|report)(_\w+)?\.(cc|h)$"
@@ -51,7 +51,7 @@ ASKS_THE_CLOCK = re.compile(r"\babsl::Now\(|\b(system|steady|high_resolution)_cl
 
 # Seconds of compile time each: a header that includes one passes it on to everybody.
 HEAVY = re.compile(r"^(boost/|CLI/|nlohmann/json\.hpp|pugixml|grpcpp/|yaml-cpp/|spdlog/)|\.grpc\.pb")
-MAY_BE_HEAVY = re.compile(r"(controller|identity|injector)/rpc/|tests/|(experiment/yaml_tree|controller/alerts/json)\.h$")
+MAY_BE_HEAVY = re.compile(r"(cli|controller|identity|injector)/rpc/|tests/|(experiment/yaml_tree|controller/alerts/json)\.h$")
 
 SHELL = re.compile(r"(^|[=(!;,]|return)\s*(::|std::)?(system|popen|wordexp)\(|\"(/bin/)?(ba)?sh\"")
 # Spelled so that this file does not find itself.

@@ -1,5 +1,5 @@
 // Starts one run at a controller, owns it, shows it.
-#include "cli/own_run.h"
+#include "cli/rpc/own_run.h"
 
 #include <grpcpp/grpcpp.h>
 #include <poll.h>
@@ -18,7 +18,6 @@
 #include "base/mutex.h"
 #include "base/text.h"
 #include "base/unique_fd.h"
-#include "firedrill/v1/controller.grpc.pb.h"
 
 namespace firedrill {
 namespace {
@@ -41,18 +40,6 @@ const char* SignalWords(int signal) {
   return signal == SIGINT   ? "Ctrl-C"
          : signal == SIGHUP ? "the loss of its terminal"
                             : "a request to end (SIGTERM)";
-}
-
-std::unique_ptr<v1::ControllerService::Stub> Dial(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(64 << 20);
-  // A Unix socket's 0700 folder is its authority.
-  return v1::ControllerService::NewStub(
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
-}
-
-absl::Status FromGrpc(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 
 // What the reading thread has received, and a descriptor that says so.
@@ -147,10 +134,15 @@ void Interrupts::Take(const std::function<void(const std::string&)>& say,
   }
 }
 
-OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const OwnerDuties& duties,
+OwnedRun OwnRun(const ControllerAddress& at, const v1::StartRun& start, const OwnerDuties& duties,
                 Interrupts& interrupts) {
   OwnedRun owned;
-  const auto stub = Dial(address);
+  const auto dialled = Dial(at);
+  if (!dialled.ok()) {
+    owned.status = dialled.status();
+    return owned;
+  }
+  const auto& stub = *dialled;
   grpc::ClientContext context;
   Outbox outbox;
   v1::OwnRunRequest request;
@@ -224,9 +216,11 @@ OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const Own
   return owned;
 }
 
-absl::StatusOr<v1::Plan> AskPlan(const std::string& address, const v1::Experiment& experiment,
+absl::StatusOr<v1::Plan> AskPlan(const ControllerAddress& at, const v1::Experiment& experiment,
                                  const std::string& file, uint64_t seed) {
-  const auto stub = Dial(address);
+  const auto dialled = Dial(at);
+  if (!dialled.ok()) return dialled.status();
+  const auto& stub = *dialled;
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + kPlanWithin));
   v1::PlanRunRequest request;

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/unique_fd.h"
+#include "cli/rpc/dial.h"
 #include "firedrill/v1/controller.pb.h"
 
 namespace firedrill {
@@ -60,11 +61,11 @@ struct OwnedRun {
 void BlockSignals();
 
 // Blocks until the run has ended, the controller is lost, or the person leaves.
-OwnedRun OwnRun(const std::string& address, const v1::StartRun& start, const OwnerDuties& duties,
+OwnedRun OwnRun(const ControllerAddress& at, const v1::StartRun& start, const OwnerDuties& duties,
                 Interrupts& interrupts);
 
 // Asks a controller what a run would do. CANCELLED where a person interrupts.
-absl::StatusOr<v1::Plan> AskPlan(const std::string& address, const v1::Experiment& experiment,
+absl::StatusOr<v1::Plan> AskPlan(const ControllerAddress& at, const v1::Experiment& experiment,
                                  const std::string& file, uint64_t seed);
 
 }  // namespace firedrill

@@ -1,0 +1,38 @@
+// Dials a controller: a Unix socket as it is, anything else over TLS.
+#include "cli/rpc/dial.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "identity/rpc/credentials.h"
+
+namespace firedrill {
+
+absl::StatusOr<std::unique_ptr<v1::ControllerService::Stub>> Dial(const ControllerAddress& at) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(64 << 20);
+  if (absl::StartsWith(at.address, "unix:")) {
+    // A Unix socket's 0700 folder is its authority.
+    return v1::ControllerService::NewStub(
+        grpc::CreateCustomChannel(at.address, grpc::InsecureChannelCredentials(), arguments));
+  }
+  if (at.identity.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--controller ", at.address, ": it must know who calls: name your certificate ",
+        "with --identity PATH (without .crt), or in $FIREDRILL_IDENTITY; ",
+        "firedrill pki issue makes one"));
+  }
+  const IdentityFiles files = IdentityOf(at.identity);
+  RETURN_IF_ERROR(
+      CheckIdentity(files, {"viewer", "author", "operator", "admin"}, absl::Now()).status());
+  PrepareTls();
+  return v1::ControllerService::NewStub(
+      grpc::CreateCustomChannel(at.address, ChannelTls(files), arguments));
+}
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+}  // namespace firedrill

@@ -1,0 +1,194 @@
+#!/usr/bin/python3
+"""A controller and an injector as daemons, with certificates at both ends: a run over the network, who is refused
+what, and the emergency lever."""
+
+import os
+import re
+import subprocess
+import unittest
+
+from stage import CONTROLLER, INJECTOR, PROGRAM, Stage
+
+CONTROLLER_FILE = """apiVersion: firedrill/v1
+kind: Controller
+metadata: {{name: c1}}
+spec:
+  listen: 127.0.0.1:{port}
+  identity: {folder}/controller-c1
+  revoked: {folder}/ca/revoked.pem
+  site: {folder}/controller-site.yaml
+"""
+
+INJECTOR_FILE = """apiVersion: firedrill/v1
+kind: Injector
+metadata: {{name: node-a}}
+spec:
+  controller: 127.0.0.1:{port}
+  identity: {folder}/{identity}
+  node:
+    name: {name}
+    environment: lab
+    labels: {{role: database}}
+    profiles:
+      - {{name: holder, postgresql: {{host: 127.0.0.1, port: {server}, database: postgres, user: holder}}}}
+      - name: dba
+        postgresql: {{host: 127.0.0.1, port: {server}, database: postgres, user: dba}}
+        statements: [{{name: one, sql: "SELECT 1"}}]
+"""
+
+CONTROLLER_SITE = """apiVersion: firedrill/v1
+kind: Site
+metadata: {name: bare}
+spec: {environment: lab}
+"""
+
+
+class Daemons(Stage):
+    def setUp(self):
+        super().setUp()
+        self.write("controller-site.yaml", CONTROLLER_SITE)
+        self.pki("init", "ca")
+        self.issue("controller", "c1", "--host", "127.0.0.1")
+        self.issue("injector", "node-a")
+        for role in ("viewer", "operator", "admin"):
+            self.issue(role, role)
+
+    def pki(self, *words):
+        done = subprocess.run([PROGRAM, "pki", *words], cwd=self.folder, capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+    def issue(self, role, name, *words):
+        return self.pki("issue", "ca", "--role", role, "--name", name, *words)
+
+    def controller(self, port=0):
+        file = self.write("controller.yaml", CONTROLLER_FILE.format(port=port, folder=self.folder))
+        daemon = self.begin(CONTROLLER, "--config", file)
+        self.until(lambda: "listens on" in self.said(daemon) or daemon.poll() is not None, "a controller that listens")
+        if daemon.poll() is None:
+            self.port = int(re.search(r"\(port ([0-9]+)\)", self.said(daemon))[1])
+        return daemon
+
+    def injector(self, name="node-a", identity="injector-node-a"):
+        file = self.write("injector.yaml", INJECTOR_FILE.format(
+            port=self.port, folder=self.folder, identity=identity, name=name, server=self.server.port))
+        os.chmod(file, 0o600)
+        return self.begin(INJECTOR, "--config", file)
+
+    def registered(self, injector):
+        self.until(lambda: "registered with the controller" in self.said(injector) or injector.poll() is not None,
+                   "an injector that is registered")
+        self.assertIsNone(injector.poll(), self.said(injector))
+
+    def at(self, who):
+        return ("--controller", f"127.0.0.1:{self.port}", "--identity", f"{self.folder}/{who}-{who}")
+
+    def ask(self, *words, as_who):
+        done = subprocess.run([PROGRAM, *words, *self.at(as_who)], capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout, done.stderr
+
+    def begin_remote(self, experiment, as_who="operator"):
+        return self.begin(PROGRAM, "run", experiment, *self.at(as_who))
+
+    def up(self):
+        daemon = self.controller()
+        injector = self.injector()
+        self.registered(injector)
+        return daemon, injector
+
+    def test_a_run_over_the_network_passes_and_names_its_owner(self):
+        daemon, _ = self.up()
+        code, out, err = self.ask("get", "injectors", as_who="viewer")
+        self.assertEqual((code, err), (0, ""))
+        self.assertRegex(out, r"(?m)^node-a +connected .* role=database$")
+        run = self.begin_remote(self.experiment(duration="1s"))
+        self.assertEqual(run.wait(60), 0, self.said(run))
+        self.assertIn("passed: 2 passed; completed; every fault undone", self.said(run))
+        # Whoever the client says it is: the certificate counts.
+        self.assertIn("started by operator", " ".join(self.firedrill("report", "last")[1].split()))
+        self.assertEqual(self.look.wait_for_nothing(5, self.look.sessions), [])
+
+    def test_a_role_that_is_too_low_is_refused_before_anything_starts(self):
+        daemon, _ = self.up()
+        run = self.begin_remote(self.experiment(duration="1s"), as_who="viewer")
+        self.assertEqual(run.wait(60), 3, self.said(run))
+        said = " ".join(self.said(run).split())
+        self.assertIn("/viewer/viewer may not call /firedrill.v1.ControllerService/OwnRun, which takes the role operator", said)
+        self.assertIn("refused a call", self.said(daemon))
+        self.assertEqual(self.look.wait_for_nothing(5, self.look.sessions), [])
+
+    def test_the_lever_ends_a_run_and_holds_across_a_restart_until_it_is_released(self):
+        daemon, injector = self.up()
+        run = self.begin_remote(self.experiment())
+        self.until_held(run)
+        code, out, err = self.ask("stop", "--all", "--reason", "a drill of the lever", as_who="operator")
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("1 run stopped", out)
+        self.assertEqual(run.wait(60), 4, self.said(run))
+        self.assertEqual(self.look.wait_for_nothing(5, self.look.sessions), [])
+        daemon.terminate()
+        self.assertEqual(daemon.wait(30), 0)
+        self.controller(self.port)
+        self.until(lambda: "connected" in self.ask("get", "injectors", as_who="viewer")[1], "the injector again")
+        again = self.begin_remote(self.experiment(duration="1s"))
+        self.assertEqual(again.wait(60), 3, self.said(again))
+        self.assertIn("the emergency lever is pulled (operator: a drill of the lever)", " ".join(self.said(again).split()))
+        code, _, err = self.ask("unlock", "--reason", "it is over", as_who="operator")
+        self.assertEqual(code, 3)
+        self.assertIn("takes the role admin", err)
+        self.assertEqual(self.ask("unlock", "--reason", "it is over", as_who="admin")[0], 0)
+        last = self.begin_remote(self.experiment(duration="1s"))
+        self.assertEqual(last.wait(60), 0, self.said(last))
+
+    def test_who_is_revoked_is_refused_within_seconds(self):
+        self.up()
+        self.assertEqual(self.ask("get", "injectors", as_who="viewer")[0], 0)
+        self.pki("revoke", "ca", "viewer", "--reason", "left the team")
+        self.until(lambda: self.ask("get", "injectors", as_who="viewer")[0] != 0, "the refusal")
+        code, _, err = self.ask("get", "injectors", as_who="viewer")
+        self.assertEqual(code, 3)
+        self.assertRegex(err, "viewer/viewer, serial [0-9A-F]+, was revoked: ask for a new one")
+        self.assertEqual(self.ask("get", "injectors", as_who="operator")[0], 0)
+
+    def test_an_injector_serves_under_the_name_of_its_certificate_only(self):
+        self.controller()
+        other = self.injector(name="node-b")
+        self.assertEqual(other.wait(30), 2)
+        self.assertIn("the node is node-b, and", self.said(other))
+        self.assertIn("issue a certificate for it", self.said(other))
+        # As a person nobody is an injector.
+        person = self.injector(identity="operator-operator")
+        self.assertEqual(person.wait(30), 2)
+        self.assertIn("it must be one of role injector", self.said(person))
+
+    def test_what_cannot_work_is_said_before_anything_is_tried(self):
+        first = self.controller()
+        second = self.controller(self.port)
+        self.assertEqual(second.wait(30), 2)
+        self.assertIn("it is taken, or no address of this machine", self.said(second))
+        self.assertIsNone(first.poll())
+        done = subprocess.run([PROGRAM, "get", "injectors", "--controller", f"127.0.0.1:{self.port}"],
+                              capture_output=True, text=True, timeout=60, env={})
+        self.assertEqual(done.returncode, 3)
+        self.assertIn("name your certificate with --identity", done.stderr)
+        os.chmod(f"{self.folder}/admin-admin.key", 0o644)
+        code, _, err = self.ask("get", "injectors", as_who="admin")
+        self.assertEqual(code, 3)
+        self.assertIn("chmod 600", err)
+
+    def test_the_controller_dies_and_the_node_heals_by_itself(self):
+        daemon, injector = self.up()
+        run = self.begin_remote(self.experiment())
+        self.until_held(run)
+        daemon.kill()
+        self.assertEqual(self.look.wait_for_nothing(5, self.look.sessions), [])
+        self.assertIsNone(injector.poll())
+        self.assertNotEqual(run.wait(60), 0)
+        self.controller(self.port)
+        self.until(lambda: " connected " in self.ask("get", "injectors", as_who="viewer")[1], "the injector again")
+        second = self.begin_remote(self.experiment(duration="1s"))
+        self.assertEqual(second.wait(60), 0, self.said(second))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
