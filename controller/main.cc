@@ -30,9 +30,11 @@
 #include "controller/runs.h"
 #include "controller/sqlite_store.h"
 #include "controller/system.h"
+#include "experiment/address.h"
 #include "experiment/reader.h"
 #include "identity/identity.h"
 #include "identity/revocations.h"
+#include "identity/rpc/acceptor.h"
 #include "identity/rpc/credentials.h"
 #include "identity/rpc/gate.h"
 
@@ -168,7 +170,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   if (!flags.config.empty()) {
     if (const absl::Status read = revocations->Refresh(); !read.ok()) return Complain(read);
   }
-  int port = 0;
+  // Outlives the server.
+  std::unique_ptr<Acceptor> acceptor;
   grpc::ServerBuilder builder;
   // Two controllers on one port would share its connections in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -176,19 +179,23 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   if (flags.config.empty()) {
     builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials());
   } else {
-    builder.AddListeningPort(flags.listen, ServerTls(IdentityOf(flags.identity), gate), &port);
+    const absl::StatusOr<Address> at = ParseListenAddress(flags.listen);
+    if (!at.ok()) return Complain(at.status());
+    absl::StatusOr<std::unique_ptr<Acceptor>> listening = Acceptor::Listen(at->host, at->port);
+    if (!listening.ok()) return Complain(listening.status());
+    acceptor = *std::move(listening);
+    acceptor->Attach(builder, ServerTls(IdentityOf(flags.identity), gate));
   }
   builder.RegisterService(&injector_service);
   builder.RegisterService(&controller_service);
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) {
     return Complain(absl::UnavailableError(
-        absl::StrCat("listening on ", flags.listen,
-                     flags.config.empty() ? ": it is taken, or its folder is not there"
-                                          : ": it is taken, or no address of this machine")));
+        absl::StrCat("listening on ", flags.listen, ": it is taken, or its folder is not there")));
   }
+  if (acceptor != nullptr) acceptor->Start();
   spdlog::info("firedrill-controller {} listens on {}{}, epoch {}", kVersion, flags.listen,
-               port == 0 ? "" : absl::StrCat(" (port ", port, ")"), *epoch);
+               acceptor == nullptr ? "" : absl::StrCat(" (port ", acceptor->port(), ")"), *epoch);
 
   const pid_t parent = flags.client != 0 ? flags.client : getppid();
   absl::Time give_up = absl::InfiniteFuture();

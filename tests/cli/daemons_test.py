@@ -4,7 +4,10 @@ what, and the emergency lever."""
 
 import os
 import re
+import resource
+import socket
 import subprocess
+import time
 import unittest
 
 from stage import CONTROLLER, INJECTOR, PROGRAM, Stage
@@ -175,6 +178,37 @@ class Daemons(Stage):
         code, _, err = self.ask("get", "injectors", as_who="admin")
         self.assertEqual(code, 3)
         self.assertIn("chmod 600", err)
+
+    def test_a_flood_of_silent_connections_keeps_nobody_out_and_loses_no_lease(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+        try:
+            daemon = self.controller()
+        finally:
+            # This end of the flood needs as many.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        self.registered(self.injector())
+        run = self.begin_remote(self.experiment(duration="8s"))
+        self.until_held(run)
+        silent = []
+        over = time.monotonic() + 6
+        answered = 0
+        while time.monotonic() < over:
+            for _ in range(200):
+                silent.append(socket.create_connection(("127.0.0.1", self.port)))
+            while len(silent) > 2000:
+                silent.pop(0).close()
+            code, out, err = self.ask("get", "injectors", as_who="viewer")
+            self.assertEqual((code, err), (0, ""))
+            self.assertRegex(out, "(?m)^node-a +connected")
+            answered += 1
+        self.assertGreater(answered, 3)
+        self.assertEqual(run.wait(60), 0, self.said(run))
+        self.assertNotIn("lease", self.said(run))
+        for each in silent:
+            each.close()
+        self.assertIsNone(daemon.poll())
 
     def test_the_controller_dies_and_the_node_heals_by_itself(self):
         daemon, injector = self.up()

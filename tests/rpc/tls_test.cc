@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "base/unique_fd.h"
 #include "firedrill/v1/controller.grpc.pb.h"
 #include "firedrill/v1/injector.grpc.pb.h"
+#include "identity/rpc/acceptor.h"
 #include "identity/rpc/credentials.h"
 #include "tests/testing/test_folder.h"
 
@@ -73,11 +75,16 @@ class TlsTest : public testing::Test {
     const auto gate = std::make_shared<Gate>(
         "shop", revocations_, [this](const std::string&, const absl::Status&) { ++refused_; });
     grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", ServerTls(server_files_, gate), &port_);
+    auto acceptor = Acceptor::Listen("127.0.0.1", 0, limits_);
+    ASSERT_TRUE(acceptor.ok()) << acceptor.status();
+    acceptor_ = *std::move(acceptor);
+    acceptor_->Attach(builder, ServerTls(server_files_, gate));
+    port_ = acceptor_->port();
     builder.RegisterService(&controller_);
     builder.RegisterService(&injector_);
     server_ = builder.BuildAndStart();
     ASSERT_NE(server_, nullptr);
+    acceptor_->Start();
   }
 
   static KeyPair New(const absl::StatusOr<KeyPair>& made) {
@@ -163,6 +170,9 @@ class TlsTest : public testing::Test {
   int port_ = 0;
   int clients_ = 0;
   std::atomic<int> refused_ = 0;
+  AcceptorLimits limits_;
+  std::unique_ptr<Acceptor> acceptor_;
+  // Goes before the acceptor.
   std::unique_ptr<grpc::Server> server_;
 };
 
@@ -200,6 +210,94 @@ TEST_F(TlsTest, NobodyElseIsLetIn) {
   EXPECT_EQ(LetIn(DialAs(Signed("controller", "c2", {"127.0.0.1"}))), 0) << "a server's";
   // They were refused because of who they are.
   EXPECT_GT(LetIn(DialAs(Signed("admin", "alice"))), 0);
+}
+
+// A connection that says nothing.
+UniqueFd Silent(int port) {
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof(to)), 0);
+  return fd;
+}
+
+// Whether the other end has ended it, within the patience.
+bool WasEnded(const UniqueFd& fd, absl::Duration patience) {
+  pollfd polled{fd.get(), POLLIN | POLLRDHUP, 0};
+  return poll(&polled, 1, static_cast<int>(absl::ToInt64Milliseconds(patience))) == 1;
+}
+
+class AcceptorTest : public TlsTest {
+ protected:
+  AcceptorTest() {
+    limits_.unproven = 16;
+    limits_.of_one_peer = 64;
+  }
+  const std::string path_ = "/firedrill.v1.ControllerService/ListRuns";
+};
+
+TEST_F(AcceptorTest, WhoIsSilentIsEnded) {
+  const UniqueFd silent = Silent(port_);
+  const absl::Time since = absl::Now();
+  EXPECT_TRUE(WasEnded(silent, kPatience));
+  EXPECT_GE(absl::Now() - since, limits_.proven_within - absl::Milliseconds(50));
+}
+
+TEST_F(AcceptorTest, AFloodOfTheSilentKeepsNobodyOut) {
+  server_.reset();
+  limits_.proven_within = absl::Minutes(10);
+  Serve();
+  const auto known = DialAs(Signed("admin", "alice"));
+  ASSERT_EQ(Call(known, path_).error_code(), kLetIn);
+  std::vector<UniqueFd> flood;
+  for (int i = 0; i < 200; ++i) flood.push_back(Silent(port_));
+  // The oldest make room, long before their time is over.
+  const absl::Time until = absl::Now() + kPatience;
+  int ended = 0;
+  while (ended < 200 - 16 && absl::Now() < until) {
+    ended = 0;
+    for (const UniqueFd& fd : flood) ended += WasEnded(fd, absl::ZeroDuration()) ? 1 : 0;
+  }
+  EXPECT_EQ(ended, 200 - 16);
+  EXPECT_EQ(Call(DialAs(Signed("admin", "bob")), path_).error_code(), kLetIn);
+  // Who had proven who they are is not touched by it.
+  EXPECT_EQ(Call(known, path_).error_code(), kLetIn);
+}
+
+TEST_F(AcceptorTest, WhoHasProvenWhoTheyAreStays) {
+  const auto channel = DialAs(Signed("admin", "alice"));
+  ASSERT_EQ(Call(channel, path_).error_code(), kLetIn);
+  const UniqueFd silent = Silent(port_);
+  ASSERT_TRUE(WasEnded(silent, kPatience));
+  EXPECT_EQ(channel->GetState(false), GRPC_CHANNEL_READY);
+}
+
+TEST_F(AcceptorTest, OneAddressHasItsShareAndNoMore) {
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  const KeyPair alice = Signed("admin", "alice");
+  for (size_t i = 0; i < limits_.of_one_peer; ++i) {
+    channels.push_back(DialAs(alice));
+    ASSERT_EQ(Call(channels.back(), path_).error_code(), kLetIn) << i;
+  }
+  EXPECT_EQ(Call(DialAs(alice), path_).error_code(), grpc::StatusCode::UNAVAILABLE);
+  // There is room again once one has gone.
+  channels.pop_back();
+  const absl::Time until = absl::Now() + kPatience;
+  grpc::Status status;
+  do {
+    status = Call(DialAs(alice), path_);
+  } while (status.error_code() != kLetIn && absl::Now() < until);
+  EXPECT_EQ(status.error_code(), kLetIn);
+}
+
+TEST_F(AcceptorTest, APortIsNeverShared) {
+  const auto second = Acceptor::Listen("127.0.0.1", port_);
+  ASSERT_FALSE(second.ok());
+  EXPECT_THAT(second.status().message(), HasSubstr("it is taken"));
+  EXPECT_THAT(Acceptor::Listen("localhost", 0).status().message(), HasSubstr("as numbers"));
+  EXPECT_TRUE(Acceptor::Listen("", 0).ok());
 }
 
 // A client of OpenSSL's own: the newest version of TLS that it speaks decides.

@@ -1,0 +1,91 @@
+// Takes connections in place of gRPC, which never takes one again after a flood of silent ones has
+// used up its file descriptors (CVE-2023-4785, unmended in 1.51).
+#pragma once
+
+#include <grpcpp/server_builder.h>
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/mutex.h"
+#include "base/unique_fd.h"
+
+namespace firedrill {
+
+struct AcceptorLimits {
+  // Of all; 0: what RLIMIT_NOFILE leaves, two descriptors each.
+  size_t connections = 0;
+  // Of one address.
+  size_t of_one_peer = 512;
+  // That have not proven yet who they are: the oldest one makes room.
+  size_t unproven = 128;
+  // A handshake and a first call that is let in.
+  absl::Duration proven_within = absl::Seconds(2);
+};
+
+// Has a thread of its own. Outlives the server that it serves.
+class Acceptor {
+ public:
+  // Listens. `host` is a numeric address, empty for all; port 0 is any free one. UNAVAILABLE where
+  // the port is taken: it is never shared with another process.
+  static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(const std::string& host, int port,
+                                                          AcceptorLimits limits = {});
+  ~Acceptor();
+
+  // Before the server is built: it will get its connections from here, and a call that is let in
+  // proves a connection. Takes the builder's interceptors.
+  void Attach(grpc::ServerBuilder& builder, std::shared_ptr<grpc::ServerCredentials> credentials);
+  // Once the server has started.
+  void Start();
+
+  // A call has been let in on this connection, by gRPC's name of it ("ipv4:127.0.0.1:5000"). Any
+  // thread.
+  void Proven(const std::string& peer) FD_EXCLUDES(mutex_);
+  int port() const { return port_; }
+
+ private:
+  struct Connection {
+    uint64_t id;
+    // A second descriptor of it: tells its end, and can end it.
+    UniqueFd fd;
+    std::string peer, address;
+    absl::Duration since;  // Boot time.
+    bool proven = false;
+  };
+  using Connections = std::list<Connection>;
+
+  Acceptor(UniqueFd listener, int port, AcceptorLimits limits);
+  void Run();
+  void TakeAll() FD_EXCLUDES(mutex_);
+  // Null where it must not stay.
+  Connection* Admit(int fd, const std::string& peer, const std::string& address)
+      FD_REQUIRES(mutex_);
+  void Drop(Connections::iterator connection) FD_REQUIRES(mutex_);
+  void DropLate() FD_EXCLUDES(mutex_);
+
+  const UniqueFd listener_;
+  const int port_;
+  AcceptorLimits limits_;
+  UniqueFd epoll_, stop_;
+  // Given up for a moment where the process has no descriptor left.
+  UniqueFd spare_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> server_;
+  Mutex mutex_;
+  // In the order in which they came.
+  Connections connections_ FD_GUARDED_BY(mutex_);
+  absl::flat_hash_map<uint64_t, Connections::iterator> by_id_ FD_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, uint64_t> by_peer_ FD_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, size_t> of_address_ FD_GUARDED_BY(mutex_);
+  size_t unproven_ FD_GUARDED_BY(mutex_) = 0;
+  uint64_t next_ FD_GUARDED_BY(mutex_) = 2;
+  std::thread thread_;
+};
+
+}  // namespace firedrill
