@@ -142,7 +142,8 @@ struct RemedyEffect {
   std::vector<RouteChange> worse;
   // All others that are measured, for what did not change.
   std::vector<RouteChange> same;
-  bool failed = false;
+  // Those of it that did not succeed, and how: "restart-shop failed: HTTP 501".
+  std::vector<std::string> failed;
   // Until when it was looked at, and what came then: "lost was off".
   absl::Time until;
   std::string then;

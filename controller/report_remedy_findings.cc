@@ -64,8 +64,12 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
   }
   if (edge == nullptr) return;
   const std::string& name = effect.remedy;
-  if (effect.failed) {
-    tell.Add("remedy-failed", absl::StrCat(name, " did not succeed; what it did is not judged."));
+  if (!effect.failed.empty()) {
+    // What was done at once with it cannot be judged apart from it either.
+    const std::string what =
+        edge->remedies.size() == 1 ? "it did" : absl::StrCat(name, " did together");
+    tell.Add("remedy-failed",
+             absl::StrCat(JoinWords(effect.failed), "; what ", what, " is not judged."));
     return;
   }
   // What is done at once cannot be told apart.

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "controller/report_facts.h"
+#include "controller/words.h"
 #include "experiment/condition.h"
 
 namespace firedrill::reporting {
@@ -333,7 +334,17 @@ std::vector<RemedyEffect> RemediesOf(const RunFacts& facts, const RunSteps& step
     effect.remedy = JoinWords(edge.remedies);
     for (const RemedyCourse& remedy : steps.remedies()) {
       const auto is = std::find(edge.remedies.begin(), edge.remedies.end(), remedy.planned.name());
-      if (is != edge.remedies.end() && !remedy.done.has_value()) effect.failed = true;
+      if (is == edge.remedies.end() || remedy.done.has_value()) continue;
+      // ": HTTP 501" or " with exit code 3": as it stands behind "failed".
+      const std::string how = remedy.last.state() == v1::REMEDY_STATE_FAILED
+                                  ? absl::StrCat(" failed", FailedWords(remedy.last))
+                                  : " did not succeed";
+      const auto same = [&](const RemedyCourse& other) {
+        return other.planned.name() == remedy.planned.name();
+      };
+      const bool one = std::count_if(steps.remedies().begin(), steps.remedies().end(), same) == 1;
+      effect.failed.push_back(
+          absl::StrCat(*is, one ? "" : absl::StrCat(" on ", remedy.planned.node()), how));
     }
     const Stretch& after = facts.stretches[i + 1];
     effect.until = after.to;

@@ -184,12 +184,36 @@ TEST(Remedies, ThatFailAreNotJudgedForHelp) {
   for (v1::Event& event : builder.events()) {
     if (event.has_remedy() && event.remedy().state() == v1::REMEDY_STATE_DONE) {
       event.mutable_remedy()->set_state(v1::REMEDY_STATE_FAILED);
+      event.mutable_remedy()->set_exit_code(3);
     }
   }
   const auto findings = Findings(builder.Build());
   EXPECT_EQ(Sentence(findings, "remedy-failed"),
-            "restart-shop did not succeed; what it did is not judged.");
+            "restart-shop failed with exit code 3; what it did is not judged.");
   EXPECT_EQ(Sentence(findings, "remedy-no-cure"), "");
+}
+
+TEST(Remedies, ThatFailAtOnceWithOthersAreNamedAlone) {
+  v1::RunCreated created = ShopRun();
+  for (const char* name : {"call", "call-404"}) {
+    v1::PlannedRemedy& remedy = *created.mutable_plan()->add_remedies();
+    remedy = created.plan().remedies(0);
+    remedy.set_name(name);
+  }
+  HistoryBuilder builder(created);
+  builder.Phase(0, v1::PHASE_INJECT).Fault(0.2, "leak", v1::FAULT_STATE_ACTIVE, true);
+  double at = 10;
+  for (const char* name : {"call", "call-404", "restart-shop"}) {
+    const bool fails = std::string(name) == "call-404";
+    builder.Remedy(at, name, v1::REMEDY_STATE_RUNNING);
+    builder.Remedy(at + 0.1, name, fails ? v1::REMEDY_STATE_FAILED : v1::REMEDY_STATE_DONE, -1);
+    if (fails) builder.Last().mutable_remedy()->set_failure("HTTP 501");
+    at += 1;
+  }
+  builder.Finish(20);
+  EXPECT_EQ(Sentence(Findings(builder.Build()), "remedy-failed"),
+            "call-404 failed: HTTP 501; what call, call-404 and restart-shop did together is not "
+            "judged.");
 }
 
 TEST(Checks, TellWhenTheyBrokeAndSinceWhatTheyHoldAgain) {
