@@ -58,6 +58,14 @@ absl::string_view TakeWord(absl::string_view* line) {
   return word;
 }
 
+// Clients of a proxy write it with scheme and host in front.
+absl::string_view PathOf(absl::string_view target) {
+  const size_t scheme = target.find("://");
+  if (scheme == target.npos || scheme > target.find_first_of("/?")) return target;
+  const size_t path = target.find_first_of("/?", scheme + 3);
+  return path == target.npos || target[path] == '?' ? "/" : target.substr(path);
+}
+
 bool FitsPattern(absl::string_view pattern, absl::string_view name) {
   if (absl::EndsWith(pattern, "*")) {
     return absl::StartsWith(name, pattern.substr(0, pattern.size() - 1));
@@ -270,7 +278,7 @@ uint64_t CompiledRules::ByFacts(absl::string_view text) const {
 uint64_t CompiledRules::ByLine(absl::string_view line) const {
   const absl::string_view verb = TakeWord(&line);
   absl::string_view rest = line;
-  const absl::string_view path = TakeWord(&rest);
+  const absl::string_view path = PathOf(TakeWord(&rest));
   uint64_t found = 0;
   for (size_t i = 0; i < rules_.size(); ++i) {
     const Compiled& rule = rules_[i];

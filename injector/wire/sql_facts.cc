@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "absl/strings/ascii.h"
@@ -14,6 +15,8 @@
 
 namespace firedrill::wire {
 namespace {
+
+using Json = nlohmann::json;
 
 bool AnyOf(absl::string_view word, std::initializer_list<absl::string_view> words) {
   return std::any_of(words.begin(), words.end(),
@@ -156,6 +159,52 @@ void AddTables(absl::string_view json, std::vector<std::string>* tables) {
   }
 }
 
+// Likewise, of a tree with WITH: a name that it defines is no table where it is in force, which is
+// behind its own definition, or everywhere beside it where that is RECURSIVE.
+class TablesBesideWith {
+ public:
+  explicit TablesBesideWith(std::vector<std::string>* tables) : tables_(tables) {}
+
+  void Add(const Json& node) {
+    if (node.is_array()) {
+      for (const Json& one : node) Add(one);
+    }
+    if (!node.is_object()) return;
+    const size_t outside = defined_.size();
+    if (const auto with = node.find("withClause"); with != node.end()) {
+      const bool recursive = with->value("recursive", false);
+      const Json ctes = with->value("ctes", Json::array());
+      for (const bool define : {true, false}) {
+        for (const Json& cte : ctes) {
+          const Json expression = cte.value("CommonTableExpr", Json::object());
+          if (!define) Add(expression);
+          if (define == recursive) defined_.push_back(expression.value("ctename", ""));
+        }
+      }
+    }
+    for (const auto& [key, value] : node.items()) {
+      if (key == "withClause") continue;
+      Add(value);
+      // What is written to is a table whatever WITH says.
+      if (value.is_object() && value.contains("relname")) Table(value, key == "RangeVar");
+    }
+    defined_.resize(outside);
+  }
+
+ private:
+  void Table(const Json& node, bool read) {
+    const std::string name = node.value("relname", "");
+    const std::string schema = node.value("schemaname", "");
+    const bool defined = std::find(defined_.begin(), defined_.end(), name) != defined_.end();
+    if (read && schema.empty() && defined) return;
+    AddOnce(tables_,
+            absl::AsciiStrToLower(schema.empty() ? name : absl::StrCat(schema, ".", name)));
+  }
+
+  std::vector<std::string>* const tables_;
+  std::vector<std::string> defined_;
+};
+
 // What a statement that begins with WITH does.
 void AddParsedVerbs(absl::string_view json, std::vector<std::string>* verbs) {
   struct Node {
@@ -176,7 +225,15 @@ bool Parse(absl::string_view text, SqlFacts* facts) {
   PgQueryParseResult tree = pg_query_parse(terminated.c_str());
   const bool parsed = tree.error == nullptr && tree.parse_tree != nullptr;
   if (parsed) {
-    AddTables(tree.parse_tree, &facts->tables);
+    const absl::string_view json = tree.parse_tree;
+    const Json nodes = absl::StrContains(json, "{\"CommonTableExpr\":")
+                           ? Json::parse(json.begin(), json.end(), nullptr, false)
+                           : Json(Json::value_t::discarded);
+    if (nodes.is_discarded()) {
+      AddTables(json, &facts->tables);
+    } else {
+      TablesBesideWith(&facts->tables).Add(nodes);
+    }
     AddParsedVerbs(tree.parse_tree, &facts->verbs);
   }
   if (!parsed) facts->unread = tree.error != nullptr ? tree.error->message : "no parse tree";
@@ -194,9 +251,12 @@ SqlFacts FactsOf(Dialect dialect, absl::string_view text, bool parse) {
   SqlFacts facts;
   AddVerbs(dialect, text, &facts);
   if (parse && dialect == Dialect::kPostgresql) facts.by_words = !Parse(text, &facts);
-  const bool drops = std::find(facts.verbs.begin(), facts.verbs.end(), "drop") != facts.verbs.end();
-  // What is dropped is no table to the parser but a list of words.
-  if (facts.by_words || drops) TableWords(dialect, text).AddTo(&facts.tables);
+  // What is dropped, or commented on, is no table to the parser but a list of words.
+  const bool lists =
+      std::any_of(facts.verbs.begin(), facts.verbs.end(), [](const std::string& verb) {
+        return AnyOf(verb, {"drop", "comment"});
+      });
+  if (facts.by_words || lists) TableWords(dialect, text).AddTo(&facts.tables);
   return facts;
 }
 

@@ -79,7 +79,7 @@ TEST(Rules, ATableIsFoundWithAndWithoutItsSchema) {
         "insert into Orders values (1)", "update only orders set a = 1", "delete from orders",
         "with a as (delete from orders returning *) select * from a", "truncate a, orders",
         "copy orders from stdin", "drop table a, orders", "lock table orders",
-        "select 1 where exists (select 1 from a, \"orders\")"}) {
+        "comment on table orders is 'x'", "select 1 where exists (select 1 from a, \"orders\")"}) {
     EXPECT_TRUE(Hits("tables: 'orders'", text)) << text;
     EXPECT_FALSE(Hits("tables: 'order'", text)) << text;
   }
@@ -89,6 +89,32 @@ TEST(Rules, ATableIsFoundWithAndWithoutItsSchema) {
   EXPECT_FALSE(Hits("tables: 'orders'", "select orders from t"));
   EXPECT_FALSE(Hits("tables: 'orders'", "select 'x from orders' from t"));
   EXPECT_FALSE(Hits("tables: 'orders'", "select '\",\"relname\":\"orders\"' from t"));
+}
+
+TEST(Rules, ANameThatWithDefinesIsNoTable) {
+  for (const std::string text :
+       {"with orders as (select 1) select * from orders",
+        "with orders as (select 1), b as (select * from orders) select * from b",
+        "with recursive orders as (select 1 union select * from orders) select * from orders",
+        "with orders as (select 1) insert into t select * from orders",
+        "select 1 from t where a in (with orders as (select 1) select * from orders)"}) {
+    EXPECT_FALSE(Hits("tables: 'orders'", text)) << text;
+  }
+  for (const std::string text :
+       {"with orders as (select * from orders) select * from orders",
+        "with orders as (select 1) select * from public.orders",
+        "with orders as (select 1) insert into orders values (1)",
+        "with a as (select 1) update orders set b = 1", "with a as (select 1) delete from orders",
+        "with b as (select * from orders), orders as (select 1) select * from b",
+        "with orders as (select 1) select 1; select * from orders",
+        "create table x as with a as (select * from orders) select * from a",
+        "copy (with a as (select 1) select * from a, orders) to stdout",
+        "with a as (select 1) merge into orders using a on true when matched then delete",
+        "select * from orders where a in (with orders as (select 1) select * from orders)",
+        "create table orders as with a as (select 1) select * from a",
+        "create view orders as with a as (select 1) select * from a"}) {
+    EXPECT_TRUE(Hits("tables: 'orders'", text)) << text;
+  }
 }
 
 TEST(Rules, MysqlsTablesAreFoundByWords) {
@@ -176,6 +202,10 @@ TEST(Rules, RedisMatchesKeysAndHttpPaths) {
   EXPECT_TRUE(Hits("verbs: 'GET' tables: '/cart'", "GET /cart?x=1 HTTP/1.1", http));
   EXPECT_TRUE(Hits("tables: '/cart/*'", "POST /cart/7 HTTP/1.1", http));
   EXPECT_FALSE(Hits("tables: '/cart'", "GET /cart/7 HTTP/1.1", http));
+  EXPECT_TRUE(Hits("tables: '/cart'", "GET http://shop:80/cart?x=1 HTTP/1.1", http));
+  EXPECT_TRUE(Hits("tables: '/'", "GET http://shop HTTP/1.1", http));
+  EXPECT_FALSE(Hits("tables: '/cart'", "GET /go?to=http://shop/cart HTTP/1.1", http));
+  EXPECT_TRUE(Hits("tables: '/go'", "GET /go?to=http://shop/cart HTTP/1.1", http));
 }
 
 TEST(Rules, TheLongestDelayAndTheFirstFailureOfThoseThatHit) {
