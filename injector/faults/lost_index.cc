@@ -62,7 +62,10 @@ absl::Status LostIndex::Apply(const Context& context, Node& node, Changes& chang
 absl::StatusOr<v1::Observation> LostIndex::Observe(const Context& context, const Node&) const {
   if (!applied_) return absl::FailedPreconditionError("losing an index: not applied");
   ASSIGN_OR_RETURN(const Sight now, Look(context.run, context.patience()));
-  return Saying(now);
+  if (now.index == IndexState::kLost) return Saying(now);
+  // VACUUM FULL and REINDEX make it usable, REINDEX CONCURRENTLY makes another one.
+  return absl::AbortedError(absl::StrCat("it is not in force any more, by somebody else's doing: ",
+                                         Saying(now).detail()));
 }
 
 v1::Observation LostIndex::Saying(const Sight& now) const {

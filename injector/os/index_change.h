@@ -5,8 +5,8 @@ namespace firedrill {
 
 enum class IndexChange {
   kDone,
-  kNothingToDo,  // It was so already.
-  kGone,         // Dropped, or rebuilt as another one.
+  kNothingToDo,  // It was so already, or another one of its name and table is.
+  kGone,         // Dropped, or rebuilt as another one that is not to be used.
 };
 
 }  // namespace firedrill

@@ -19,7 +19,12 @@ constexpr char kServer[] = "SELECT system_identifier, pg_is_in_recovery() FROM p
 constexpr char kHold[] =
     "SELECT i.indisvalid, n.nspname, c.relname FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE i.indexrelid = $1::oid FOR UPDATE OF i";
+    " WHERE i.indexrelid = $1::oid AND i.indrelid = $2::oid FOR UPDATE OF i";
+// REINDEX CONCURRENTLY, or a person's DROP and CREATE, has made another one of it.
+constexpr char kRebuilt[] =
+    "SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+    " JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE i.indrelid = $1::oid AND n.nspname = $2 AND c.relname = $3 AND i.indisvalid";
 constexpr char kChange[] =
     "UPDATE pg_index SET indisvalid = $2::boolean WHERE indexrelid = $1::oid";
 // Cached plans hang on the table, not on its indexes. A new version of the row of a column, with
@@ -53,14 +58,20 @@ absl::StatusOr<IndexChange> Change(PostgresSession& session, const PostgresIndex
   for (const char* setting : {kLockTimeout, kCommitHere}) {
     RETURN_IF_ERROR(session.Query(setting, {}, patience).status());
   }
-  ASSIGN_OR_RETURN(const PostgresRows rows, session.Query(kHold, {index.oid}, patience));
-  if (rows.empty()) return IndexChange::kGone;
+  ASSIGN_OR_RETURN(const PostgresRows rows,
+                   session.Query(kHold, {index.oid, index.table_oid}, patience));
+  if (rows.empty()) {
+    ASSIGN_OR_RETURN(
+        const PostgresRows rebuilt,
+        session.Query(kRebuilt, {index.table_oid, index.schema, index.name}, patience));
+    return usable && !rebuilt.empty() ? IndexChange::kNothingToDo : IndexChange::kGone;
+  }
   if ((*rows[0][0] == "t") == usable) return IndexChange::kNothingToDo;
-  if (*rows[0][1] != index.schema || *rows[0][2] != index.name) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the index ", index.Name(), ", oid ", index.oid, ", is called ", *rows[0][1],
-                     ".", *rows[0][2], " now: whoever has renamed it must say whether it is to be ",
-                     usable ? "used" : "lost"));
+  // What is given back is known by its oid, whatever it is called by now.
+  if (!usable && (*rows[0][1] != index.schema || *rows[0][2] != index.name)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the index ", index.Name(), ", oid ", index.oid, ", is called ", *rows[0][1], ".",
+        *rows[0][2], " now: whoever has renamed it must say whether it is to be lost"));
   }
   RETURN_IF_ERROR(
       session.Query(kChange, {index.oid, usable ? "true" : "false"}, patience).status());
@@ -85,6 +96,7 @@ absl::StatusOr<IndexChange> SetIndexUsable(PostgresSession& session, const Postg
 std::string IndexAccess(const PostgresIndex& index, const v1::PostgresqlServer& server) {
   return WriteIndexAccess({{"system", index.system_identifier},
                            {"oid", index.oid},
+                           {"table", index.table_oid},
                            {"schema", index.schema},
                            {"index", index.name}},
                           server);
@@ -95,6 +107,7 @@ absl::Status ReadIndexAccess(const std::string& text, PostgresIndex* index,
   return ReadIndexAccessInto(text,
                              {{"system", &index->system_identifier},
                               {"oid", &index->oid},
+                              {"table", &index->table_oid},
                               {"schema", &index->schema},
                               {"index", &index->name}},
                              server);

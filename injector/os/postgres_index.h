@@ -15,6 +15,7 @@ struct PostgresIndex {
   // Of the server's data: a standby that was promoted has the same.
   std::string system_identifier;
   std::string oid;
+  std::string table_oid;
   std::string schema;
   std::string name;
 
@@ -28,7 +29,8 @@ struct PostgresIndex {
 //
 // The row is held while it is looked at, so that a change of a process that has died in the middle
 // of it is waited for, and not overlooked. An error where that takes too long, where another server
-// answers, or where somebody has given the index another name. The session must be a superuser's.
+// answers, or where what is to be lost has another name by now; what is given back may have one,
+// but must be on the same table. The session must be a superuser's.
 absl::StatusOr<IndexChange> SetIndexUsable(PostgresSession& session, const PostgresIndex& index,
                                            bool usable, const Patience& patience);
 

@@ -58,7 +58,7 @@ constexpr char kLookUp[] =
     "  THEN 'it is not valid even now: its build has failed or is under way'"
     " WHEN i.indcheckxmin THEN 'after a change the server would not use it before all older"
     " transactions have ended; REINDEX it first'"
-    " END, i.indisvalid"
+    " END, i.indisvalid, t.oid"
     " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
     " JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am am ON am.oid = c.relam"
     " JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace"
@@ -74,7 +74,8 @@ enum Column {
   kSystem,
   kStandby,
   kReason,
-  kUsable
+  kUsable,
+  kTableOid
 };
 
 // Indexes, those of a table of this name first.
@@ -86,6 +87,7 @@ constexpr char kOthers[] =
     " ORDER BY t.relname <> $1, 1 LIMIT 1000";
 
 // As it is, whatever has become of its name.
+constexpr char kNameNow[] = "SELECT relname FROM pg_class WHERE oid = $1::oid";
 constexpr char kIsUsable[] = "SELECT indisvalid FROM pg_index WHERE indexrelid = $1::oid";
 
 // With a plan for every value.
@@ -124,9 +126,11 @@ class Plans final : public PlanSession {
     if (!json.is_array() || json.empty() || !json[0].contains("Plan")) {
       return absl::InternalError("the server explains a plan in a form that is not known here");
     }
+    // It may have been renamed since.
+    ASSIGN_OR_RETURN(const PostgresRows names, session_->Query(kNameNow, {index_.oid}, patience));
     IndexPlan plan;
     plan.weight = json[0]["Plan"].value("Total Cost", 0.0);
-    Walk(json[0]["Plan"], plan);
+    Walk(json[0]["Plan"], names.empty() ? index_.name : *names[0][0], plan);
     return plan;
   }
 
@@ -144,13 +148,13 @@ class Plans final : public PlanSession {
         table_(std::move(table)),
         explain_(std::move(explain)) {}
 
-  void Walk(const Json& node, IndexPlan& plan) const {
-    if (node.value("Index Name", "") == index_.name) plan.uses_index = true;
+  void Walk(const Json& node, const std::string& index, IndexPlan& plan) const {
+    if (node.value("Index Name", "") == index) plan.uses_index = true;
     if (node.value("Relation Name", "") == table_ && plan.read_by.empty()) {
       plan.read_by = node.value("Node Type", "");
     }
     if (!node.contains("Plans")) return;
-    for (const Json& child : node["Plans"]) Walk(child, plan);
+    for (const Json& child : node["Plans"]) Walk(child, index, plan);
   }
 
   const std::unique_ptr<PostgresSession> session_;
@@ -220,6 +224,7 @@ class PostgresIndexServer final : public IndexServer {
           absl::StrCat("the index ", index_.Name(), " is not taken away: ", *row[kReason]));
     }
     index_.oid = *row[kOid];
+    index_.table_oid = *row[kTableOid];
     index_.system_identifier = *row[kSystem];
     table_ = *row[kTableName];
     same_statistics_ = absl::StrCat("ALTER TABLE ", *row[kTable], " ", *row[kSameStatistics]);
