@@ -377,7 +377,7 @@ class DefectTest(unittest.TestCase):
         self.assertEqual([{"at": "110s"}], spec["remedies"])
         self.assertEqual(written["spec"]["steadyState"], spec["steadyState"])
         self.assertEqual(written["spec"]["expect"]["impact"], spec["expect"]["impact"])
-        self.assertEqual([{"firingWithin": "120s", "notification": {"within": "150s"}, "resolved": {"within": "180s"}}],
+        self.assertEqual([{"firingWithin": "120s", "notification": {"within": "150s"}, "resolved": {"within": "120s"}}],
                          spec["expect"]["alerts"])
         self.assertEqual([{"probe": "images", "since": "lost.start", "within": "6s", "for": "70s"},
                           {"probe": "logins", "since": "lost.end", "within": "8s", "for": "3s"},
