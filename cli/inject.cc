@@ -1,6 +1,7 @@
 // `firedrill inject`: one fault on this machine, by the same way in which every run works.
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -18,12 +19,12 @@
 #include "cli/definitions.h"
 #include "cli/inject_words.h"
 #include "cli/leftovers.h"
-#include "cli/rpc/own_run.h"
 #include "cli/private_run.h"
+#include "cli/rpc/own_run.h"
 #include "cli/run_definitions.h"
 #include "cli/screen.h"
-#include "controller/report.h"
 #include "controller/report_parts.h"
+#include "controller/run_steps.h"
 #include "controller/words.h"
 #include "experiment/reader.h"
 #include "firedrill/v1/options.pb.h"
@@ -56,9 +57,11 @@ absl::StatusOr<v1::Site> FindSite(const InjectOptions& options) {
   site.mutable_spec()->set_environment("local");
   if (file.empty()) {
     if (options.upstream.empty()) {
+      // Another fault logs in at its server, and only a profile has an account for that.
+      const bool takes = IsOnTheWire(options.kind) || options.kind == "holdConnections";
       return absl::InvalidArgumentError(
-          "no site file names a profile here: give --site FILE, or --upstream HOST:PORT with "
-          "--protocol");
+          absl::StrCat("no site file names a profile here: give --site FILE",
+                       takes ? ", or --upstream HOST:PORT with --protocol" : ""));
     }
     site.mutable_spec()->add_injectors()->set_name("this-machine");
     return site;
@@ -201,11 +204,7 @@ class InjectView {
 
   int Judged(const std::vector<v1::Event>& history, const v1::Judgement& judgement, int code) {
     screen_.Line("");
-    if (code == kUndoUnconfirmed) {
-      screen_.Line(SummaryText(history, judgement, screen_.style()));
-    } else {
-      code = SayHowItEnded(judgement, code);
-    }
+    code = SayHowItEnded(RunSteps(history).faults(), judgement, code);
     SayWhatWasTouched(ended_at_.value_or(FromProto(history.back().at())));
     return code;
   }
@@ -258,10 +257,24 @@ class InjectView {
     return listen != nullptr && !kind.GetReflection()->GetString(kind, listen).empty();
   }
 
-  std::string Ended(const v1::Judgement& judgement) const {
-    if (refused_ && !on_) return "refused; nothing of it stays";
-    if (judgement.outcome() == v1::OUTCOME_NOT_STARTED) return "not started; nothing was touched";
-    const char* undone = one_shot_ ? "; nothing to undo" : "; undone, and read back";
+  // It was seen in force, and went off before its time though nobody had stopped it.
+  static const v1::ExpectationResult* EndedEarly(const v1::Judgement& judgement) {
+    for (const v1::ExpectationResult& result : judgement.results()) {
+      if (result.code() == "ended-early") return &result;
+    }
+    return nullptr;
+  }
+
+  std::string Ended(const v1::Judgement& judgement, int code) const {
+    const bool sure = code != kUndoUnconfirmed;
+    if (sure && refused_ && !on_) return "refused; nothing of it stays";
+    if (sure && judgement.outcome() == v1::OUTCOME_NOT_STARTED) {
+      return "not started; nothing was touched";
+    }
+    const char* undone = !sure       ? "; UNDO NOT CONFIRMED: a person must look"
+                         : one_shot_ ? "; nothing to undo"
+                                     : "; undone, and read back";
+    if (EndedEarly(judgement) != nullptr) return absl::StrCat("it ended early", undone);
     if (judgement.outcome() == v1::OUTCOME_COMPLETED) {
       return absl::StrCat(one_shot_ ? "it has acted" : "its time is over", undone);
     }
@@ -272,22 +285,48 @@ class InjectView {
                         undone);
   }
 
-  int SayHowItEnded(const v1::Judgement& judgement, int code) {
-    const bool never = refused_ && !on_;
-    if (misspelt_ || (never && senseless_)) code = kUsageError;
+  int SayHowItEnded(const std::vector<FaultCourse>& faults, const v1::Judgement& judgement,
+                    int code) {
+    const bool sure = code != kUndoUnconfirmed;
+    const bool never = refused_ && !on_ && sure;
+    if (sure && (misspelt_ || (never && senseless_))) code = kUsageError;
     if (never && forbidden_ && IsOnTheWire(options_.kind) && !HasListen() && geteuid() != 0) {
       Say("add --listen 127.0.0.1:6432 (any free port) and have the clients come to that address: "
           "only root may redirect those that know nothing");
       code = kUsageError;
     }
-    Say(absl::StrCat(Ended(judgement), " (exit ", code, ")"));
+    Say(absl::StrCat(Ended(judgement, code), " (exit ", code, ")"));
+    for (const FaultCourse& fault : faults) {
+      if (!sure && fault.apply_issued && !fault.end.has_value()) SayWhatToUndo(fault);
+    }
     for (const v1::ExpectationResult& result : judgement.results()) {
       if (judgement.outcome() != v1::OUTCOME_COMPLETED) break;
       if (result.verdict() == v1::VERDICT_PASSED) continue;
-      Say(absl::StrCat("it was not seen in force: ", result.reason(),
-                       result.mend().empty() ? "" : "; ", result.mend()));
+      const std::string mend = result.mend().empty() ? "" : absl::StrCat("; ", result.mend());
+      if (&result == EndedEarly(judgement)) {
+        SayWhyEarly(faults, mend);
+      } else {
+        Say(absl::StrCat("it was not seen in force: ", result.reason(), mend));
+      }
     }
     return code;
+  }
+
+  void SayWhatToUndo(const FaultCourse& fault) {
+    Say(absl::StrCat(fault.planned.name(), " is ", FaultStateWord(fault.last),
+                     fault.reason.empty() ? "" : ": ", fault.reason));
+    // In one line, to be pasted.
+    screen_.Line(fault.undo_by_hand.empty() ? "look with: firedrill leftovers"
+                                            : absl::StrCat("undo it with: ", fault.undo_by_hand));
+  }
+
+  void SayWhyEarly(const std::vector<FaultCourse>& faults, const std::string& mend) {
+    for (const FaultCourse& fault : faults) {
+      if (!fault.reached.has_value() || !fault.end.has_value()) continue;
+      const absl::Duration held = fault.end->at - fault.reached->at;
+      Say(absl::StrCat("it was in force for ", Short(std::max(held, absl::ZeroDuration())), " of ",
+                       options_.duration, fault.reason.empty() ? "" : ": ", fault.reason, mend));
+    }
   }
 
   void SayWhatWasTouched(absl::Time end) {

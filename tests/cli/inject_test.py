@@ -6,6 +6,7 @@ import pathlib
 import pwd
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -90,6 +91,46 @@ class Inject(Stage):
         self.until(lambda: self.took(pooled, "users") < DELAY_S, "the pooled connection goes on untouched")
         self.assertFalse(self.slowed())
         pooled.close()
+
+    def test_a_fault_that_ends_early_was_in_force_and_says_why_it_ended(self):
+        process, port = self.listening("delay-queries", "--delay", "1ms")
+        with self.connect(port) as session, session.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            self.until(lambda: "in force" in self.said(process), "in force")
+        for injector in self.processes("firedrill-injector"):
+            injector.send(signal.SIGKILL)
+        self.assertEqual(process.wait(60), 6, self.said(process))
+        said = " ".join(self.said(process).split())
+        self.assertIn("it ended early; undone, and read back (exit 6)", said)
+        self.assertRegex(said, r"it was in force for [0-9.]+m?s of 1h: its injector had ended")
+        self.assertNotIn("not seen in force", said)
+        self.assertNotIn("its time is over", said)
+
+    def test_an_undo_that_nobody_confirms_is_told_in_words_of_one_fault(self):
+        process, port = self.listening("delay-queries", "--delay", "1ms")
+        for _ in range(3):
+            self.until(lambda: self.processes("firedrill-injector") or process.poll() is not None, "an injector")
+            for injector in self.processes("firedrill-injector"):
+                injector.send(signal.SIGKILL)
+                self.assertTrue(injector.ended(10))
+        self.assertEqual(process.wait(60), 5, self.said(process))
+        said = self.said(process)
+        self.assertIn("; UNDO NOT CONFIRMED: a person must look (exit 5)\n", said)
+        self.assertIn("look with: firedrill leftovers\n", said)
+        for word in ("No alert fired", "passed", "inconclusive", "steady state"):
+            self.assertNotIn(word, said)
+
+    def test_bytes_that_are_held_are_not_said_never_to_have_come(self):
+        process, port = self.listening("delay-bytes", "--delay", "60s")
+        with socket.create_connection(("127.0.0.1", port), 10) as held:
+            held.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")
+            self.until(lambda: "1 connection open" in self.said(process), "the connection")
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(30), 130, self.said(process))
+            # They are delivered: the server answers the question for TLS by one letter.
+            held.settimeout(30)
+            self.assertIn(held.recv(1), (b"N", b"S"))
+        self.assertRegex(self.said(process), r"(?m)^touched.*: no bytes have come through yet; what it holds is let go")
 
     def test_a_listener_ends_with_its_time(self):
         held, port = free_port()
@@ -275,7 +316,10 @@ class Inject(Stage):
                             (("--duration", "1s"), "name the fault first"),
                             (("delay-queries", "--recconect"), "did you mean --reconnect?"),
                             (("delay-queries", "--delay", "1s"), "Add --upstream HOST:PORT --protocol"),
-                            (("stall-connections", "--upstream", "127.0.0.1:1"), "--protocol is missing")):
+                            (("stall-connections", "--upstream", "127.0.0.1:1"), "--protocol is missing"),
+                            (("lose-index", "--profile", "x", "--index", "a.b"), "here: give --site FILE\n"),
+                            (("delay-queries", "--profile", "x", "--delay", "1s"),
+                             "or --upstream HOST:PORT with --protocol\n")):
             code, out, err = self.firedrill("inject", *words)
             self.assertEqual(code, 2, out + err)
             self.assertIn(said, err)

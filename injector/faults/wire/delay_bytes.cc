@@ -20,7 +20,9 @@ class DelayBytes final : public WireFault {
              v1::Observation* observation) const override {
     const uint64_t delayed = count.delayed();
     JudgeDelay(shape_, count, observation);
-    observation->set_detail(delayed == 0 ? "no bytes have come yet"
+    // What is held is counted when it is let go.
+    observation->set_detail(delayed == 0 ? "no bytes have come through yet; what it holds is let "
+                                           "go at its end"
                                          : absl::StrCat("bytes were ", observation->detail(), ", ",
                                                         Counted(delayed, "time", "times")));
   }
