@@ -381,7 +381,7 @@ class DefectTest(unittest.TestCase):
                          spec["expect"]["alerts"])
         self.assertEqual([{"probe": "images", "since": "lost.start", "within": "6s", "for": "70s"},
                           {"probe": "logins", "since": "lost.end", "within": "8s", "for": "3s"},
-                          {"prometheus": {"query": "rate(x[75s])"}, "within": "90s"}], spec["expect"]["recovery"])
+                          {"prometheus": {"query": "rate(x[75s])"}, "within": "60s"}], spec["expect"]["recovery"])
 
     def test_generated_files_please_promtool_and_amtool(self):
         wanted = 2 + sum(defects.fits(name, alert) for name in defects.DEFECTS for alert in defects.ALERTS)

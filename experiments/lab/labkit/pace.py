@@ -20,8 +20,8 @@ def stretch(interval_s):
 
 
 def fading(interval_s):
-    """A page ends sooner than it came, measured: what it looks back on grows with the interval, what follows hardly does. A run
-    waits out the whole limit, since a page might come again."""
+    """What is over is seen sooner than what has come, measured: what a rule looks back on grows with the interval, what follows
+    hardly does. A run waits out the whole limit, since a page might come again."""
     return max(1, math.ceil(interval_s * 2 / 3))
 
 
@@ -58,7 +58,7 @@ def paced(experiment, interval_s):
         slow(alert.get("resolved", {}), "within", fading(interval_s))
     for check in expect.get("recovery", []):
         if "prometheus" in check:
-            slow(check, "within", interval_s)
+            slow(check, "within", fading(interval_s))
         elif check.get("since", "").endswith(".start"):
             # Harm is looked for during all of the fault; what came back holds as long as ever.
             slow(check, "for", longer)
