@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -301,6 +302,7 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
                                                    {"--protocol", &options.protocol},
                                                    {"--seed", &seed}};
   Said said;
+  std::set<std::string> given;
   for (size_t i = 1; i < words.size(); ++i) {
     const std::vector<std::string> sides = absl::StrSplit(words[i], absl::MaxSplits('=', 1));
     const std::string& name = sides[0];
@@ -328,6 +330,12 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
       value = words[++i];
     } else {
       return absl::InvalidArgumentError(absl::StrCat(name, " needs a value"));
+    }
+    // Of two values one would be dropped; lists grow, and each --match may say another key.
+    const bool grows = is_match || (!is_own && flag->field->is_repeated());
+    if (!grows && !given.insert(name).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, " is given twice, the second time as ", value, ": leave one out"));
     }
     if (is_own) {
       *ours->second = value;

@@ -142,12 +142,17 @@ Advice CheckBounds(double value, absl::string_view text, const FieldDescriptor* 
   return {};
 }
 
-// For a share that was written in percent.
-std::string NumberHelp(absl::string_view text, bool quoted) {
+// For a share that was written in percent, and for what has a unit: "1MiB/s".
+std::string NumberHelp(absl::string_view text, bool quoted, const FieldDescriptor* field) {
   double value = 0;
   if (quoted && IsNumberWord(text)) return absl::StrCat("without quotes: ", text);
   if (absl::EndsWith(text, "%") && absl::SimpleAtod(absl::StripSuffix(text, "%"), &value)) {
     return absl::StrCat("as a share: ", value / 100);
+  }
+  const std::string& unit = RuleOf(field).unit();
+  if (!unit.empty() && !text.empty() && absl::ascii_isdigit(text.front()) &&
+      absl::ascii_isalpha(text.back())) {
+    return absl::StrCat("the number alone, in ", unit);
   }
   return "";
 }
@@ -158,7 +163,7 @@ Advice SetNumber(absl::string_view text, bool quoted, const FieldDescriptor* fie
   if (quoted || !IsNumberWord(text) || !absl::SimpleAtod(text, &value) || !std::isfinite(value)) {
     return {
         absl::StrCat("'", path, "' must be a number, not ", quoted ? "the text " : "", Shown(text)),
-        NumberHelp(text, quoted)};
+        NumberHelp(text, quoted, field)};
   }
   Advice advice = CheckBounds(value, text, field, path);
   if (!advice.message.empty()) return advice;
@@ -181,7 +186,7 @@ Advice SetWholeNumber(absl::string_view text, bool quoted, const FieldDescriptor
                      digits.find_first_not_of("0123456789") == absl::string_view::npos &&
                      (digits.size() == 1 || digits[0] != '0');
   if (quoted || !plain) {
-    std::string help = NumberHelp(text, quoted);
+    std::string help = NumberHelp(text, quoted, field);
     if (!quoted && absl::StartsWith(text, "-") && !is_signed) help = "it cannot be negative";
     return {absl::StrCat("'", path, "' must be a whole number, not ", quoted ? "the text " : "",
                          Shown(text)),

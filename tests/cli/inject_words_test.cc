@@ -79,6 +79,27 @@ TEST(InjectWords, WhatIsLongerThanTheFaultIsRefused) {
                   .ok());
 }
 
+TEST(InjectWords, ANumberWithAUnitIsToldItsUnit) {
+  EXPECT_THAT(Complaint({"throttle-bytes", "--listen", "127.0.0.1:6432", "--upstream",
+                         "127.0.0.1:5432", "--protocol", "tcp", "--rate", "1MiB/s"}),
+              HasSubstr("help: the number alone, in bytes/s"));
+}
+
+TEST(InjectWords, AreNotSaidTwice) {
+  EXPECT_EQ(Complaint({"delay-queries", "--upstream", "127.0.0.1:5432", "--protocol", "postgresql",
+                       "--delay", "1s", "--duration", "2h", "--duration", "1s"}),
+            "--duration is given twice, the second time as 1s: leave one out");
+  EXPECT_EQ(Complaint({"delay-queries", "--delay=1s", "--delay=2s"}),
+            "--delay is given twice, the second time as 2s: leave one out");
+  const auto lists =
+      ParseInject({"delay-queries", "--upstream", "127.0.0.1:5432", "--protocol", "postgresql",
+                   "--delay", "1s", "--match.tables", "users", "--match.tables", "orders",
+                   "--match", "verb=select", "--match", "verb=insert"});
+  ASSERT_TRUE(lists.ok()) << lists.status();
+  EXPECT_THAT(lists->fault.delay_queries().match().tables(), ElementsAre("users", "orders"));
+  EXPECT_THAT(lists->fault.delay_queries().match().verbs(), ElementsAre("select", "insert"));
+}
+
 TEST(InjectWords, TakeASeed) {
   const std::vector<std::string> words = {"leak-connections", "--profile", "a", "--seed"};
   auto with = [&](const std::string& seed) {
