@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.dirname(LAB))
 
 from labkit import configuration, defects, extras, pace, releases  # noqa: E402
 from labkit.accounts import LabError, program  # noqa: E402
+from labkit.ports import Ports  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
 
@@ -310,7 +311,7 @@ class DefectTest(unittest.TestCase):
             self.assertIn("- alert: PostgresDown", planted["postgresql.yml"])
 
     def test_a_metric_that_is_dropped_is_dropped_where_it_is_scraped(self):
-        ports = {name: 20000 + index for index, name in enumerate(configuration.port_names([]))}
+        ports = Ports({name: 20000 + index for index, name in enumerate(configuration.port_names([]))})
         for alert, about in defects.ALERTS.items():
             text = configuration.prometheus_text(ports, 1, ["metric-absent"], alert)
             self.assertEqual(1, text.count(f"regex: {about.metric}, action: drop"))

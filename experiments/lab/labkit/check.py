@@ -8,6 +8,7 @@ from labkit import configuration
 from labkit.accounts import program
 from labkit.defects import ALERTS, DEFECTS, SLOTS_ALERT, fits
 from labkit.extras import EXTRAS
+from labkit.ports import Ports
 
 
 def judge(command):
@@ -18,7 +19,7 @@ def judge(command):
 
 
 def check_one(folder, interval_s, defects, alert):
-    ports = {name: 20000 + index for index, name in enumerate(configuration.port_names(EXTRAS))}
+    ports = Ports({name: 20000 + index for index, name in enumerate(configuration.port_names(EXTRAS))})
     os.makedirs(os.path.join(folder, "rules"))
     token = os.path.join(folder, "webhook.token")
     files = {"webhook.token": "x", "prometheus.yml": configuration.prometheus_text(ports, interval_s, defects, alert),

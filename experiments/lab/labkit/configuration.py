@@ -29,7 +29,7 @@ JOBS = {"shop": ("shop_operations",), "postgresql": ("postgres_exporter", "repli
 
 
 def url(ports, name):
-    return f"http://127.0.0.1:{ports[name]}"
+    return f"http://{ports.at(name)}"
 
 
 def rule_texts(interval_s, defects, chosen=(), alert=planted.SLOTS_ALERT):
@@ -62,7 +62,7 @@ def prometheus_text(ports, interval_s, defects, alert=planted.SLOTS_ALERT):
         f"""
   - job_name: {job}{slower + dropped if job == "postgresql" else ""}
     static_configs:
-      - targets: [{", ".join(f'"127.0.0.1:{ports[port]}"' for port in names if port in ports)}]"""
+      - targets: [{", ".join(f'"{ports.at(port)}"' for port in names if port in ports)}]"""
         for job, names in JOBS.items() if names[0] in ports)
     return f"""\
 global:
@@ -76,7 +76,7 @@ rule_files:
 alerting:
   alertmanagers:
     - static_configs:
-        - targets: ["127.0.0.1:{ports['alertmanager']}"]
+        - targets: ["{ports.at('alertmanager')}"]
 scrape_configs:{targets}
 """
 
@@ -124,7 +124,7 @@ def postgresql_text(lab, ports, name):
     wal = "wal_level = replica\nmax_wal_senders = 4\nwal_keep_size = 256MB" if "replica" in ports else \
         "wal_level = minimal\nmax_wal_senders = 0"
     return f"""\
-listen_addresses = '127.0.0.1'
+listen_addresses = '{ports.host(name)}'
 port = {ports[name]}
 unix_socket_directories = '{lab.path(name)}'
 hba_file = '{lab.path(name, "pg_hba.conf")}'
@@ -149,21 +149,21 @@ log_connections = off
 """
 
 
-HBA_TEXT = """\
-local all         all scram-sha-256
-host  all         all 127.0.0.1/32 scram-sha-256
-host  replication all 127.0.0.1/32 scram-sha-256
-"""
+def hba_text(ports):
+    """From elsewhere only where the lab is spread over several hosts."""
+    origins = ["127.0.0.1/32"] + ["samenet"] * bool(ports.hosts)
+    return "local all all scram-sha-256\n" + "".join(
+        f"host {database} all {origin} scram-sha-256\n" for origin in origins for database in ("all", "replication"))
 
 
 def database_url(ports, password):
     """Where the shop finds its database: behind the pooler, or at whichever of a pair takes writes."""
     if "pgbouncer" in ports:
-        return f"postgresql+psycopg2://shop:{password}@127.0.0.1:{ports['pgbouncer']}/shop"
+        return f"postgresql+psycopg2://shop:{password}@{ports.at('pgbouncer')}/shop"
     if "replica" in ports:
-        return (f"postgresql+psycopg2://shop:{password}@/shop?host=127.0.0.1:{ports['postgresql']}"
-                f"&host=127.0.0.1:{ports['replica']}&target_session_attrs=read-write")
-    return f"postgresql+psycopg2://shop:{password}@127.0.0.1:{ports['postgresql']}/shop"
+        return (f"postgresql+psycopg2://shop:{password}@/shop?host={ports.at('postgresql')}"
+                f"&host={ports.at('replica')}&target_session_attrs=read-write")
+    return f"postgresql+psycopg2://shop:{password}@{ports.at('postgresql')}/shop"
 
 
 def pgbouncer_text(lab, ports):
@@ -171,9 +171,9 @@ def pgbouncer_text(lab, ports):
         raise LabError("PgBouncer 1.18 cannot tell who of a pair takes writes: ask for pgbouncer or replica, not both")
     return f"""\
 [databases]
-shop = host=127.0.0.1 port={ports['postgresql']} dbname=shop
+shop = host={ports.host('postgresql')} port={ports['postgresql']} dbname=shop
 [pgbouncer]
-listen_addr = 127.0.0.1
+listen_addr = {ports.host('pgbouncer')}
 listen_port = {ports['pgbouncer']}
 unix_socket_dir =
 auth_type = scram-sha-256
@@ -209,10 +209,10 @@ defaults
     timeout server 3s
     timeout http-request 5s
 frontend customers
-    bind 127.0.0.1:{ports['gateway']}
+    bind {ports.at('gateway')}
     default_backend shop
 backend shop{again}
-    server shop 127.0.0.1:{ports['shop']}
+    server shop {ports.at('shop')}
 """
 
 
@@ -235,10 +235,10 @@ def site_text(lab, ports, interval_s=1):
     def profile(name, user, secret, server="postgresql"):
         return f"""
         - name: {name}
-          postgresql: {{host: 127.0.0.1, port: {ports[server]}, user: {user}, database: shop, password: {{file: {quoted(secret)}}}}}"""
+          postgresql: {{host: {ports.host(server)}, port: {ports[server]}, user: {user}, database: shop, password: {{file: {quoted(secret)}}}}}"""
 
     old_primary = "" if "replica" not in ports else f"""
-    - {{name: primary, url: "tcp://127.0.0.1:{ports['postgresql']}"}}"""
+    - {{name: primary, url: "tcp://{ports.at('postgresql')}"}}"""
     pair = "" if "replica" not in ports else (
         profile("primary", "postgres", "postgres.password")
         + profile("standby", "postgres", "postgres.password", server="replica"))
@@ -253,7 +253,7 @@ spec:
   alertmanagers:
     - {{url: "{url(ports, 'alertmanager')}"}}
   webhook:
-    listen: "127.0.0.1:{ports['firedrill_webhook']}"
+    listen: "{ports.at('firedrill_webhook')}"
     receivers:
       - {{name: oncall, path: /oncall, token: {{file: {quoted('webhook.token')}}}}}
       - {{name: firedrill-canary, path: /firedrill-canary, token: {{file: {quoted('webhook.token')}}}}}
@@ -294,7 +294,7 @@ spec:
       policy: {{lastingRemedies: true}}
       profiles:
         - name: front
-          http: {{host: 127.0.0.1, port: {ports['shop']}}}
+          http: {{host: {ports.host('shop')}, port: {ports['shop']}}}
       programs:{program("crowd", "crowd", "--rate", "100", "--seconds", str(crowd_s), leaves="nothing", timeout=f"{crowd_s + 15}s")}{
     program("restart-shop", "restart-shop", leaves="nothing")}{
     program("roll-back", "roll-back", leaves="nothing")}{

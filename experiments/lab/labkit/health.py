@@ -32,10 +32,10 @@ def answers(address):
     return None if status == 200 else f"{address} answers {status or text}"
 
 
-def postgresql_accepts(port):
+def postgresql_accepts(host, port):
     """Asks for TLS as every client does; a server that is up says yes or no with one byte."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=LOOK_TIMEOUT_S) as channel:
+        with socket.create_connection((host, port), timeout=LOOK_TIMEOUT_S) as channel:
             channel.sendall(struct.pack("!ii", 8, 80877103))
             return None if channel.recv(1) in (b"N", b"S") else "PostgreSQL closes connections"
     except OSError as error:

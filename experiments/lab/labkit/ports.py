@@ -6,6 +6,25 @@ port with SO_REUSEADDR (all of the lab's do) gets it, again and again, also afte
 
 import socket
 
+LOOPBACK = "127.0.0.1"
+# Of the machines that a lab may be spread over, who is where: the database's has all that measures.
+HOSTS = ("database", "shop", "firedrill")
+HOST_OF = {"shop": "shop", "shop_operations": "shop", "gateway": "shop", "firedrill_webhook": "firedrill"}
+
+
+class Ports(dict):
+    """Name → port; and the address that each one is bound to."""
+
+    def __init__(self, ports, hosts=None):
+        super().__init__(ports)
+        self.hosts = hosts or {}
+
+    def host(self, name):
+        return self.hosts.get(HOST_OF.get(name, "database"), LOOPBACK)
+
+    def at(self, name):
+        return f"{self.host(name)}:{self[name]}"
+
 
 class PortReservation:
     def __init__(self, names):
@@ -13,11 +32,11 @@ class PortReservation:
         for name in names:
             held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.bind(("127.0.0.1", 0))
+            held.bind((LOOPBACK, 0))
             self._sockets[name] = held
 
-    def ports(self):
-        return {name: held.getsockname()[1] for name, held in self._sockets.items()}
+    def ports(self, hosts=None):
+        return Ports({name: held.getsockname()[1] for name, held in self._sockets.items()}, hosts)
 
     def close(self):
         for held in self._sockets.values():

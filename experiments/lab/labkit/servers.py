@@ -116,7 +116,7 @@ class Stack:
             shutil.rmtree(self.lab.path(name), ignore_errors=True)
             # The socket is made beside the data, hence the folder is the server's own.
             self.folder(name, account=self.database_account)
-            self.write(configuration.HBA_TEXT, name, "pg_hba.conf")
+            self.write(configuration.hba_text(self.ports), name, "pg_hba.conf")
             self.write(configuration.postgresql_text(self.lab, self.ports, name), name, "postgresql.conf")
         data = self.lab.path("postgresql", "data")
         copy_data(data, self.database_account, self.options.rows, self.passwords,
@@ -128,7 +128,7 @@ class Stack:
             # A copy of a stopped primary is a base backup.
             copy_folder(data, self.lab.path("replica", "data"))
             self.write("", "replica", "data", "standby.signal", mode=0o600, account=self.database_account)
-            self.write(f"primary_conninfo = 'host=127.0.0.1 port={self.ports['postgresql']} user=postgres "
+            self.write(f"primary_conninfo = 'host={self.ports.host('postgresql')} port={self.ports['postgresql']} user=postgres "
                        f"password={self.passwords['postgres']} application_name=replica'\n",
                        "replica", "primary.conf", mode=0o600, account=self.database_account)
             with open(self.lab.path("replica", "postgresql.conf"), "a") as opened:
@@ -150,9 +150,9 @@ class Stack:
             stop_signal=signal.SIGINT, orphan_signal=signal.SIGQUIT)
 
     def shop(self):
-        environment = {"SHOP_BIND": f"127.0.0.1:{self.ports['shop']}",
+        environment = {"SHOP_BIND": self.ports.at("shop"),
                        "SHOP_DATABASE_URL_FILE": self.lab.path("shop", "database.url"),
-                       "SHOP_OPERATIONS": f"127.0.0.1:{self.ports['shop_operations']}",
+                       "SHOP_OPERATIONS": self.ports.at("shop_operations"),
                        "SHOP_RELEASE_FILE": self.lab.path("shop", "release.json"),
                        "SHOP_LIVE_FILE": self.lab.path("shop", "live", "settings.json"),
                        "PYTHONDONTWRITEBYTECODE": "1"}
@@ -189,16 +189,16 @@ class Stack:
     def exporter(self, name, server):
         return Server(name, self.server_account,
                       [program("prometheus-postgres-exporter", "prometheus-postgres-exporter"),
-                       f"--web.listen-address=127.0.0.1:{self.ports[name]}", "--log.level=warn",
+                       f"--web.listen-address={self.ports.at(name)}", "--log.level=warn",
                        f"--extend.query-path={self.lab.path('exporter', 'queries.yaml')}"],
-                      {"DATA_SOURCE_URI": f"127.0.0.1:{self.ports[server]}/shop?sslmode=disable",
+                      {"DATA_SOURCE_URI": f"{self.ports.at(server)}/shop?sslmode=disable",
                        "DATA_SOURCE_USER": "exporter",
                        "DATA_SOURCE_PASS_FILE": self.lab.path("exporter", "password")})
 
     def node_exporter(self):
         return Server("node_exporter", self.server_account,
                       [program("prometheus-node-exporter", "prometheus-node-exporter"),
-                       f"--web.listen-address=127.0.0.1:{self.ports['node_exporter']}", "--log.level=warn",
+                       f"--web.listen-address={self.ports.at('node_exporter')}", "--log.level=warn",
                        "--collector.disable-defaults", "--collector.meminfo", "--collector.cpu",
                        "--collector.loadavg", "--collector.netstat", "--collector.netdev"])
 
@@ -208,7 +208,7 @@ class Stack:
                        f"--config.file={self.lab.path('prometheus', 'prometheus.yml')}",
                        f"--storage.tsdb.path={self.lab.path('prometheus', 'data')}",
                        "--storage.tsdb.retention.time=1d",
-                       f"--web.listen-address=127.0.0.1:{self.ports['prometheus']}",
+                       f"--web.listen-address={self.ports.at('prometheus')}",
                        # Links in alerts would otherwise carry the machine's name, which may not resolve.
                        f"--web.external-url={configuration.url(self.ports, 'prometheus')}", "--log.level=warn"])
 
@@ -217,6 +217,6 @@ class Stack:
                       [program("prometheus-alertmanager", "prometheus-alertmanager"),
                        f"--config.file={self.lab.path('alertmanager', 'alertmanager.yml')}",
                        f"--storage.path={self.lab.path('alertmanager', 'data')}",
-                       f"--web.listen-address=127.0.0.1:{self.ports['alertmanager']}",
+                       f"--web.listen-address={self.ports.at('alertmanager')}",
                        f"--web.external-url={configuration.url(self.ports, 'alertmanager')}",
                        "--cluster.listen-address=", "--log.level=warn"])

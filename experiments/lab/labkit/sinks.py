@@ -12,7 +12,7 @@ FILES = {"/pager": "pages.jsonl", "/tickets": "tickets.jsonl"}
 MAX_BODY_BYTES = 4 << 20
 
 
-def start_sinks(lab, port):
+def start_sinks(lab, host, port):
     for name in FILES.values():
         open(lab.path(name), "a").close()
     lock = threading.Lock()
@@ -34,6 +34,6 @@ def start_sinks(lab, port):
         def log_message(self, *arguments):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Sink)
+    server = ThreadingHTTPServer((host, port), Sink)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -19,11 +19,12 @@ from labkit import configuration, health, pace
 from labkit import defects as planted
 from labkit.accounts import LabError
 from labkit.layout import forget, remember
-from labkit.ports import PortReservation
+from labkit.ports import HOST_OF, PortReservation
 from labkit.servers import Stack
 from labkit.sinks import start_sinks
 
 PR_SET_PDEATHSIG = 1
+CLONE_NEWNET = 0x40000000
 # Niceness of a group.
 FIRST = -10
 START_TIMEOUT_S = 60
@@ -32,7 +33,7 @@ RESTART_TIMEOUT_S = 15
 RESET_TIMEOUT_S = 120
 # What speaks PostgreSQL's protocol and not HTTP.
 DATABASES = ("postgresql", "replica", "pgbouncer")
-_libc = ctypes.CDLL(None)
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Stop(BaseException):
@@ -41,6 +42,25 @@ class Stop(BaseException):
 
 def signal_at_parent_death(number):
     _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def inside(network):
+    """What the calling thread starts meanwhile sees the addresses of that namespace, and no others. Only root may."""
+    if network is None:
+        yield
+        return
+    with open("/proc/thread-self/ns/net") as home, open(network) as namespace:
+        enter(namespace)
+        try:
+            yield
+        finally:
+            enter(home)
+
+
+def enter(namespace):
+    if _libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+        raise LabError(f"entering the network namespace {namespace.name}: {os.strerror(ctypes.get_errno())}")
 
 
 def come_first(pid):
@@ -60,7 +80,7 @@ class Supervisor:
         self.running = {}  # name → (Server, Popen)
         self.seen_dead = set()
         self.reservation = PortReservation(configuration.port_names(options.extra))
-        self.ports = self.reservation.ports()
+        self.ports = self.reservation.ports(options.host)
         self.stack = Stack(lab, self.ports, options, say)
         self.control = None
         self.started = False
@@ -69,6 +89,7 @@ class Supervisor:
 
     def launch(self, server):
         supervisor = os.getpid()
+        network = self.options.network.get(HOST_OF.get(server.name, "database"))
 
         def before_exec():
             signal_at_parent_death(server.orphan_signal)
@@ -76,7 +97,7 @@ class Supervisor:
                 os._exit(1)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
-        with open(self.lab.path("log", f"{server.name}.log"), "a") as log:
+        with inside(network), open(self.lab.path("log", f"{server.name}.log"), "a") as log:
             process = subprocess.Popen(
                 server.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.lab.dir,
                 env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.lab.dir, **server.environment},
@@ -139,7 +160,7 @@ class Supervisor:
         stack.write_files()
         self.store_description(ready=False)
         remember(self.lab)
-        start_sinks(self.lab, self.ports["sinks"])
+        start_sinks(self.lab, self.ports.host("sinks"), self.ports["sinks"])
         self.launch(stack.shop())
         self.launch(stack.node_exporter())
         self.launch(stack.alertmanager())
@@ -182,13 +203,13 @@ class Supervisor:
         for name in ("postgresql", "replica"):
             if name in self.ports:
                 self.launch(self.stack.database(name))
-                self.wait_for(lambda: health.postgresql_accepts(self.ports[name]))
+                self.wait_for(lambda: health.postgresql_accepts(self.ports.host(name), self.ports[name]))
 
     def store_description(self, ready):
         self.lab.store({
             "ready": ready, "dir": self.lab.dir, "pid": os.getpid(), "site": self.options.site,
             "defects": list(self.options.defects), "alert": self.options.alert, "interval": f"{self.options.interval}s",
-            "rows": self.options.rows, "extras": list(self.options.extra), "ports": self.ports,
+            "rows": self.options.rows, "extras": list(self.options.extra), "ports": self.ports, "hosts": self.ports.hosts,
             "urls": {name: configuration.url(self.ports, name) for name in self.ports if name not in DATABASES},
             "servers": {name: process.pid for name, (_, process) in self.running.items()}})
 
@@ -254,7 +275,7 @@ class Supervisor:
             self.launch(getattr(self.stack, name)())
         for name in names:
             if name in DATABASES:
-                self.wait_for(lambda: health.postgresql_accepts(self.ports[name]), limit - time.monotonic())
+                self.wait_for(lambda: health.postgresql_accepts(self.ports.host(name), self.ports[name]), limit - time.monotonic())
             else:
                 self.wait_for(lambda: health.answers(configuration.url(self.ports, name) + "/health"),
                               limit - time.monotonic())
