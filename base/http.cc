@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "base/clock.h"
@@ -116,7 +117,16 @@ absl::Status ToStatus(CURLcode code, const Answer& answer, const HttpRequest& re
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_URL_MALFORMAT:
       return absl::InvalidArgumentError(absl::StrCat(what, why));
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+      return absl::UnauthenticatedError(absl::StrCat(what, why));
     default:
+      // The other end says what it holds against our certificate in an alert of TLS.
+      if (absl::StrContains(why, "alert") &&
+          (absl::StrContains(why, "certificate") || absl::StrContains(why, "unknown ca"))) {
+        return absl::UnauthenticatedError(absl::StrCat(what, why));
+      }
       return absl::UnavailableError(absl::StrCat(what, why));
   }
 }
@@ -143,6 +153,15 @@ absl::Status Prepare(CURL* easy, const HttpRequest& request, curl_slist* headers
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &answer);
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, OpenSocket);
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, &answer);
+  curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+  if (!request.ca_file.empty()) {
+    curl_easy_setopt(easy, CURLOPT_CAINFO, request.ca_file.c_str());
+    curl_easy_setopt(easy, CURLOPT_CAPATH, nullptr);  // Nobody else's word counts then.
+  }
+  if (!request.identity.empty()) {
+    curl_easy_setopt(easy, CURLOPT_SSLCERT, absl::StrCat(request.identity, ".crt").c_str());
+    curl_easy_setopt(easy, CURLOPT_SSLKEY, absl::StrCat(request.identity, ".key").c_str());
+  }
   if (request.method == "HEAD") curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   if (!request.body.empty() || request.method == "POST" || request.method == "PUT") {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,

@@ -20,6 +20,10 @@ struct HttpRequest {
   absl::Duration deadline = absl::Seconds(2);
   // A longer answer is an error.
   size_t max_body = 8 << 20;
+  // For https: the authorities that are trusted (those of the system when empty), and PATH.crt and
+  // PATH.key of our own certificate (none when empty).
+  std::string ca_file = {};
+  std::string identity = {};
 };
 
 struct HttpResponse {
@@ -30,8 +34,9 @@ struct HttpResponse {
 };
 
 // Blocks until the answer, the deadline (DEADLINE_EXCEEDED) or the stop (CANCELLED); UNAVAILABLE
-// where no connection could be made, PERMISSION_DENIED for a link-local address. Any status code is
-// an answer, not an error. Any thread.
+// where no connection could be made, PERMISSION_DENIED for a link-local address, UNAUTHENTICATED
+// where one of the two ends does not trust the other's certificate. Any status code is an answer,
+// not an error. Any thread.
 absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request, std::stop_token stop = {});
 
 }  // namespace firedrill

@@ -5,11 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
-#include "base/secret.h"
 #include "base/status_macros.h"
 
 namespace firedrill {
@@ -82,32 +81,31 @@ absl::StatusOr<double> OnlyValue(const PrometheusAnswer& answer) {
   return value;
 }
 
-absl::StatusOr<PrometheusApi> PrometheusApi::Make(const v1::PrometheusServer& server) {
-  PrometheusApi api;
-  api.url_ = std::string(absl::StripSuffix(server.url(), "/"));
-  ASSIGN_OR_RETURN(api.token_, ResolveSecret(server.token()));
-  return api;
+absl::StatusOr<PrometheusApi> PrometheusApi::Make(const v1::MonitoringServer& server) {
+  ASSIGN_OR_RETURN(MonitoringServer made, MonitoringServer::Make("Prometheus", server));
+  return PrometheusApi(std::move(made));
 }
 
 absl::StatusOr<std::string> PrometheusApi::Get(absl::string_view path, absl::Duration deadline,
                                                std::stop_token stop) const {
-  HttpRequest request;
-  request.url = absl::StrCat(url_, path);
-  request.deadline = deadline;
-  request.max_body = 64 << 20;  // The targets of a large Prometheus.
-  if (!token_.empty()) request.headers["Authorization"] = absl::StrCat("Bearer ", token_);
-  ASSIGN_OR_RETURN(HttpResponse response, Fetch(request, std::move(stop)));
-  if (response.status == 401 || response.status == 403) {
-    return absl::PermissionDeniedError(absl::StrCat("Prometheus at ", url_, " answers ",
-                                                    response.status, "; check prometheus.token"));
-  }
+  ASSIGN_OR_RETURN(HttpResponse response, server_.Ask("GET", path, "", deadline, std::move(stop)));
   // Its own errors are JSON with 400, 422 or 503.
   if (absl::string_view body = absl::StripLeadingAsciiWhitespace(response.body);
       !absl::StartsWith(body, "{")) {
-    return absl::UnavailableError(absl::StrCat("Prometheus at ", url_, " answers ", response.status,
-                                               " and no JSON; check prometheus.url"));
+    return absl::UnavailableError(absl::StrCat("Prometheus at ", url(), " answers ",
+                                               response.status,
+                                               " and no JSON; check `url` in the site file"));
   }
   return std::move(response.body);
+}
+
+std::vector<v1::MonitoringServer> PrometheusReplicas(const v1::SiteSpec& site) {
+  std::vector<v1::MonitoringServer> servers;
+  if (!site.has_prometheus()) return servers;
+  servers.push_back(site.prometheus());
+  servers.insert(servers.end(), site.prometheus_replicas().begin(),
+                 site.prometheus_replicas().end());
+  return servers;
 }
 
 absl::StatusOr<PrometheusAnswer> PrometheusApi::Query(absl::string_view query,

@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "base/http.h"
+#include "base/monitoring_server.h"
 #include "firedrill/v1/site.pb.h"
 
 namespace firedrill {
@@ -42,8 +42,8 @@ absl::StatusOr<double> OnlyValue(const PrometheusAnswer& answer);
 // One server. Copies are cheap; any thread.
 class PrometheusApi {
  public:
-  // Resolves the token.
-  static absl::StatusOr<PrometheusApi> Make(const v1::PrometheusServer& server);
+  // Reads the secrets.
+  static absl::StatusOr<PrometheusApi> Make(const v1::MonitoringServer& server);
 
   // The body of a GET of "/api/v1/...", whatever the HTTP status says, as long as it is JSON.
   absl::StatusOr<std::string> Get(absl::string_view path, absl::Duration deadline,
@@ -52,12 +52,15 @@ class PrometheusApi {
   absl::StatusOr<PrometheusAnswer> Query(absl::string_view query, absl::Duration deadline,
                                          std::stop_token stop = {},
                                          std::optional<absl::Time> at = std::nullopt) const;
-  const std::string& url() const { return url_; }
+  const std::string& url() const { return server_.url(); }
 
  private:
-  std::string url_;
-  std::string token_;
+  explicit PrometheusApi(MonitoringServer server) : server_(std::move(server)) {}
+  MonitoringServer server_;
 };
+
+// `prometheus` and its replicas; empty where the site names none.
+std::vector<v1::MonitoringServer> PrometheusReplicas(const v1::SiteSpec& site);
 
 // For a query string or a form.
 std::string UrlEncode(absl::string_view text);

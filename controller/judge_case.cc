@@ -25,6 +25,7 @@ std::vector<Gap> GapsOf(const std::vector<v1::Event>& history, absl::Time end) {
     Gap& gap = gaps[{told.source(), from}];
     gap.source = told.source();
     gap.from = from;
+    gap.covered = told.covered();
     gap.to = told.has_to() ? FromProto(told.to()) : end;
     if (!told.reason().empty()) gap.reason = told.reason();
   }
@@ -238,7 +239,7 @@ bool CutShort(const Case& run, absl::Time deadline, v1::ExpectationResult& resul
 const Gap* BlindIn(const Case& run, std::initializer_list<absl::string_view> sources,
                    absl::Time from, absl::Time to) {
   for (const Gap& gap : run.gaps) {
-    if (gap.to - gap.from < kShortestGap || gap.from > to || gap.to < from) continue;
+    if (gap.covered || gap.to - gap.from < kShortestGap || gap.from > to || gap.to < from) continue;
     for (absl::string_view source : sources) {
       if (absl::StartsWith(gap.source, source)) return &gap;
     }

@@ -21,6 +21,8 @@ struct Gap {
   absl::Time from;
   absl::Time to;
   std::string reason;
+  // Another one that says the same went on.
+  bool covered = false;
 };
 
 // An impact, as far as other expectations depend on it.

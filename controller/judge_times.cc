@@ -126,6 +126,13 @@ void FindObservations(Case& run) {
   for (const Gap& gap : run.gaps) {
     const bool during =
         start.has_value() && gap.to >= start->at && (!end.has_value() || gap.from <= end->at);
+    if (gap.covered) {
+      run.Note("replica-gap", gap.source,
+               absl::StrCat(gap.source, " told nothing fresh from ", run.At(gap.from), " to ",
+                            run.At(gap.to), ", while another one did",
+                            gap.reason.empty() ? "" : ": ", gap.reason));
+      continue;
+    }
     run.Note("monitor-gap", gap.source,
              absl::StrCat(gap.source, " told nothing fresh from ", run.At(gap.from), " to ",
                           run.At(gap.to), during ? ", during the fault" : "",

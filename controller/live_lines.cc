@@ -313,7 +313,7 @@ std::string LiveLines::Gap(const v1::MonitorGap& gap, const std::string& source)
   const std::string name = gap.source().empty() ? source : gap.source();
   if (!gap.has_to()) {
     return absl::StrCat(Paint(style_, Ink::kYellow, absl::StrCat(name, " tells nothing")),
-                        Because(gap.reason()));
+                        Because(gap.reason()), gap.covered() ? ", and another one answers" : "");
   }
   return absl::StrCat(name, " is back, after ", Short(FromProto(gap.to()) - FromProto(gap.from())));
 }

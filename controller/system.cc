@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/mutex.h"
+#include "base/prometheus.h"
 #include "base/status_macros.h"
 #include "base/time_proto.h"
 #include "controller/alerts/preflight.h"
@@ -261,7 +262,7 @@ class SystemSurroundings final : public Surroundings {
     site.run = created.plan().run();
     for (const v1::Endpoint& endpoint : site_.endpoints())
       site.endpoints[endpoint.name()] = endpoint;
-    site.prometheus = site_.prometheus();
+    site.prometheus = PrometheusReplicas(site_);
     for (const v1::PlannedProbe& planned : created.plan().probes()) {
       if (!planned.node().empty()) continue;
       absl::StatusOr<std::unique_ptr<ProbeRunner>> runner =

@@ -1,6 +1,9 @@
 // Rules of a site file: what nodes refer to, the webhook's address, policies.
 #include <map>
+#include <set>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "experiment/address.h"
 #include "experiment/rules.h"
@@ -71,6 +74,20 @@ class SiteRules {
     }
   }
 
+  void CheckMonitoring() {
+    if (spec_.has_prometheus()) CheckServer(spec_.prometheus(), "prometheus");
+    if (!spec_.has_prometheus() && !spec_.prometheus_replicas().empty()) {
+      reporter_.AtKey("prometheusReplicas", "'prometheusReplicas' needs the key 'prometheus'",
+                      "name the first of them there");
+    }
+    for (int i = 0; i < spec_.prometheus_replicas_size(); ++i) {
+      CheckServer(spec_.prometheus_replicas(i), ItemPath("prometheusReplicas", i));
+    }
+    for (int i = 0; i < spec_.alertmanagers_size(); ++i) {
+      CheckServer(spec_.alertmanagers(i), ItemPath("alertmanagers", i));
+    }
+  }
+
   void CheckNode(const v1::NodeSpec& node, const std::string& path) {
     std::vector<std::string> endpoints, profiles;
     for (const v1::Endpoint& endpoint : spec_.endpoints()) endpoints.push_back(endpoint.name());
@@ -104,6 +121,33 @@ class SiteRules {
   }
 
  private:
+  void CheckServer(const v1::MonitoringServer& server, const std::string& path) {
+    if (absl::StartsWith(server.url(), "http://")) {
+      for (const char* key : {"caFile", "identity"}) {
+        if (!reporter_.IsGiven(absl::StrCat(path, ".", key))) continue;
+        reporter_.AtKey(absl::StrCat(path, ".", key),
+                        absl::StrCat("'", path, ".", key, "' is for https, and the url says http"),
+                        "write https:// in front of the url, or leave the key out");
+      }
+    }
+    std::set<std::string> names;
+    for (int i = 0; i < server.headers_size(); ++i) {
+      const std::string at = ItemPath(path + ".headers", i) + ".name";
+      const std::string name = absl::AsciiStrToLower(server.headers(i).name());
+      if (name.empty() || reporter_.HasProblem(at)) continue;
+      if (name == "authorization") {
+        reporter_.AtValue(at, "'Authorization' is what 'token' and 'basic' are for",
+                          "write token: {file: ...}, or basic: {user: ..., password: {file: ...}}");
+      } else if (name == "host" || name == "content-length" || name == "transfer-encoding") {
+        reporter_.AtValue(
+            at, absl::StrCat("'", server.headers(i).name(), "' belongs to the exchange itself"));
+      } else if (!names.insert(name).second) {
+        reporter_.AtValue(
+            at, absl::StrCat("the header '", server.headers(i).name(), "' is given twice"));
+      }
+    }
+  }
+
   template <typename List>
   void FindAll(const List& names, const std::string& path, absl::string_view what,
                const std::vector<std::string>& known) {
@@ -125,6 +169,7 @@ class SiteRules {
 
 void CheckSiteRules(const v1::Site& site, Reporter* reporter) {
   SiteRules rules(site.spec(), reporter);
+  rules.CheckMonitoring();
   rules.CheckWebhook();
   for (int i = 0; i < site.spec().injectors_size(); ++i) {
     rules.CheckNode(site.spec().injectors(i), ItemPath("injectors", i));

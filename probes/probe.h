@@ -6,6 +6,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -22,7 +23,8 @@ struct ProbeSite {
   std::string run;
   // By name.
   std::map<std::string, v1::Endpoint> endpoints;
-  v1::PrometheusServer prometheus;
+  // Which of them answers is all the same.
+  std::vector<v1::MonitoringServer> prometheus;
   // The node's profiles; empty at the controller.
   std::map<std::string, v1::Profile> profiles;
   bool free_queries = false;

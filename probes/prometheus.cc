@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/prometheus.h"
@@ -47,57 +48,87 @@ absl::Duration LongestScrape(const std::string& body) {
 
 class PrometheusProbe final : public Probe {
  public:
-  PrometheusProbe(v1::PrometheusProbe probe, v1::PrometheusServer server)
+  PrometheusProbe(v1::PrometheusProbe probe, std::vector<v1::MonitoringServer> servers)
       : probe_(std::move(probe)),
-        server_(std::move(server)),
+        servers_(std::move(servers)),
         age_query_(AgeQuery(probe_.query())) {}
 
   absl::Status Validate() const override {
-    if (server_.url().empty()) {
+    if (servers_.empty()) {
       return absl::FailedPreconditionError(
           "a prometheus probe needs `prometheus.url` in the site file");
     }
     if (probe_.query().empty()) return absl::InvalidArgumentError("the query is empty");
-    return PrometheusApi::Make(server_).status();
+    for (const v1::MonitoringServer& server : servers_) {
+      RETURN_IF_ERROR(PrometheusApi::Make(server).status());
+    }
+    return absl::OkStatus();
   }
 
+  // Of replicas the one that answered last is asked first; another one only where that one has
+  // nothing fresh to say. Two that contradict each other are not compared.
   absl::StatusOr<ProbeValues> Read(const ProbeContext& context) override {
     const absl::Duration end = context.clock.Boot() + context.deadline;
-    if (!api_.has_value()) {
-      ASSIGN_OR_RETURN(api_, PrometheusApi::Make(server_));
+    while (replicas_.size() < servers_.size()) {
+      ASSIGN_OR_RETURN(PrometheusApi api, PrometheusApi::Make(servers_[replicas_.size()]));
+      replicas_.push_back({std::move(api), std::nullopt});
     }
-    ASSIGN_OR_RETURN(const PrometheusAnswer answer,
-                     api_->Query(probe_.query(), context.deadline, context.stop));
-    ASSIGN_OR_RETURN(const double value, OnlyValue(answer));
-    RETURN_IF_ERROR(CheckAge(end, context));
-    return ProbeValues{{"value", value}};
+    absl::Status trouble;
+    for (size_t i = 0; i < replicas_.size(); ++i) {
+      const size_t turn = (preferred_ + i) % replicas_.size();
+      const absl::Duration now = context.clock.Boot();
+      const absl::Duration share = (end - now) / static_cast<int64_t>(replicas_.size() - i);
+      absl::StatusOr<double> value = ReadFrom(replicas_[turn], now + share, context);
+      if (value.ok()) {
+        preferred_ = turn;
+        return ProbeValues{{"value", *value}};
+      }
+      if (trouble.ok()) trouble = value.status();
+    }
+    return trouble;
   }
 
  private:
-  absl::Status CheckAge(absl::Duration end, const ProbeContext& context) {
+  struct Replica {
+    PrometheusApi api;
+    // The most that its samples' age may be.
+    std::optional<absl::Duration> permitted;
+  };
+
+  absl::StatusOr<double> ReadFrom(Replica& replica, absl::Duration end,
+                                  const ProbeContext& context) {
+    ASSIGN_OR_RETURN(const PrometheusAnswer answer,
+                     replica.api.Query(probe_.query(), end - context.clock.Boot(), context.stop));
+    ASSIGN_OR_RETURN(const double value, OnlyValue(answer));
+    RETURN_IF_ERROR(CheckAge(replica, end, context));
+    return value;
+  }
+
+  absl::Status CheckAge(Replica& replica, absl::Duration end, const ProbeContext& context) {
     if (age_query_.empty()) return absl::OkStatus();
-    if (!permitted_.has_value()) {
-      ASSIGN_OR_RETURN(
-          const std::string targets,
-          api_->Get("/api/v1/targets?state=active", end - context.clock.Boot(), context.stop));
-      permitted_ = kMissedScrapes * LongestScrape(targets) + kSlack;
+    std::optional<absl::Duration>& permitted = replica.permitted;
+    if (!permitted.has_value()) {
+      ASSIGN_OR_RETURN(const std::string targets,
+                       replica.api.Get("/api/v1/targets?state=active", end - context.clock.Boot(),
+                                       context.stop));
+      permitted = kMissedScrapes * LongestScrape(targets) + kSlack;
     }
     ASSIGN_OR_RETURN(const PrometheusAnswer answer,
-                     api_->Query(age_query_, end - context.clock.Boot(), context.stop));
+                     replica.api.Query(age_query_, end - context.clock.Boot(), context.stop));
     // A part of the expression without series: the expression itself had a value all the same.
     if (answer.series.size() != 1 || std::isnan(answer.series[0].value)) return absl::OkStatus();
     const absl::Duration age = absl::Seconds(answer.series[0].value);
-    if (age <= *permitted_) return absl::OkStatus();
+    if (age <= *permitted) return absl::OkStatus();
     return absl::FailedPreconditionError(
         absl::StrCat("the samples are stale: ", firedrill::FormatDuration(age), " old, more than ",
-                     firedrill::FormatDuration(*permitted_)));
+                     firedrill::FormatDuration(*permitted)));
   }
 
   const v1::PrometheusProbe probe_;
-  const v1::PrometheusServer server_;
+  const std::vector<v1::MonitoringServer> servers_;
   const std::string age_query_;
-  std::optional<PrometheusApi> api_;
-  std::optional<absl::Duration> permitted_;
+  std::vector<Replica> replicas_;
+  size_t preferred_ = 0;
 };
 
 const ProbeRegistration kPrometheus(

@@ -1,9 +1,6 @@
 // Alertmanager's API v2.
 #include "controller/alerts/alertmanager.h"
 
-#include "absl/strings/strip.h"
-#include "base/http.h"
-#include "base/secret.h"
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "controller/alerts/json.h"
@@ -96,32 +93,20 @@ absl::StatusOr<AlertmanagerStatus> ParseAlertmanagerStatus(absl::string_view tex
       });
 }
 
-absl::StatusOr<AlertmanagerClient> AlertmanagerClient::Make(const v1::AlertmanagerServer& server,
+absl::StatusOr<AlertmanagerClient> AlertmanagerClient::Make(const v1::MonitoringServer& server,
                                                             absl::Duration deadline,
                                                             std::stop_token stop) {
-  AlertmanagerClient client;
-  client.url_ = std::string(absl::StripSuffix(server.url(), "/"));
-  ASSIGN_OR_RETURN(client.token_, ResolveSecret(server.token()));
-  client.deadline_ = deadline;
-  client.stop_ = std::move(stop);
-  return client;
+  ASSIGN_OR_RETURN(MonitoringServer made, MonitoringServer::Make("Alertmanager", server));
+  return AlertmanagerClient(std::move(made), deadline, std::move(stop));
 }
 
 absl::StatusOr<std::string> AlertmanagerClient::Ask(const std::string& method,
                                                     absl::string_view path,
                                                     const std::string& body) const {
-  HttpRequest request;
-  request.method = method;
-  request.url = absl::StrCat(url_, path);
-  request.body = body;
-  request.deadline = deadline_;
-  request.max_body = 64 << 20;
-  if (!body.empty()) request.headers["Content-Type"] = "application/json";
-  if (!token_.empty()) request.headers["Authorization"] = absl::StrCat("Bearer ", token_);
-  ASSIGN_OR_RETURN(HttpResponse response, Fetch(request, stop_));
+  ASSIGN_OR_RETURN(HttpResponse response, server_.Ask(method, path, body, deadline_, stop_));
   if (response.status / 100 == 2) return std::move(response.body);
-  return absl::UnavailableError(absl::StrCat("Alertmanager at ", url_, " answers ", response.status,
-                                             " to ", method, " ", path, ": ",
+  return absl::UnavailableError(absl::StrCat("Alertmanager at ", url(), " answers ",
+                                             response.status, " to ", method, " ", path, ": ",
                                              ErrorText(response.body)));
 }
 

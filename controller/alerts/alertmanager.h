@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/monitoring_server.h"
 #include "controller/alerts/routing.h"
 #include "experiment/matcher.h"
 #include "firedrill/v1/site.pb.h"
@@ -60,7 +61,7 @@ absl::StatusOr<AlertmanagerStatus> ParseAlertmanagerStatus(absl::string_view jso
 // Blocking calls, each with the deadline given at Make(). Any thread.
 class AlertmanagerClient {
  public:
-  static absl::StatusOr<AlertmanagerClient> Make(const v1::AlertmanagerServer& server,
+  static absl::StatusOr<AlertmanagerClient> Make(const v1::MonitoringServer& server,
                                                  absl::Duration deadline,
                                                  std::stop_token stop = {});
 
@@ -69,14 +70,14 @@ class AlertmanagerClient {
   absl::StatusOr<std::vector<Silence>> Silences() const;
   absl::StatusOr<AlertmanagerStatus> Status() const;
   absl::Status PostAlerts(const std::vector<PostedAlert>& alerts) const;
-  const std::string& url() const { return url_; }
+  const std::string& url() const { return server_.url(); }
 
  private:
-  AlertmanagerClient() = default;
+  AlertmanagerClient(MonitoringServer server, absl::Duration deadline, std::stop_token stop)
+      : server_(std::move(server)), deadline_(deadline), stop_(std::move(stop)) {}
   absl::StatusOr<std::string> Ask(const std::string& method, absl::string_view path,
                                   const std::string& body) const;
-  std::string url_;
-  std::string token_;
+  MonitoringServer server_;
   absl::Duration deadline_;
   std::stop_token stop_;
 };

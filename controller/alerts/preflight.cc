@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "base/status_macros.h"
@@ -84,16 +85,39 @@ void SendCanary(const PreflightInput& input, const AlertingSnapshot& snapshot, c
   result.canary = std::move(report);
 }
 
+// What one replica has been found to have is not said again of the next; what only another one has
+// says which.
+void AddNew(std::vector<v1::Finding> found, const std::string& url,
+            std::vector<v1::Finding>& findings) {
+  for (v1::Finding& finding : found) {
+    const bool known = std::any_of(findings.begin(), findings.end(), [&](const v1::Finding& other) {
+      return other.code() == finding.code() && other.subject() == finding.subject();
+    });
+    if (known) continue;
+    if (!url.empty() && !absl::StrContains(finding.message(), url)) {
+      finding.set_message(absl::StrCat(finding.message(), " (seen at ", url, ")"));
+    }
+    findings.push_back(std::move(finding));
+  }
+}
+
 }  // namespace
 
 PreflightResult RunPreflight(const PreflightInput& input, const Clock& clock,
                              std::stop_token stop) {
   PreflightResult result;
-  const AlertingSnapshot snapshot =
+  const std::vector<AlertingSnapshot> looks =
       LookAtAlerting(input.experiment, input.site, input.deadline, clock, stop);
-  CheckServers(input.experiment, input.site, snapshot, result.findings);
-  CheckRules(input.experiment, input.site, input.plan, snapshot, result.findings);
-  CheckDelivery(input.experiment, input.site, input.plan, snapshot, result.findings);
+  const AlertingSnapshot& snapshot = looks.front();
+  CheckServers(input.experiment, input.site, looks, result.findings);
+  // Each replica must be able to fire: tomorrow it may be the only one.
+  for (const AlertingSnapshot& look : looks) {
+    std::vector<v1::Finding> findings;
+    CheckRules(input.experiment, input.site, input.plan, look, findings);
+    CheckDelivery(input.experiment, input.site, input.plan, look, findings);
+    AddNew(std::move(findings), looks.size() > 1 ? look.prometheus_url : "", result.findings);
+    if (!look.prometheus.ok()) break;  // Nor do those that follow.
+  }
   const bool answers = std::any_of(snapshot.alertmanagers.begin(), snapshot.alertmanagers.end(),
                                    [](const AlertmanagerLook& look) { return look.status.ok(); });
   // A run that cannot start needs no proof of its alert path.
@@ -109,8 +133,9 @@ PreflightResult RunPreflight(const PreflightInput& input, const Clock& clock,
 
 AlertingFacts GatherFacts(const v1::Experiment& experiment, const v1::SiteSpec& site,
                           absl::Duration deadline, std::stop_token stop) {
-  const AlertingSnapshot snapshot =
+  const std::vector<AlertingSnapshot> looks =
       LookAtAlerting(experiment, site, deadline, RealClock(), std::move(stop));
+  const AlertingSnapshot& snapshot = looks.front();
   AlertingFacts facts;
   for (const v1::AlertExpectation& expectation : experiment.spec().expect().alerts()) {
     const std::vector<Matcher> matchers = MatchersOf(expectation);

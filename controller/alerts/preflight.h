@@ -36,8 +36,8 @@ struct PreflightResult {
   // no-alertmanager, no-webhook, rule-not-evaluated, already-firing, already-pending, live-group,
   // not-finished. Of notes: rule-missing (mayFire), selector-empty (mayFire), selector-narrow,
   // maybe-silenced, silenced-later, route-undecided, receiver-hidden, resolve-not-sent,
-  // alertmanager-unreachable (one of several), page-firing. Their subject is the expectation's
-  // name; for other alerts the alert's, for servers the URL.
+  // prometheus-unreachable and alertmanager-unreachable (one of several), page-firing. Their
+  // subject is the expectation's name; for other alerts the alert's, for servers the URL.
   std::vector<v1::Finding> findings;
   // Only where it was sent.
   std::optional<v1::CanaryReport> canary;

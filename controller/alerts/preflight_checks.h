@@ -13,7 +13,7 @@ namespace firedrill {
 
 // Servers that did not answer, or are not named in the site file.
 void CheckServers(const v1::Experiment& experiment, const v1::SiteSpec& site,
-                  const AlertingSnapshot& snapshot, std::vector<v1::Finding>& findings);
+                  const std::vector<AlertingSnapshot>& looks, std::vector<v1::Finding>& findings);
 // The rules: there, healthy, able to fire in time, with something to read, and quiet now. `plan`
 // has the arithmetic that was possible when it was made; nothing of it is said again.
 void CheckRules(const v1::Experiment& experiment, const v1::SiteSpec& site, const v1::Plan& plan,

@@ -212,6 +212,13 @@ void CheckPages(const v1::Experiment& experiment, const v1::SiteSpec& site,
   }
 }
 
+// What to do about a server that cannot be asked.
+std::string Mend(const absl::Status& why, const std::string& key, const std::string& url) {
+  // A refusal says itself which keys are wrong.
+  if (IsRefusal(why)) return absl::StrCat("correct `", key, "` in the site file, then try again");
+  return absl::StrCat("start it, or correct `", key, "` in the site file; try: curl ", url);
+}
+
 }  // namespace
 
 v1::Finding MakeFinding(v1::Finding::Kind kind, const std::string& code, const std::string& subject,
@@ -232,33 +239,36 @@ bool ExpectsNotification(const v1::Experiment& experiment) {
 }
 
 void CheckServers(const v1::Experiment& experiment, const v1::SiteSpec& site,
-                  const AlertingSnapshot& snapshot, std::vector<v1::Finding>& findings) {
+                  const std::vector<AlertingSnapshot>& looks, std::vector<v1::Finding>& findings) {
+  const AlertingSnapshot& snapshot = looks.front();
   const bool alerts = !NamedAlerts(experiment).empty();
-  if (!site.has_prometheus()) {
-    if (alerts) {
-      findings.push_back(MakeFinding(Finding::KIND_CIRCUMSTANCE, "no-prometheus", "prometheus",
-                                     "the experiment names alerts, and the site file no Prometheus",
-                                     "add `prometheus: {url: ...}` to the site file"));
-    }
-  } else if (!snapshot.prometheus.ok()) {
-    findings.push_back(
-        MakeFinding(Finding::KIND_CIRCUMSTANCE, "monitor-unreachable", snapshot.prometheus_url,
-                    absl::StrCat("Prometheus at ", snapshot.prometheus_url,
-                                 " cannot be asked: ", std::string(snapshot.prometheus.message())),
-                    absl::StrCat("start it, or correct prometheus.url in the site file; try: curl ",
-                                 snapshot.prometheus_url, "/api/v1/rules")));
+  if (!site.has_prometheus() && alerts) {
+    findings.push_back(MakeFinding(Finding::KIND_CIRCUMSTANCE, "no-prometheus", "prometheus",
+                                   "the experiment names alerts, and the site file no Prometheus",
+                                   "add `prometheus: {url: ...}` to the site file"));
+  }
+  for (const AlertingSnapshot& look : looks) {
+    if (!site.has_prometheus() || look.prometheus.ok()) continue;
+    const bool another = snapshot.prometheus.ok();
+    findings.push_back(MakeFinding(
+        another ? Finding::KIND_NOTE : Finding::KIND_CIRCUMSTANCE,
+        another ? "prometheus-unreachable" : "monitor-unreachable", look.prometheus_url,
+        absl::StrCat("Prometheus at ", look.prometheus_url,
+                     " cannot be asked: ", std::string(look.prometheus.message())),
+        Mend(look.prometheus,
+             look.prometheus_url == site.prometheus().url() ? "prometheus" : "prometheusReplicas",
+             look.prometheus_url + "/api/v1/rules")));
   }
   size_t answering = 0;
   for (const AlertmanagerLook& look : snapshot.alertmanagers) answering += look.status.ok() ? 1 : 0;
   for (const AlertmanagerLook& look : snapshot.alertmanagers) {
     if (look.status.ok()) continue;
-    findings.push_back(MakeFinding(
-        answering > 0 ? Finding::KIND_NOTE : Finding::KIND_CIRCUMSTANCE,
-        answering > 0 ? "alertmanager-unreachable" : "monitor-unreachable", look.url,
-        absl::StrCat("Alertmanager at ", look.url,
-                     " cannot be asked: ", std::string(look.status.message())),
-        absl::StrCat("start it, or correct `alertmanagers` in the site file; try: curl ", look.url,
-                     "/api/v2/status")));
+    findings.push_back(
+        MakeFinding(answering > 0 ? Finding::KIND_NOTE : Finding::KIND_CIRCUMSTANCE,
+                    answering > 0 ? "alertmanager-unreachable" : "monitor-unreachable", look.url,
+                    absl::StrCat("Alertmanager at ", look.url,
+                                 " cannot be asked: ", std::string(look.status.message())),
+                    Mend(look.status, "alertmanagers", look.url + "/api/v2/status")));
   }
   if (snapshot.unfinished) {
     findings.push_back(

@@ -143,7 +143,7 @@ absl::StatusOr<std::string> ParseBuildVersion(absl::string_view text) {
                   });
 }
 
-absl::StatusOr<PrometheusClient> PrometheusClient::Make(const v1::PrometheusServer& server,
+absl::StatusOr<PrometheusClient> PrometheusClient::Make(const v1::MonitoringServer& server,
                                                         absl::Duration deadline,
                                                         std::stop_token stop) {
   ASSIGN_OR_RETURN(PrometheusApi api, PrometheusApi::Make(server));

@@ -72,7 +72,7 @@ absl::StatusOr<std::string> ParseBuildVersion(absl::string_view json);
 // Blocking calls, each with the deadline given at Make(). Any thread.
 class PrometheusClient {
  public:
-  static absl::StatusOr<PrometheusClient> Make(const v1::PrometheusServer& server,
+  static absl::StatusOr<PrometheusClient> Make(const v1::MonitoringServer& server,
                                                absl::Duration deadline, std::stop_token stop = {});
 
   absl::StatusOr<std::vector<AlertingRule>> Rules() const;

@@ -28,11 +28,26 @@ class Look {
         end_(clock.Boot() + deadline),
         stop_(std::move(stop)) {}
 
-  AlertingSnapshot Run() {
+  std::vector<AlertingSnapshot> Run() {
     LookAtAlertmanagers();
-    snapshot_.prometheus_url = site_.prometheus().url();
-    snapshot_.prometheus = LookAtPrometheus();
-    return std::move(snapshot_);
+    std::vector<v1::MonitoringServer> servers = PrometheusReplicas(site_);
+    if (servers.empty()) {
+      snapshot_.prometheus = absl::NotFoundError("the site file names no Prometheus");
+      return {std::move(snapshot_)};
+    }
+    const AlertingSnapshot begin = std::move(snapshot_);
+    std::vector<AlertingSnapshot> looks;
+    for (const v1::MonitoringServer& server : servers) {
+      snapshot_ = begin;
+      snapshot_.prometheus_url = server.url();
+      snapshot_.prometheus = LookAtPrometheus(server);
+      looks.push_back(std::move(snapshot_));
+    }
+    std::stable_sort(looks.begin(), looks.end(),
+                     [](const AlertingSnapshot& a, const AlertingSnapshot& b) {
+                       return a.prometheus.ok() && !b.prometheus.ok();
+                     });
+    return looks;
   }
 
  private:
@@ -44,7 +59,7 @@ class Look {
   }
 
   void LookAtAlertmanagers() {
-    for (const v1::AlertmanagerServer& server : site_.alertmanagers()) {
+    for (const v1::MonitoringServer& server : site_.alertmanagers()) {
       if (Late()) return;
       AlertmanagerLook look;
       look.url = server.url();
@@ -53,7 +68,7 @@ class Look {
     }
   }
 
-  absl::Status LookAtAlertmanager(const v1::AlertmanagerServer& server, AlertmanagerLook& look) {
+  absl::Status LookAtAlertmanager(const v1::MonitoringServer& server, AlertmanagerLook& look) {
     ASSIGN_OR_RETURN(const AlertmanagerClient client,
                      AlertmanagerClient::Make(server, Patience(), stop_));
     ASSIGN_OR_RETURN(AlertmanagerStatus status, client.Status());
@@ -63,11 +78,10 @@ class Look {
     return absl::OkStatus();
   }
 
-  absl::Status LookAtPrometheus() {
-    if (!site_.has_prometheus()) return absl::NotFoundError("the site file names no Prometheus");
+  absl::Status LookAtPrometheus(const v1::MonitoringServer& server) {
     if (Late()) return absl::DeadlineExceededError("no time left to ask it");
     ASSIGN_OR_RETURN(const PrometheusClient client,
-                     PrometheusClient::Make(site_.prometheus(), Patience(), stop_));
+                     PrometheusClient::Make(server, Patience(), stop_));
     ASSIGN_OR_RETURN(const ClockOffset offset, client.MeasureClock(clock_));
     snapshot_.now = clock_.Now() + offset.offset;
     ASSIGN_OR_RETURN(snapshot_.rules, client.Rules());
@@ -195,8 +209,9 @@ std::vector<const AlertingRule*> AlertingSnapshot::RulesOf(const std::string& al
   return found;
 }
 
-AlertingSnapshot LookAtAlerting(const v1::Experiment& experiment, const v1::SiteSpec& site,
-                                absl::Duration deadline, const Clock& clock, std::stop_token stop) {
+std::vector<AlertingSnapshot> LookAtAlerting(const v1::Experiment& experiment,
+                                             const v1::SiteSpec& site, absl::Duration deadline,
+                                             const Clock& clock, std::stop_token stop) {
   return Look(experiment, site, deadline, clock, std::move(stop)).Run();
 }
 

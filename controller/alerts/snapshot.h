@@ -75,9 +75,11 @@ struct AlertingSnapshot {
   std::vector<const AlertingRule*> RulesOf(const std::string& alert) const;
 };
 
-// Blocks, at most until the deadline plus one answer.
-AlertingSnapshot LookAtAlerting(const v1::Experiment& experiment, const v1::SiteSpec& site,
-                                absl::Duration deadline, const Clock& clock, std::stop_token stop);
+// One for each Prometheus, those that answer first; one without a Prometheus where there is none.
+// Each has the same Alertmanagers. Blocks, at most until the deadline plus one answer.
+std::vector<AlertingSnapshot> LookAtAlerting(const v1::Experiment& experiment,
+                                             const v1::SiteSpec& site, absl::Duration deadline,
+                                             const Clock& clock, std::stop_token stop);
 
 // Where the alert of a rule goes, as far as its labels are known before it fires: the rule's, the
 // external ones, and those that the expectation's matchers demand.

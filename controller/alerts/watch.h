@@ -30,13 +30,17 @@ struct AlertWatchOptions {
 // Emits
 //  - `alert` of sources "prometheus" (PENDING, FIRING, INACTIVE, UNKNOWN) and "alertmanager/<n>"
 //  (FIRING,
-//    RESOLVED, UNKNOWN; n from 0, as in the site file). Alerts active at the first look are told at
-//    once. UNKNOWN: it ended, and its rule's selector returns no data (or nobody could look).
-//    evaluated_at of Prometheus' transitions is the time of the evaluation itself, equal for two
-//    rules of one group in one evaluation; FIRING has the same instant as Alertmanager's startsAt.
+//    RESOLVED, UNKNOWN; n from 0, as in the site file). With replicas "prometheus/<n>": several
+//    Prometheus, and several Alertmanagers, tell each change once, by the first of them that saw
+//    it; an alert fires as soon as one says so, and ends with the last that held it. Alerts active
+//    at the first look are told at once. UNKNOWN: it ended, and its rule's selector returns no data
+//    (or nobody could look). evaluated_at of Prometheus' transitions is the time of the evaluation
+//    itself, equal for two rules of one group in one evaluation; FIRING has the same instant as
+//    Alertmanager's startsAt.
 //  - `gap` when a source does not answer, or a rule of interest is not evaluated for three
 //  intervals, or is
-//    gone; once when it begins (without `to`), once when it ends.
+//    gone; once when it begins (without `to`), once when it ends. Covered where another one of
+//    several sees; where none does, also one of all, "prometheus" or "alertmanager".
 //  - `clock` of "prometheus", at the start and every clock_interval.
 // Each with source, source_time (where the source said one), clock_offset and clock_error set.
 class AlertWatch {

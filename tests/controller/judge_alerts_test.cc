@@ -171,6 +171,18 @@ TEST(JudgeAlerts, AGapThatIsShortOrElsewhereIsNoExcuse) {
             "failed never-fired");
 }
 
+TEST(JudgeAlerts, AReplicaThatIsDownIsToldAndNoExcuseWhileAnotherOneAnswers) {
+  ShopCourse silent;
+  silent.pending = silent.firing = std::nullopt;
+  const v1::Judgement judgement =
+      JudgeOf(ShopHistory(silent).Gap("prometheus/0", 6, 20, "no answer", /*covered=*/true));
+  EXPECT_EQ(Word(judgement, "slots-page"), "failed never-fired");
+  EXPECT_TRUE(HasFinding(judgement, "replica-gap"));
+  EXPECT_FALSE(HasFinding(judgement, "monitor-gap"));
+  EXPECT_EQ(Word(JudgeOf(ShopHistory(silent).Gap("prometheus", 6, 20)), "slots-page"),
+            "inconclusive blind");
+}
+
 TEST(JudgeAlerts, AGapDoesNotTakeAwayWhatWasSeen) {
   const v1::Judgement judgement = JudgeOf(ShopHistory().Gap("prometheus", 8, 14));
   EXPECT_EQ(Word(judgement, "slots-page"), "passed");

@@ -173,7 +173,7 @@ struct FakePrometheus {
     v1::Probe probe;
     probe.mutable_prometheus()->set_query(query);
     ProbeSite site;
-    site.prometheus.set_url(server.url() + "/");
+    site.prometheus.emplace_back().set_url(server.url() + "/");
     return firedrill::Ask(probe, site);
   }
   HttpServer server;
@@ -203,6 +203,21 @@ TEST(PrometheusProbe, AnythingElseIsUnknown) {
   }
   EXPECT_THAT(Message(FakePrometheus("<html>").Ask("up")), HasSubstr("no JSON"));
   EXPECT_THAT(Message(FakePrometheus("{}").Ask("up")), HasSubstr("check the URL"));
+}
+
+TEST(PrometheusProbe, OfReplicasTheOneThatAnswersIsAsked) {
+  FakePrometheus good(Capture("prom_query_scalar.json"));
+  FakePrometheus bad(Capture("prom_query_none.json"));
+  v1::Probe probe;
+  probe.mutable_prometheus()->set_query("time()");
+  ProbeSite site;
+  site.prometheus.emplace_back().set_url("http://127.0.0.1:1");
+  site.prometheus.emplace_back().set_url(bad.server.url());
+  EXPECT_THAT(Message(firedrill::Ask(probe, site)), HasSubstr("127.0.0.1:1"));
+  site.prometheus.emplace_back().set_url(good.server.url());
+  const auto value = firedrill::Ask(probe, site);
+  ASSERT_TRUE(value.ok()) << value.status();
+  EXPECT_GT(value->at("value"), 1.7e9);
 }
 
 TEST(PrometheusProbe, AWarningIsUnknown) {

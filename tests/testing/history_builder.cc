@@ -336,11 +336,12 @@ HistoryBuilder& HistoryBuilder::Delivered(double at, const std::string& receiver
 }
 
 HistoryBuilder& HistoryBuilder::Gap(const std::string& source, double from, double to,
-                                    const std::string& reason) {
+                                    const std::string& reason, bool covered) {
   for (const bool closed : {false, true}) {
     v1::MonitorGap& gap = *Add(closed ? to : from, source).mutable_gap();
     gap.set_source(source);
     gap.set_reason(reason);
+    gap.set_covered(covered);
     *gap.mutable_from() = ToProto(Time(from));
     if (closed) *gap.mutable_to() = ToProto(Time(to));
   }

@@ -64,7 +64,7 @@ class HistoryBuilder {
   HistoryBuilder& Delivered(double at, const std::string& receiver, const std::string& alert,
                             const Labels& labels, double starts_at, bool firing = true);
   HistoryBuilder& Gap(const std::string& source, double from, double to,
-                      const std::string& reason = "no answer");
+                      const std::string& reason = "no answer", bool covered = false);
 
   // The last event that was told: to change what has no word here.
   v1::Event& Last() { return events_.back(); }
