@@ -14,6 +14,7 @@
 #include "experiment/rules.h"
 #include "experiment/vocabulary.h"
 #include "experiment/walk.h"
+#include "experiment/zone.h"
 #include "re2/re2.h"
 
 namespace firedrill {
@@ -23,14 +24,9 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
 void CheckTimeZone(const std::string& name, const std::string& path, Reporter* reporter) {
-  // abseil would also take "localtime" and paths, which mean something else on each machine.
-  const bool plain = name.find_first_not_of(
-                         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                         "0123456789_+-/") == std::string::npos &&
-                     name[0] != '/' && name != "localtime" && !absl::StartsWith(name, "Fixed/");
-  absl::TimeZone zone;
-  if (plain && absl::LoadTimeZone(name, &zone)) return;
-  reporter->AtValue(path, absl::StrCat("the time zone '", name, "' does not load"),
+  const absl::Status loads = LoadZone(name).status();
+  if (loads.ok()) return;
+  reporter->AtValue(path, std::string(loads.message()),
                     "write an IANA name such as Europe/Berlin or UTC; the zones are in the "
                     "package tzdata");
 }

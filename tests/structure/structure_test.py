@@ -37,7 +37,7 @@ GRPC = re.compile(r"grpc(pp)?/|\.grpc\.pb\.h$")
 MAY_USE_GRPC = re.compile(r"(cli|controller|identity|injector)/rpc/|\w+/main\.cc$|tests/rpc/")
 
 # The deciding core: a function of the history, so nothing that asks the machine for something.
-DECIDING = re.compile(r"controller/(plan|run|judge|truth|report)(_\w+)?\.(cc|h)$"
+DECIDING = re.compile(r"controller/(plan|run|judge|truth|report|schedule)(_\w+)?\.(cc|h)$"
                       r"|controller/(alert_episodes|live_lines|words)\.(cc|h)$")
 ASKS_THE_MACHINE = re.compile(
     r"grpc|sqlite|SQLite|curl|libpq|spdlog|boost"
