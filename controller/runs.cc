@@ -156,6 +156,8 @@ void Runs::Ended(const std::string& run) {
   v1::Judgement judgement = Judge(found->second.history);
   const absl::Status& kept = found->second.conductor->store_status();
   if (!kept.ok()) judgement.set_reason(absl::StrCat(judgement.reason(), "; ", kept.message()));
+  // For lists: a verdict that cannot be written is in the history all the same.
+  (void)store_.NoteVerdict(run, judgement.verdict());
   const std::vector<Watcher> watchers = found->second.watchers;
   for (const Watcher& each : watchers) {
     if (each.judged) each.judged(judgement);

@@ -2,92 +2,16 @@
 #include "controller/sqlite_store.h"
 
 #include <SQLiteCpp/SQLiteCpp.h>
-#include <sqlite3.h>
 #include <sys/stat.h>
 
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "base/status_macros.h"
 #include "base/time_proto.h"
+#include "controller/sqlite_schema.h"
 
 namespace firedrill {
-namespace {
-
-// Grows with each change of the tables; an unknown, newer one is refused.
-constexpr int kSchemaVersion = 1;
-// A second process (report, judge) may read meanwhile.
-constexpr int kBusyMilliseconds = 2000;
-
-constexpr char kSchema[] = R"sql(
-CREATE TABLE IF NOT EXISTS run (
-  run TEXT PRIMARY KEY, experiment TEXT NOT NULL, created INTEGER NOT NULL,
-  epoch INTEGER NOT NULL, next INTEGER NOT NULL,
-  phase INTEGER NOT NULL DEFAULT 0, outcome INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE TABLE IF NOT EXISTS event (
-  run TEXT NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, body BLOB NOT NULL,
-  PRIMARY KEY (run, seq)
-) STRICT, WITHOUT ROWID;
-CREATE TRIGGER IF NOT EXISTS event_is_never_changed BEFORE UPDATE ON event
-  BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
-CREATE TRIGGER IF NOT EXISTS event_is_never_deleted BEFORE DELETE ON event
-  BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
-CREATE TABLE IF NOT EXISTS epoch (
-  only_one INTEGER PRIMARY KEY CHECK (only_one = 1), value INTEGER NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS inbox (
-  receiver TEXT NOT NULL, fingerprint TEXT NOT NULL, starts_at INTEGER NOT NULL,
-  status TEXT NOT NULL,
-  PRIMARY KEY (receiver, fingerprint, starts_at, status)
-) STRICT, WITHOUT ROWID;
-)sql";
-
-absl::Status Failed(absl::string_view doing, const std::string& path,
-                    const SQLite::Exception& error) {
-  const auto said = [&](absl::StatusCode code, absl::string_view next) {
-    return absl::Status(
-        code, absl::StrCat(doing, " the history in ", path, ": ", error.what(), "; ", next));
-  };
-  switch (error.getErrorCode()) {
-    case SQLITE_FULL:
-      return said(absl::StatusCode::kResourceExhausted, "make space on the disk");
-    case SQLITE_BUSY:
-      return said(absl::StatusCode::kUnavailable, "another process holds it for long; try again");
-    case SQLITE_NOTADB:
-    case SQLITE_CORRUPT:
-      return said(
-          absl::StatusCode::kDataLoss,
-          "it is no history of firedrill, or a damaged one: move the file away, and keep it");
-    default:
-      return said(absl::StatusCode::kUnavailable,
-                  "check the disk's free space and the file's owner");
-  }
-}
-
-absl::Status Newer(const std::string& path, int version) {
-  return absl::FailedPreconditionError(absl::StrCat(
-      "opening the history in ", path, ": it was written by a newer firedrill (schema ", version,
-      ", this one knows ", kSchemaVersion, "); use that one"));
-}
-
-// Switching needs the file for itself, and SQLite gives up at once where another process is doing
-// the same.
-void UseWriteAheadLog(SQLite::Database& database) {
-  const absl::Time until = absl::Now() + absl::Milliseconds(kBusyMilliseconds);
-  while (true) {
-    try {
-      database.exec("PRAGMA journal_mode = WAL");
-      return;
-    } catch (const SQLite::Exception& error) {
-      if (error.getErrorCode() != SQLITE_BUSY || absl::Now() > until) throw;
-    }
-    absl::SleepFor(absl::Milliseconds(5));
-  }
-}
-
-}  // namespace
 
 SqliteStore::SqliteStore(std::string path, std::unique_ptr<SQLite::Database> database)
     : path_(std::move(path)), database_(std::move(database)) {}
@@ -97,24 +21,12 @@ SqliteStore::~SqliteStore() = default;
 absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string& path) {
   try {
     auto database = std::make_unique<SQLite::Database>(
-        path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kBusyMilliseconds);
+        path, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, kSqliteBusyMilliseconds);
     chmod(path.c_str(), 0600);
-    int version = database->execAndGet("PRAGMA user_version").getInt();
-    if (version > kSchemaVersion) return Newer(path, version);
-    UseWriteAheadLog(*database);
-    database->exec("PRAGMA synchronous = FULL");
-    if (version < kSchemaVersion) {
-      // Several may find the same new file: who comes second finds the first one's work.
-      SQLite::Transaction making(*database, SQLite::TransactionBehavior::IMMEDIATE);
-      version = database->execAndGet("PRAGMA user_version").getInt();
-      if (version > kSchemaVersion) return Newer(path, version);
-      database->exec(kSchema);
-      database->exec(absl::StrCat("PRAGMA user_version = ", kSchemaVersion));
-      making.commit();
-    }
+    RETURN_IF_ERROR(PrepareSchema(*database, path));
     return std::unique_ptr<SqliteStore>(new SqliteStore(path, std::move(database)));
   } catch (const SQLite::Exception& error) {
-    return Failed("opening", path, error);
+    return SqliteFailed("opening", path, error);
   }
 }
 
@@ -130,7 +42,7 @@ absl::StatusOr<uint64_t> SqliteStore::TakeEpoch() {
     }
     return static_cast<uint64_t>(epoch);
   } catch (const SQLite::Exception& error) {
-    return Failed("taking an epoch in", path_, error);
+    return SqliteFailed("taking an epoch in", path_, error);
   }
 }
 
@@ -180,10 +92,13 @@ absl::Status SqliteStore::Append(const std::string& run, uint64_t expected_seq, 
       append.exec();
       append.reset();
       if (event.has_phase() || event.has_finished()) {
-        SQLite::Statement update(*database_, "UPDATE run SET phase = ?, outcome = ? WHERE run = ?");
+        SQLite::Statement update(*database_,
+                                 "UPDATE run SET phase = ?, outcome = ?, undo_confirmed = ? "
+                                 "WHERE run = ?");
         update.bind(1, event.has_finished() ? v1::PHASE_FINISHED : event.phase().phase());
         update.bind(2, static_cast<int>(event.finished().outcome()));
-        update.bind(3, run);
+        update.bind(3, event.finished().undo_confirmed() ? 1 : 0);
+        update.bind(4, run);
         update.exec();
       }
     }
@@ -195,7 +110,7 @@ absl::Status SqliteStore::Append(const std::string& run, uint64_t expected_seq, 
     transaction.commit();
     return absl::OkStatus();
   } catch (const SQLite::Exception& error) {
-    return Failed("appending to", path_, error);
+    return SqliteFailed("appending to", path_, error);
   }
 }
 
@@ -225,7 +140,7 @@ absl::StatusOr<std::vector<v1::Event>> SqliteStore::Read(const std::string& run,
     }
     return events;
   } catch (const SQLite::Exception& error) {
-    return Failed("reading", path_, error);
+    return SqliteFailed("reading", path_, error);
   }
 }
 
@@ -233,7 +148,8 @@ absl::StatusOr<std::vector<v1::RunSummary>> SqliteStore::List(uint32_t at_most) 
   MutexLock lock(mutex_);
   try {
     SQLite::Statement rows(*database_,
-                           "SELECT run, experiment, created, phase, outcome FROM run "
+                           "SELECT run, experiment, created, phase, outcome, verdict, "
+                           "undo_confirmed FROM run "
                            "ORDER BY created DESC, run DESC LIMIT ?");
     rows.bind(1, static_cast<int64_t>(at_most));
     std::vector<v1::RunSummary> runs;
@@ -244,11 +160,13 @@ absl::StatusOr<std::vector<v1::RunSummary>> SqliteStore::List(uint32_t at_most) 
       *summary.mutable_created() = ToProto(absl::FromUnixMicros(rows.getColumn(2).getInt64()));
       summary.set_phase(static_cast<v1::Phase>(rows.getColumn(3).getInt()));
       summary.set_outcome(static_cast<v1::Outcome>(rows.getColumn(4).getInt()));
+      summary.set_verdict(static_cast<v1::Verdict>(rows.getColumn(5).getInt()));
+      summary.set_undo_confirmed(rows.getColumn(6).getInt() != 0);
       runs.push_back(std::move(summary));
     }
     return runs;
   } catch (const SQLite::Exception& error) {
-    return Failed("listing the runs in", path_, error);
+    return SqliteFailed("listing the runs in", path_, error);
   }
 }
 
@@ -265,7 +183,54 @@ absl::StatusOr<bool> SqliteStore::Deliver(const std::string& receiver,
     insert.bind(4, status);
     return insert.exec() > 0;
   } catch (const SQLite::Exception& error) {
-    return Failed("delivering to", path_, error);
+    return SqliteFailed("delivering to", path_, error);
+  }
+}
+
+absl::Status SqliteStore::NoteVerdict(const std::string& run, v1::Verdict verdict) {
+  MutexLock lock(mutex_);
+  try {
+    SQLite::Statement update(*database_, "UPDATE run SET verdict = ? WHERE run = ?");
+    update.bind(1, static_cast<int>(verdict));
+    update.bind(2, run);
+    update.exec();
+    return absl::OkStatus();
+  } catch (const SQLite::Exception& error) {
+    return SqliteFailed("noting a verdict in", path_, error);
+  }
+}
+
+absl::StatusOr<uint32_t> SqliteStore::Forget(uint32_t runs, absl::Time before) {
+  MutexLock lock(mutex_);
+  try {
+    SQLite::Transaction transaction(*database_, SQLite::TransactionBehavior::IMMEDIATE);
+    const auto micros = static_cast<int64_t>(absl::ToUnixMicros(before));
+    SQLite::Statement old(*database_,
+                          "SELECT run FROM run WHERE outcome <> 0 AND undo_confirmed = 1 AND "
+                          "(created < ?1 OR run NOT IN (SELECT run FROM run "
+                          "ORDER BY created DESC, run DESC LIMIT ?2))");
+    old.bind(1, micros);
+    old.bind(2, static_cast<int64_t>(runs));
+    std::vector<std::string> names;
+    while (old.executeStep()) names.push_back(old.getColumn(0).getString());
+    for (const std::string& name : names) {
+      // A trigger keeps the events of every run that is there.
+      for (const char* sql : {"DELETE FROM run WHERE run = ?", "DELETE FROM event WHERE run = ?"}) {
+        SQLite::Statement remove(*database_, sql);
+        remove.bind(1, name);
+        remove.exec();
+      }
+    }
+    for (const char* sql :
+         {"DELETE FROM slot WHERE due < ?", "DELETE FROM inbox WHERE starts_at < ?"}) {
+      SQLite::Statement remove(*database_, sql);
+      remove.bind(1, micros);
+      remove.exec();
+    }
+    transaction.commit();
+    return static_cast<uint32_t>(names.size());
+  } catch (const SQLite::Exception& error) {
+    return SqliteFailed("forgetting old runs in", path_, error);
   }
 }
 

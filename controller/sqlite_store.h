@@ -28,6 +28,18 @@ class SqliteStore final : public Store {
   absl::StatusOr<std::vector<v1::RunSummary>> List(uint32_t at_most) const override;
   absl::StatusOr<bool> Deliver(const std::string& receiver, const std::string& fingerprint,
                                absl::Time starts_at, const std::string& status) override;
+  absl::Status NoteVerdict(const std::string& run, v1::Verdict verdict) override;
+  absl::StatusOr<uint32_t> Forget(uint32_t runs, absl::Time before) override;
+
+  absl::Status PutExperiment(const v1::AppliedExperiment& applied) override;
+  absl::StatusOr<bool> DeleteExperiment(const std::string& name) override;
+  absl::StatusOr<std::vector<v1::AppliedExperiment>> Experiments() const override;
+
+  absl::StatusOr<bool> ClaimSlot(const v1::Slot& slot) override;
+  absl::Status SettleSlot(const v1::Slot& slot) override;
+  absl::StatusOr<std::vector<v1::Slot>> Slots(const std::string& experiment,
+                                              uint32_t at_most) const override;
+  absl::StatusOr<std::map<std::string, uint64_t>> MissedSlots() const override;
 
  private:
   SqliteStore(std::string path, std::unique_ptr<SQLite::Database> database);

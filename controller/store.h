@@ -1,8 +1,9 @@
-// The append-only history of every run. One writer a run; the state of a run is a fold over what is
-// here.
+// The append-only history of every run, the definitions that were applied, and what became of their
+// slots. One writer a run; the state of a run is a fold over what is here.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,29 @@ class Store {
   // A webhook delivery. False where (receiver, fingerprint, starts_at, status) was there already.
   virtual absl::StatusOr<bool> Deliver(const std::string& receiver, const std::string& fingerprint,
                                        absl::Time starts_at, const std::string& status) = 0;
+  // As a run was judged when it ended, for lists: the history is what counts.
+  virtual absl::Status NoteVerdict(const std::string& run, v1::Verdict verdict) = 0;
+  // Forgets whole runs: all but the newest `runs`, and those created before `before`; also slots
+  // and deliveries before then. Never one without an end, or whose undo is not confirmed. Answers
+  // how many runs.
+  virtual absl::StatusOr<uint32_t> Forget(uint32_t runs, absl::Time before) = 0;
+
+  // Keeps a definition, in place of an older one of its name.
+  virtual absl::Status PutExperiment(const v1::AppliedExperiment& applied) = 0;
+  // False where there is none of this name. Its slots stay.
+  virtual absl::StatusOr<bool> DeleteExperiment(const std::string& name) = 0;
+  // By name.
+  virtual absl::StatusOr<std::vector<v1::AppliedExperiment>> Experiments() const = 0;
+
+  // A slot has one row, and whoever inserts it decides it: false where somebody has.
+  virtual absl::StatusOr<bool> ClaimSlot(const v1::Slot& slot) = 0;
+  // What became of a slot. ABORTED where another epoch has claimed it.
+  virtual absl::Status SettleSlot(const v1::Slot& slot) = 0;
+  // Newest first.
+  virtual absl::StatusOr<std::vector<v1::Slot>> Slots(const std::string& experiment,
+                                                      uint32_t at_most) const = 0;
+  // How many are missed, by experiment.
+  virtual absl::StatusOr<std::map<std::string, uint64_t>> MissedSlots() const = 0;
 };
 
 }  // namespace firedrill

@@ -49,30 +49,17 @@ std::string Describe(const v1::Event& event) {
 }
 
 // A store that says, in one order with everything else, when something is written.
-class ListeningStore final : public Store {
+class ListeningStore final : public MemoryStore {
  public:
   explicit ListeningStore(std::vector<std::string>& order) : order_(order) {}
-  absl::StatusOr<uint64_t> TakeEpoch() override { return memory.TakeEpoch(); }
   absl::Status Append(const std::string& run, uint64_t expected_seq, uint64_t epoch,
                       const std::vector<v1::Event>& events) override {
-    const absl::Status status = memory.Append(run, expected_seq, epoch, events);
+    const absl::Status status = MemoryStore::Append(run, expected_seq, epoch, events);
     for (const v1::Event& event : events) {
       order_.push_back(absl::StrCat(status.ok() ? "wrote " : "LOST ", Describe(event)));
     }
     return status;
   }
-  absl::StatusOr<std::vector<v1::Event>> Read(const std::string& run,
-                                              uint64_t from) const override {
-    return memory.Read(run, from);
-  }
-  absl::StatusOr<std::vector<v1::RunSummary>> List(uint32_t at_most) const override {
-    return memory.List(at_most);
-  }
-  absl::StatusOr<bool> Deliver(const std::string& receiver, const std::string& fingerprint,
-                               absl::Time starts_at, const std::string& status) override {
-    return memory.Deliver(receiver, fingerprint, starts_at, status);
-  }
-  MemoryStore memory;
 
  private:
   std::vector<std::string>& order_;
@@ -274,7 +261,7 @@ TEST_F(ConductorTest, EventTimesDoNotJumpWithTheWallClock) {
 }
 
 TEST_F(ConductorTest, ARunWhoseBeginCannotBeWrittenDoesNothing) {
-  store_.memory.FailWrites(absl::ResourceExhaustedError("the disk is full"));
+  store_.FailWrites(absl::ResourceExhaustedError("the disk is full"));
   const absl::Status begun = Begin();
   EXPECT_THAT(begun.message(), HasSubstr("starting a run"));
   EXPECT_THAT(begun.message(), HasSubstr("the disk is full"));
@@ -286,7 +273,7 @@ TEST_F(ConductorTest, ARunWhoseBeginCannotBeWrittenDoesNothing) {
 
 TEST_F(ConductorTest, AHistoryThatCannotBeWrittenStopsTheRunAndEverythingIsUndone) {
   StartTheLeak();
-  store_.memory.FailWrites(absl::ResourceExhaustedError("the disk is full"));
+  store_.FailWrites(absl::ResourceExhaustedError("the disk is full"));
   const size_t kept = History().size();
   time_.RunFor(absl::Seconds(60));
   EXPECT_THAT(order_, Contains("sent revert leak"));
@@ -309,10 +296,10 @@ TEST_F(ConductorTest, AHistoryThatCannotBeWrittenStopsTheRunAndEverythingIsUndon
 // A disk that heals must not get a history with a hole in it.
 TEST_F(ConductorTest, AfterALostEventNothingMoreIsWritten) {
   StartTheLeak();
-  store_.memory.FailWrites(absl::ResourceExhaustedError("the disk is full"));
+  store_.FailWrites(absl::ResourceExhaustedError("the disk is full"));
   time_.RunFor(absl::Seconds(10));
   const size_t kept = History().size();
-  store_.memory.FailWrites(absl::OkStatus());
+  store_.FailWrites(absl::OkStatus());
   time_.RunFor(absl::Seconds(60));
   EXPECT_TRUE(conductor_->finished());
   EXPECT_EQ(History().size(), kept);
@@ -323,7 +310,7 @@ TEST_F(ConductorTest, AFencedConductorStopsAndUndoes) {
   StartTheLeak();
   v1::Event foreign;
   foreign.mutable_timer()->set_name("by another controller");
-  ASSERT_TRUE(store_.memory.Append("r1", History().size() + 1, 9, {foreign}).ok());
+  ASSERT_TRUE(store_.MemoryStore::Append("r1", History().size() + 1, 9, {foreign}).ok());
   conductor_->Stop({});
   time_.RunFor(absl::Seconds(5));
   EXPECT_TRUE(absl::IsAborted(conductor_->store_status()));

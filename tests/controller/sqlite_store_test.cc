@@ -97,7 +97,7 @@ TEST_F(SqliteStoreTest, IsSyncedWriteAheadAndStrictAndTheOwnersAlone) {
   for (; tables.executeStep(); ++count) {
     EXPECT_EQ(tables.getColumn(1).getInt(), 1) << tables.getColumn(0).getString();
   }
-  EXPECT_EQ(count, 4);
+  EXPECT_EQ(count, 6);
   struct stat info {};
   ASSERT_EQ(stat(path_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
@@ -157,15 +157,85 @@ TEST_F(SqliteStoreTest, AnAppendThatDoesNotFitLeavesNothingOfItself) {
 TEST_F(SqliteStoreTest, RefusesAFileOfANewerVersionAndLeavesItAsItIs) {
   {
     SQLite::Database newer(path_, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
-    newer.exec("CREATE TABLE what_comes_next (a INTEGER) STRICT; PRAGMA user_version = 2");
+    newer.exec("CREATE TABLE what_comes_next (a INTEGER) STRICT; PRAGMA user_version = 3");
   }
   const std::string before = ReadFile(path_);
   const absl::Status refused = SqliteStore::Open(path_).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
   EXPECT_THAT(refused.message(), HasSubstr(path_));
   EXPECT_THAT(refused.message(),
-              HasSubstr("written by a newer firedrill (schema 2, this one knows 1)"));
+              HasSubstr("written by a newer firedrill (schema 3, this one knows 2)"));
   EXPECT_EQ(ReadFile(path_), before);
+}
+
+// The tables as version 1 made them, with a run that was undone, one that was not, and one that
+// goes on.
+TEST_F(SqliteStoreTest, AFileOfTheVersionBeforeIsBroughtToThisOne) {
+  {
+    SQLite::Database older(path_, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
+    older.exec(R"sql(
+      CREATE TABLE run (
+        run TEXT PRIMARY KEY, experiment TEXT NOT NULL, created INTEGER NOT NULL,
+        epoch INTEGER NOT NULL, next INTEGER NOT NULL,
+        phase INTEGER NOT NULL DEFAULT 0, outcome INTEGER NOT NULL DEFAULT 0
+      ) STRICT;
+      CREATE TABLE event (
+        run TEXT NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY (run, seq)
+      ) STRICT, WITHOUT ROWID;
+      CREATE TRIGGER event_is_never_changed BEFORE UPDATE ON event
+        BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
+      CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
+        BEGIN SELECT RAISE(ABORT, 'the history is append-only'); END;
+      CREATE TABLE epoch (
+        only_one INTEGER PRIMARY KEY CHECK (only_one = 1), value INTEGER NOT NULL
+      ) STRICT;
+      CREATE TABLE inbox (
+        receiver TEXT NOT NULL, fingerprint TEXT NOT NULL, starts_at INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        PRIMARY KEY (receiver, fingerprint, starts_at, status)
+      ) STRICT, WITHOUT ROWID;
+      INSERT INTO epoch VALUES (1, 41);
+      INSERT INTO run VALUES ('undone', 'leak', 1000000, 1, 3, 6, 1);
+      INSERT INTO run VALUES ('stuck', 'leak', 2000000, 1, 3, 6, 3);
+      INSERT INTO run VALUES ('going', 'leak', 3000000, 1, 2, 3, 0);
+      PRAGMA user_version = 1)sql");
+    const auto add = [&older](const std::string& run, int seq, const v1::Event& event) {
+      SQLite::Statement insert(older, "INSERT INTO event VALUES (?, ?, 1, ?)");
+      const std::string body = event.SerializeAsString();
+      insert.bind(1, run);
+      insert.bind(2, seq);
+      insert.bind(3, body.data(), static_cast<int>(body.size()));
+      insert.exec();
+    };
+    v1::Event finished;
+    for (const bool confirmed : {true, false}) {
+      add(confirmed ? "undone" : "stuck", 1, Created());
+      finished.mutable_finished()->set_undo_confirmed(confirmed);
+      add(confirmed ? "undone" : "stuck", 2, finished);
+    }
+    add("going", 1, Created());
+  }
+  EXPECT_EQ(Open()->Read("undone", 1)->size(), 2u);
+  auto store = Open();
+  EXPECT_EQ(*store->TakeEpoch(), 42u);
+  EXPECT_TRUE(store->Append("going", 2, 1, {Timer("goes on")}).ok());
+  v1::Slot slot;
+  slot.set_experiment("leak");
+  EXPECT_TRUE(*store->ClaimSlot(slot));
+  // Only what is known to be undone may go.
+  EXPECT_EQ(*store->Forget(0, absl::InfiniteFuture()), 1u);
+  EXPECT_TRUE(absl::IsNotFound(store->Read("undone", 1).status()));
+  EXPECT_EQ(store->List(10)->size(), 2u);
+}
+
+TEST_F(SqliteStoreTest, OfARunThatIsNotUndoneNobodyCanDeleteAnything) {
+  v1::Event finished;
+  finished.mutable_finished()->set_outcome(v1::OUTCOME_ABORTED);
+  ASSERT_TRUE(Open()->Append("r1", 1, 1, {Created(), finished}).ok());
+  SQLite::Database other(path_, SQLite::OPEN_READWRITE);
+  EXPECT_THROW(other.exec("DELETE FROM run"), SQLite::Exception);
+  EXPECT_THROW(other.exec("DELETE FROM event"), SQLite::Exception);
 }
 
 TEST_F(SqliteStoreTest, SaysWhatIsWrongWithAFileThatIsNoHistory) {

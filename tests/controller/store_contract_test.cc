@@ -151,6 +151,90 @@ TEST_P(StoreContract, ListsWhereEachRunIsAndHowItEnded) {
   EXPECT_EQ((*runs)[2].phase(), v1::PHASE_UNSPECIFIED);
 }
 
+TEST_P(StoreContract, AVerdictIsListed) {
+  ASSERT_TRUE(store_->Append("r1", 1, 1, {Created(), Finished(v1::OUTCOME_COMPLETED)}).ok());
+  ASSERT_TRUE(store_->NoteVerdict("r1", v1::VERDICT_FAILED).ok());
+  EXPECT_TRUE(store_->NoteVerdict("nobody", v1::VERDICT_FAILED).ok());
+  EXPECT_EQ(store_->List(1)->front().verdict(), v1::VERDICT_FAILED);
+}
+
+TEST_P(StoreContract, OldRunsAreForgottenButNoneThatGoesOnOrIsNotUndone) {
+  const auto finish = [this](const std::string& run, int64_t at, bool confirmed) {
+    v1::Event finished = Finished(v1::OUTCOME_COMPLETED);
+    finished.mutable_finished()->set_undo_confirmed(confirmed);
+    ASSERT_TRUE(store_->Append(run, 1, 1, {Created("leak", at), finished}).ok());
+  };
+  finish("oldest", 1000, true);
+  finish("stuck", 2000, false);
+  ASSERT_TRUE(store_->Append("going", 1, 1, {Created("leak", 3000)}).ok());
+  finish("middle", 4000, true);
+  finish("newest", 5000, true);
+  EXPECT_EQ(*store_->Forget(5, absl::FromUnixSeconds(1000)), 0u);
+  EXPECT_EQ(*store_->Forget(5, absl::FromUnixSeconds(1001)), 1u);
+  EXPECT_TRUE(absl::IsNotFound(store_->Read("oldest", 1).status()));
+  EXPECT_THAT(Listed(10), ElementsAre("newest", "middle", "going", "stuck"));
+  EXPECT_EQ(*store_->Forget(1, absl::InfinitePast()), 1u);
+  EXPECT_THAT(Listed(10), ElementsAre("newest", "going", "stuck"));
+  EXPECT_EQ(*store_->Forget(0, absl::InfiniteFuture()), 1u);
+  EXPECT_THAT(Listed(10), ElementsAre("going", "stuck"));
+  // A new run may have the name of one that is forgotten.
+  EXPECT_TRUE(store_->Append("oldest", 1, 1, {Created()}).ok());
+}
+
+TEST_P(StoreContract, ADefinitionIsKeptUnderItsNameUntilItIsDeleted) {
+  v1::AppliedExperiment applied;
+  applied.set_name("leak");
+  applied.set_text("kind: Experiment\n");
+  (*applied.mutable_positions())["spec"].set_line(4);
+  ASSERT_TRUE(store_->PutExperiment(applied).ok());
+  applied.set_version(2);
+  ASSERT_TRUE(store_->PutExperiment(applied).ok());
+  v1::AppliedExperiment other;
+  other.set_name("cut");
+  ASSERT_TRUE(store_->PutExperiment(other).ok());
+  const auto all = store_->Experiments();
+  ASSERT_TRUE(all.ok()) << all.status();
+  ASSERT_EQ(all->size(), 2u);
+  EXPECT_EQ((*all)[0].name(), "cut");
+  EXPECT_EQ((*all)[1].SerializeAsString(), applied.SerializeAsString());
+  EXPECT_TRUE(*store_->DeleteExperiment("leak"));
+  EXPECT_FALSE(*store_->DeleteExperiment("leak"));
+  EXPECT_EQ(store_->Experiments()->size(), 1u);
+}
+
+TEST_P(StoreContract, ASlotIsClaimedOnceAndSettledByWhoHasClaimedIt) {
+  v1::Slot slot;
+  slot.set_experiment("leak");
+  *slot.mutable_due() = ToProto(absl::FromUnixSeconds(1000));
+  slot.set_epoch(3);
+  EXPECT_TRUE(*store_->ClaimSlot(slot));
+  v1::Slot second = slot;
+  second.set_epoch(4);
+  EXPECT_FALSE(*store_->ClaimSlot(second));
+  second.set_run("theirs");
+  EXPECT_TRUE(absl::IsAborted(store_->SettleSlot(second)));
+  slot.set_run("ours");
+  EXPECT_TRUE(store_->SettleSlot(slot).ok());
+  v1::Slot later = slot;
+  *later.mutable_due() = ToProto(absl::FromUnixSeconds(2000));
+  later.set_missed("down");
+  later.set_reason("no controller was there");
+  EXPECT_TRUE(*store_->ClaimSlot(later));
+  v1::Slot other = slot;
+  other.set_experiment("cut");
+  EXPECT_TRUE(*store_->ClaimSlot(other));
+  const auto slots = store_->Slots("leak", 10);
+  ASSERT_TRUE(slots.ok()) << slots.status();
+  ASSERT_EQ(slots->size(), 2u);
+  EXPECT_EQ((*slots)[0].reason(), "no controller was there");
+  EXPECT_EQ((*slots)[1].run(), "ours");
+  EXPECT_EQ(FromProto((*slots)[1].due()), absl::FromUnixSeconds(1000));
+  EXPECT_EQ(store_->Slots("leak", 1)->size(), 1u);
+  EXPECT_EQ(*store_->MissedSlots(), (std::map<std::string, uint64_t>{{"leak", 1}}));
+  EXPECT_EQ(*store_->Forget(10, absl::FromUnixSeconds(1500)), 0u);
+  EXPECT_EQ(store_->Slots("leak", 10)->size(), 1u);
+}
+
 TEST_P(StoreContract, ADeliveryIsTakenOnce) {
   const absl::Time at = absl::FromUnixMillis(1234);
   EXPECT_TRUE(*store_->Deliver("oncall", "f", at, "firing"));

@@ -10,11 +10,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/time_proto.h"
 #include "controller/store.h"
 
 namespace firedrill {
 
-class MemoryStore final : public Store {
+class MemoryStore : public Store {
  public:
   absl::StatusOr<uint64_t> TakeEpoch() override {
     if (!disk_.ok()) return disk_;
@@ -53,11 +54,13 @@ class MemoryStore final : public Store {
       const v1::Event& created = kept.events.front();
       summary.set_experiment(created.created().experiment().metadata().name());
       *summary.mutable_created() = created.at();
+      summary.set_verdict(kept.verdict);
       for (const v1::Event& event : kept.events) {
         if (event.has_phase()) summary.set_phase(event.phase().phase());
         if (event.has_finished()) {
           summary.set_phase(v1::PHASE_FINISHED);
           summary.set_outcome(event.finished().outcome());
+          summary.set_undo_confirmed(event.finished().undo_confirmed());
         }
       }
     }
@@ -75,6 +78,68 @@ class MemoryStore final : public Store {
     return inbox_.emplace(receiver, fingerprint, absl::ToUnixMicros(starts_at), status).second;
   }
 
+  absl::Status NoteVerdict(const std::string& run, v1::Verdict verdict) override {
+    if (!disk_.ok()) return disk_;
+    if (auto found = runs_.find(run); found != runs_.end()) found->second.verdict = verdict;
+    return absl::OkStatus();
+  }
+  absl::StatusOr<uint32_t> Forget(uint32_t runs, absl::Time before) override {
+    if (!disk_.ok()) return disk_;
+    const std::vector<v1::RunSummary> list = *List(UINT32_MAX);
+    uint32_t forgotten = 0;
+    for (size_t i = 0; i < list.size(); ++i) {
+      const bool old = i >= runs || FromProto(list[i].created()) < before;
+      const bool over = list[i].outcome() != v1::OUTCOME_UNSPECIFIED && list[i].undo_confirmed();
+      if (old && over) forgotten += static_cast<uint32_t>(runs_.erase(list[i].run()));
+    }
+    const int64_t limit = absl::ToUnixMicros(before);
+    std::erase_if(slots_, [limit](const auto& slot) { return slot.first.second < limit; });
+    std::erase_if(inbox_, [limit](const auto& entry) { return std::get<2>(entry) < limit; });
+    return forgotten;
+  }
+
+  absl::Status PutExperiment(const v1::AppliedExperiment& applied) override {
+    if (!disk_.ok()) return disk_;
+    experiments_[applied.name()] = applied;
+    return absl::OkStatus();
+  }
+  absl::StatusOr<bool> DeleteExperiment(const std::string& name) override {
+    if (!disk_.ok()) return disk_;
+    return experiments_.erase(name) > 0;
+  }
+  absl::StatusOr<std::vector<v1::AppliedExperiment>> Experiments() const override {
+    std::vector<v1::AppliedExperiment> all;
+    for (const auto& [name, applied] : experiments_) all.push_back(applied);
+    return all;
+  }
+  absl::StatusOr<bool> ClaimSlot(const v1::Slot& slot) override {
+    if (!disk_.ok()) return disk_;
+    return slots_.emplace(KeyOf(slot), slot).second;
+  }
+  absl::Status SettleSlot(const v1::Slot& slot) override {
+    if (!disk_.ok()) return disk_;
+    auto found = slots_.find(KeyOf(slot));
+    if (found == slots_.end() || found->second.epoch() != slot.epoch())
+      return absl::AbortedError("another controller has claimed it");
+    found->second = slot;
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::vector<v1::Slot>> Slots(const std::string& experiment,
+                                              uint32_t at_most) const override {
+    std::vector<v1::Slot> slots;
+    for (auto slot = slots_.rbegin(); slot != slots_.rend() && slots.size() < at_most; ++slot) {
+      if (slot->first.first == experiment) slots.push_back(slot->second);
+    }
+    return slots;
+  }
+  absl::StatusOr<std::map<std::string, uint64_t>> MissedSlots() const override {
+    std::map<std::string, uint64_t> missed;
+    for (const auto& [key, slot] : slots_) {
+      if (!slot.missed().empty()) ++missed[key.first];
+    }
+    return missed;
+  }
+
   // From now on every write fails with `status`; OK heals the disk.
   void FailWrites(absl::Status status) { disk_ = std::move(status); }
 
@@ -82,11 +147,19 @@ class MemoryStore final : public Store {
   struct Run {
     uint64_t epoch = 0;
     std::vector<v1::Event> events;
+    v1::Verdict verdict = v1::VERDICT_UNSPECIFIED;
   };
+  using SlotKey = std::pair<std::string, int64_t>;
+  static SlotKey KeyOf(const v1::Slot& slot) {
+    return {slot.experiment(), absl::ToUnixMicros(FromProto(slot.due()))};
+  }
+
   uint64_t epoch_ = 0;
   absl::Status disk_;
   std::map<std::string, Run> runs_;
   std::set<std::tuple<std::string, std::string, int64_t, std::string>> inbox_;
+  std::map<std::string, v1::AppliedExperiment> experiments_;
+  std::map<SlotKey, v1::Slot> slots_;
 };
 
 }  // namespace firedrill
