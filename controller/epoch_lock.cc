@@ -9,9 +9,12 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
 namespace firedrill {
@@ -84,6 +87,20 @@ bool EpochLock::Held(const std::string& state_dir, uint64_t epoch) {
   const UniqueFd fd(open(PathOf(state_dir, epoch).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid()) return errno != ENOENT;
   return flock(fd.get(), LOCK_SH | LOCK_NB) != 0;
+}
+
+std::string EpochLock::Living(const std::string& state_dir) {
+  std::vector<std::string> living;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(Folder(state_dir), error)) {
+    uint64_t epoch = 0;
+    if (!absl::SimpleAtoi(entry.path().filename().string(), &epoch)) continue;
+    if (!Held(state_dir, epoch)) continue;
+    std::string pid;
+    std::getline(std::ifstream(entry.path()), pid);
+    living.push_back(absl::StrCat("epoch ", epoch, ", process ", pid.empty() ? "unknown" : pid));
+  }
+  return absl::StrJoin(living, ", ");
 }
 
 void EpochLock::Sweep(const std::string& state_dir) {

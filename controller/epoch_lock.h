@@ -23,6 +23,8 @@ class EpochLock {
 
   // Whether the epoch's controller lives. Where that cannot be seen it is taken for alive.
   static bool Held(const std::string& state_dir, uint64_t epoch);
+  // The controllers that live: "epoch 7, process 4711", several with commas; empty where none does.
+  static std::string Living(const std::string& state_dir);
   // Removes the files of those that have ended.
   static void Sweep(const std::string& state_dir);
 
