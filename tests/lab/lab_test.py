@@ -19,7 +19,7 @@ sys.dont_write_bytecode = True
 LAB = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../experiments/lab/lab"))
 sys.path.insert(0, os.path.dirname(LAB))
 
-from labkit import configuration, defects, extras, pace, releases  # noqa: E402
+from labkit import configuration, defects, extras, layout, pace, releases  # noqa: E402
 from labkit.accounts import LabError, program  # noqa: E402
 from labkit.ports import Ports  # noqa: E402
 
@@ -236,9 +236,13 @@ class LabTest(unittest.TestCase):
         os.kill(described(directory)["pid"], signal.SIGKILL)
         self.assertTrue(wait_until(lambda: servers["prometheus"] not in processes_of(directory), 3))
         self.assertIn(servers["postgresql"], processes_of(directory))
+        made = [row for row in layout.segments() if row["cpid"] == str(servers["postgresql"])]
+        self.assertEqual(len(made), 1)
         lab("down", "--dir", directory)
         self.assertTrue(wait_until(lambda: not processes_of(directory), 3), processes_of(directory))
         self.assertFalse(os.path.exists(directory))
+        # It could not free its shared memory itself.
+        self.assertEqual([row for row in layout.segments() if row["shmid"] == made[0]["shmid"]], [])
 
     def test_a_lab_in_the_foreground_ends_with_its_parent(self):
         directory = os.path.join(self.folder, "foreground")

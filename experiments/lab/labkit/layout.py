@@ -5,12 +5,14 @@ behind by a killed process, and a reused process id cannot be mistaken for it.
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 
@@ -97,6 +99,7 @@ class Lab:
         """
         forget(self)
         if os.path.exists(self.path("lab.lock")):
+            free_shared_memory(self)
             site = (self.describe() or {}).get("site")
             if site and os.path.dirname(site) != self.dir and os.path.exists(site):
                 os.unlink(site)
@@ -106,6 +109,30 @@ class Lab:
                 elif entry.name != "lab.lock":
                     os.unlink(entry.path)
             shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def segments():
+    """The shared memory of System V on this machine, as the kernel lists it."""
+    with open("/proc/sysvipc/shm") as table:
+        columns = table.readline().split()
+        return [dict(zip(columns, row.split())) for row in table]
+
+
+def free_shared_memory(lab):
+    """A PostgreSQL that was killed leaves the segment by which the next one would have known of its children."""
+    for path in glob.glob(lab.path("*", "data", "postmaster.pid")):
+        with open(path) as file:
+            lines = file.read().splitlines()
+        if len(lines) < 7 or len(lines[6].split()) != 2:
+            continue
+        creator, segment = lines[0].strip(), lines[6].split()[1]
+        limit = time.monotonic() + 5
+        # Numbers are given out anew: it is ours if that very process made it. Who was killed uses it a while longer.
+        while uses := [row["nattch"] for row in segments() if (row["shmid"], row["cpid"]) == (segment, creator)]:
+            if uses == ["0"] or time.monotonic() > limit:
+                subprocess.run(["ipcrm", "-m", segment], check=False)
+                break
+            time.sleep(0.02)
 
 
 def end_survivors(lab):

@@ -101,6 +101,7 @@ db_errors = prometheus_client.Counter("db_errors_total", "Failed uses of the dat
 # A series that appears only with the first error has no rate for that error, and until then a rule about it
 # cannot be told from one with a typing mistake.
 for route in ROUTES:
+    duration.labels(route)
     for status in ("200", "503", "504"):
         finished.labels(route, status)
 for error_code in DB_ERROR_CODES:
