@@ -283,6 +283,26 @@ bool AlertEpisode::HasLabels(const std::vector<Matcher>& matchers) const {
          (!outer_labels.empty() && MatchesAll(matchers, outer_labels));
 }
 
+std::optional<absl::Time> AlertEpisode::FirstTold() const {
+  std::optional<absl::Time> first;
+  for (const auto& [receiver, delivery] : deliveries) {
+    if (!delivery.firing.has_value()) continue;
+    first = std::min(first.value_or(*delivery.firing), *delivery.firing);
+  }
+  return first;
+}
+
+bool Called(const v1::Expectations& expect, const std::string& alert, bool told, bool any_told) {
+  if (told) return true;
+  bool heard = false, of_this = false;
+  for (const v1::AlertExpectation& expected : expect.alerts()) {
+    if (!expected.has_notification()) continue;
+    heard = true;
+    of_this = of_this || expected.alert() == alert;
+  }
+  return !heard || (any_told && !of_this);
+}
+
 bool MeansPage(const v1::Site& site, const AlertEpisode& episode) {
   if (site.spec().pages().empty()) return true;
   return std::any_of(site.spec().pages().begin(), site.spec().pages().end(),

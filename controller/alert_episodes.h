@@ -52,6 +52,8 @@ struct AlertEpisode {
 
   // When it began to be active in any way.
   Instant Begin() const { return pending.has_value() ? *pending : *firing; }
+  // When a receiver of ours was first told that it fires.
+  std::optional<absl::Time> FirstTold() const;
   // No longer active anywhere, with the series present.
   std::optional<Instant> Resolved() const;
   bool HasLabels(const std::vector<Matcher>& matchers) const;
@@ -60,6 +62,11 @@ struct AlertEpisode {
 // Whether a person is paged by it, by the site's matchers; without any, every alert counts as one
 // that a person sees.
 bool MeansPage(const v1::Site& site, const AlertEpisode& episode);
+
+// Whether a page that fired called somebody, as far as we hear of it. Our receiver stands behind
+// those that the experiment wants told, perhaps not behind others: of these, silence means
+// something only where nothing was delivered at all.
+bool Called(const v1::Expectations& expect, const std::string& alert, bool told, bool any_told);
 
 // By time of their begin. Canaries are left out.
 std::vector<AlertEpisode> AlertEpisodes(const std::vector<v1::Event>& history);

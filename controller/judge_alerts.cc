@@ -127,7 +127,7 @@ void JudgeNotFired(Case& run, Contract& contract, Result& result) {
             : std::string();
     return Fail(result, "only-pending",
                 absl::StrCat("its condition was true for ", Short(until - pending->pending->at),
-                             ", which is shorter than the rule's `for`", hold),
+                             ", and did not last for the whole of the rule's `for`", hold),
                 absl::StrCat("shorten `for` of ", alert, ", or let the fault last longer"));
   }
   if (const AlertEpisode* other = OtherLabels(run, contract)) {
@@ -235,6 +235,32 @@ std::vector<std::string> OtherReceivers(const Contract& contract, const std::str
   return others;
 }
 
+// What Alertmanager has under the same name, and Prometheus does not: its labels were changed on
+// the way.
+const AlertEpisode* Relabelled(const Case& run, const Contract& contract) {
+  for (const AlertEpisode& episode : run.episodes) {
+    if (episode.alert != contract.expected.alert() || !episode.labels.empty()) continue;
+    if (!episode.firing.has_value() || WasActiveBefore(episode, contract.since->started)) continue;
+    return &episode;
+  }
+  return nullptr;
+}
+
+// Those that Alertmanager does not have, or has otherwise.
+std::string LostLabels(const AlertEpisode& sent, const AlertEpisode& got) {
+  std::vector<std::string> lost;
+  for (const auto& [name, value] : sent.labels) {
+    const auto found = got.outer_labels.find(name);
+    if (found == got.outer_labels.end()) {
+      lost.push_back(absl::StrCat("without ", name, "=\"", value, "\""));
+    } else if (found->second != value) {
+      lost.push_back(
+          absl::StrCat("with ", name, "=\"", found->second, "\" and not \"", value, "\""));
+    }
+  }
+  return lost.empty() ? "with other labels" : JoinWords(lost);
+}
+
 void JudgeNotDelivered(Case& run, const Contract& contract, Result& result) {
   const std::string& receiver = contract.expected.notification().receiver();
   const absl::Time deadline =
@@ -255,6 +281,12 @@ void JudgeNotDelivered(Case& run, const Contract& contract, Result& result) {
   }
   if (!run.created.site().spec().alertmanagers().empty() &&
       !contract.fired->reached_alertmanager.has_value()) {
+    if (const AlertEpisode* got = Relabelled(run, contract)) {
+      return Fail(result, "relabelled",
+                  absl::StrCat("it reached Alertmanager ", LostLabels(*contract.fired, *got),
+                               ", and nobody was told at ", receiver),
+                  "see `alert_relabel_configs` under `alerting:` in Prometheus' configuration");
+    }
     return Fail(result, "not-at-alertmanager",
                 absl::StrCat("it fired in Prometheus and never reached Alertmanager"),
                 "see `alerting:` in Prometheus' configuration");
@@ -269,7 +301,9 @@ void JudgeNotDelivered(Case& run, const Contract& contract, Result& result) {
   Fail(result, "not-delivered",
        absl::StrCat("it fired, and receiver ", receiver, " was never told"),
        absl::StrCat("see that the alert's route leads to ", receiver,
-                    " and that this receiver has our webhook"));
+                    ", that this receiver has our webhook, and that neither a time at which the "
+                    "route is muted nor the `group_interval` of a group that fired before holds "
+                    "it back"));
 }
 
 void JudgeDelivered(Case& run, const Contract& contract) {
@@ -286,7 +320,10 @@ void JudgeDelivered(Case& run, const Contract& contract) {
   if (!Anchored(run, expected.since(), result).has_value()) return;
   if (contract.fired == nullptr) {
     result.set_observed("never delivered");
-    return Doubt(result, "never-fired", "it did not fire, so that there was nothing to deliver");
+    return Doubt(result, "never-fired",
+                 OtherLabels(run, contract) != nullptr
+                     ? "it fired only with other labels, so that this one was not there to deliver"
+                     : "it did not fire, so that there was nothing to deliver");
   }
   const std::optional<absl::Time> delivered = FirstDelivery(contract, wanted.receiver());
   if (!delivered.has_value()) return JudgeNotDelivered(run, contract, result);

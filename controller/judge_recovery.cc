@@ -258,7 +258,8 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
 // The node of a fault that was off before its time, though nobody had stopped the run: its injector
 // ended, or the server threw it out.
 const FaultCourse* EndedEarly(const Case& run, const std::string& name) {
-  // A revert is asked for at the controller, and told by the node.
+  // A revert is asked for at the controller, and told by the node. The node arms the end when it is
+  // told to apply: what applying takes is off what is left, and does not make the end an early one.
   constexpr absl::Duration kRoom = absl::Milliseconds(500);
   if (run.stop.has_value()) return nullptr;
   const std::optional<Instant> first = run.steps.FirstStart();
@@ -266,7 +267,9 @@ const FaultCourse* EndedEarly(const Case& run, const std::string& name) {
     if (fault.planned.name() != name || !fault.start.has_value() || !fault.end.has_value())
       continue;
     if (FromProto(fault.planned.duration()) <= absl::ZeroDuration()) continue;
-    absl::Time due = fault.start->at + FromProto(fault.planned.duration());
+    const absl::Time from =
+        fault.ordered.has_value() ? std::min(fault.ordered->at, fault.start->at) : fault.start->at;
+    absl::Time due = from + FromProto(fault.planned.duration());
     if (run.plan.has_max_duration()) {
       due = std::min(due, first->at + FromProto(run.plan.max_duration()));
     }

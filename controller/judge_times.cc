@@ -36,14 +36,27 @@ void MeasureAnyAlert(Case& run) {
   const std::optional<Instant> reached = FirstReached(run);
   const std::optional<Instant> started = run.steps.FirstStart();
   if (!reached.has_value() || !started.has_value()) return;
-  const AlertEpisode* first = nullptr;
+  std::vector<const AlertEpisode*> pages;
   for (const AlertEpisode& episode : run.episodes) {
     if (!episode.firing.has_value() || !MeansPage(run.created.site(), episode)) continue;
-    if (episode.Begin().at < started->at) continue;
-    if (first == nullptr || episode.firing->at < first->firing->at) first = &episode;
+    if (episode.Begin().at >= started->at) pages.push_back(&episode);
+  }
+  const bool any_told = std::any_of(pages.begin(), pages.end(), [](const AlertEpisode* page) {
+    return page->FirstTold().has_value();
+  });
+  const AlertEpisode* first = nullptr;
+  absl::Time when;
+  for (const AlertEpisode* page : pages) {
+    const AlertEpisode& episode = *page;
+    const std::optional<absl::Time> told = episode.FirstTold();
+    if (!Called(run.spec.expect(), episode.alert, told.has_value(), any_told)) continue;
+    const absl::Time known = told.value_or(episode.firing->at);
+    if (first != nullptr && known >= when) continue;
+    first = &episode;
+    when = known;
   }
   if (first == nullptr) return;
-  *run.out->mutable_time_to_any_alert() = ToProto(first->firing->at - reached->at);
+  *run.out->mutable_time_to_any_alert() = ToProto(when - reached->at);
   run.out->set_any_alert(first->alert);
 }
 

@@ -64,11 +64,22 @@ std::string Told(const AlertSeen& alert) {
   return alert.delivered.has_value() ? absl::StrCat("delivered to ", alert.receiver) : "firing";
 }
 
+bool CalledSomebody(const Teller& tell, const AlertSeen& alert) {
+  if (!alert.pages || !alert.firing.has_value()) return false;
+  const bool any_told = std::any_of(
+      tell.facts.alerts.begin(), tell.facts.alerts.end(),
+      [](const AlertSeen& other) { return other.pages && other.delivered.has_value(); });
+  return Called(tell.spec.expect(), alert.alert, alert.delivered.has_value(), any_told);
+}
+
 // Tickets that were there before the page: a person who looks would see them, nobody is called.
-std::string TicketsBefore(const Teller& tell, absl::Time page) {
+std::string TicketsBefore(const Teller& tell, const AlertSeen& page) {
   std::vector<std::string> parts;
   for (const AlertSeen& alert : tell.facts.alerts) {
-    if (alert.pages || !alert.firing.has_value() || alert.Known() >= page) continue;
+    if (CalledSomebody(tell, alert) || !alert.firing.has_value() || alert.Known() >= page.Known())
+      continue;
+    // The same one with other labels.
+    if (alert.alert == page.alert) continue;
     parts.push_back(absl::StrCat(alert.alert, " (", tell.At(alert.Known()), ")"));
   }
   return parts.empty()
@@ -87,9 +98,13 @@ std::string AgainstExpected(const Teller& tell, const AlertSeen& alert) {
   if (tell.spec.expect().alerts().empty()) return "";
   if (expected == nullptr) {
     const v1::AlertExpectation& wanted = tell.spec.expect().alerts(0);
+    const bool otherwise = std::any_of(
+        tell.facts.alerts.begin(), tell.facts.alerts.end(), [&](const AlertSeen& other) {
+          return other.alert == wanted.alert() && other.firing.has_value();
+        });
     return absl::StrCat(wanted.alert(), ", which ",
                         wanted.before_size() > 0 ? "names the cause" : "is expected",
-                        ", never fired");
+                        otherwise ? ", fired only with other labels" : ", never fired");
   }
   const absl::Duration later = expected->Known() - alert.Known();
   const char* what =
@@ -121,7 +136,7 @@ void TellFirstPage(const Teller& tell) {
   for (const AlertSeen& alert : tell.facts.alerts) {
     if (!alert.firing.has_value()) continue;
     ++fired;
-    if (!alert.pages) continue;
+    if (!CalledSomebody(tell, alert)) continue;
     if (first == nullptr) {
       first = &alert;
     } else if (second == nullptr) {
@@ -129,15 +144,23 @@ void TellFirstPage(const Teller& tell) {
     }
   }
   if (first == nullptr) {
-    std::vector<std::string> tickets;
+    std::vector<std::string> tickets, untold;
     for (const AlertSeen& alert : tell.facts.alerts) {
-      if (alert.firing.has_value()) {
-        tickets.push_back(absl::StrCat(alert.alert, " (", tell.At(alert.Known()), ")"));
-      }
+      if (!alert.firing.has_value()) continue;
+      std::vector<std::string>& where = alert.pages ? untold : tickets;
+      const std::string what = absl::StrCat(alert.alert, " (", tell.At(alert.Known()), ")");
+      if (std::find(where.begin(), where.end(), what) == where.end()) where.push_back(what);
     }
-    tell.Add("no-page", fired == 0 ? "No alert fired: nobody would have known."
-                                   : absl::StrCat("Nobody was paged. What fired calls nobody: ",
-                                                  JoinWords(tickets), "."));
+    std::string text = "Nobody was paged.";
+    if (!untold.empty()) {
+      absl::StrAppend(
+          &text, " What should page fired, and was delivered to nobody: ", JoinWords(untold), ".");
+    }
+    if (!tickets.empty()) {
+      absl::StrAppend(&text, " What", untold.empty() ? "" : " else",
+                      " fired calls nobody: ", JoinWords(tickets), ".");
+    }
+    tell.Add("no-page", fired == 0 ? "No alert fired: nobody would have known." : text);
     return;
   }
   std::string text = absl::StrCat("First page: ", first->alert, ", ", Told(*first), " at ",
@@ -156,8 +179,7 @@ void TellFirstPage(const Teller& tell) {
                         Short(second->Known() - first->Known()), " later; ",
                         WhatItIs(tell, *second), ".");
   }
-  tell.Add("first-page", text,
-           Sentences({Says(*first), TicketsBefore(tell, first->Known()), next}));
+  tell.Add("first-page", text, Sentences({Says(*first), TicketsBefore(tell, *first), next}));
 }
 
 // All that came after the first page, in one sentence.
@@ -166,7 +188,7 @@ void TellMisleading(const Teller& tell) {
   std::vector<std::string> named, said;
   for (const AlertSeen& alert : tell.facts.alerts) {
     if (!alert.firing.has_value()) continue;
-    if (first == nullptr && alert.pages) {
+    if (first == nullptr && CalledSomebody(tell, alert)) {
       first = &alert;
       continue;
     }

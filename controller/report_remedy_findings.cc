@@ -57,6 +57,38 @@ bool EndsAreKnown(const Teller& tell) {
   });
 }
 
+// Until when they were broken. What was done next is named as the end only of what came back upon
+// it.
+std::string UntilWhen(const Teller& tell, const RemedyEffect& effect,
+                      const std::vector<std::string>& names) {
+  if (effect.then.empty()) return "";
+  absl::Time next = absl::InfiniteFuture();
+  for (const Edge& edge : tell.facts.edges) {
+    if (edge.from > effect.until) next = std::min(next, edge.from);
+  }
+  const bool came_back = std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+    return std::any_of(tell.facts.fates.begin(), tell.facts.fates.end(), [&](const Fate& fate) {
+      return fate.name == name &&
+             std::any_of(fate.points.begin(), fate.points.end(), [&](const TruthPoint& point) {
+               return point.truth == Truth::kTrue && point.at > effect.until && point.at <= next;
+             });
+    });
+  });
+  return absl::StrCat(came_back ? ", until " : ", also once ", effect.then);
+}
+
+// For how long the experiment looks before it calls a remedy no cure.
+absl::Duration Window(const Teller& tell, const Edge& edge) {
+  absl::Duration window = kLongEnough;
+  for (const v1::RecoveryExpectation& expected : tell.spec.expect().recovery()) {
+    for (const std::string& remedy : edge.remedies) {
+      if (expected.since() != absl::StrCat(remedy, ".done")) continue;
+      window = std::max(window, FromProto(expected.within()));
+    }
+  }
+  return window;
+}
+
 void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
   const Edge* edge = nullptr;
   for (const Edge& each : tell.facts.edges) {
@@ -77,8 +109,6 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
       edge->faults.empty() ? "" : absl::StrCat(" (at once with ", edge->faults, ")");
   // At the begin it is what breaks the system, whatever it is called.
   const bool first = edge == &tell.facts.edges.front();
-  std::string still;
-  if (!effect.then.empty()) still = absl::StrCat(", until ", effect.then);
   const std::string worse = effect.worse.empty() ? "" : Changes(effect.worse);
   const std::string better = effect.better.empty() ? "" : Changes(effect.better);
   if (!effect.broken.empty() && effect.healed.size() == effect.broken.size()) {
@@ -109,7 +139,8 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
     return;
   }
   const absl::Duration seen = effect.until - edge->to;
-  if (seen < kLongEnough && effect.better.empty()) {
+  const bool cut_short = tell.judgement.outcome() == v1::OUTCOME_ABORTED;
+  if (seen < (cut_short ? Window(tell, *edge) : kLongEnough) && effect.better.empty()) {
     tell.Add("remedy-unknown", absl::StrCat("It was seen for ", Short(seen), " only: whether ",
                                             name, " helped is not known", with, "."));
     return;
@@ -118,7 +149,8 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
   for (const std::string& check : effect.broken) {
     if (effect.healed.count(check) == 0) names.push_back(check);
   }
-  const std::string still_broken = absl::StrCat(JoinWords(names), " stayed broken", still);
+  const std::string still_broken =
+      absl::StrCat(JoinWords(names), " stayed broken", UntilWhen(tell, effect, names));
   if (!effect.better.empty()) {
     tell.Add("remedy-partial",
              absl::StrCat(name, " helped, and was no cure", with, ": ", better, "; ", still_broken,
@@ -142,10 +174,31 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
                    effect.healed.empty() ? "" : absl::StrCat("; ", Healed(effect, edge->to)), "."));
 }
 
+// A run that was cut short has changed what it would have changed back.
+void TellLeftChanged(const Teller& tell) {
+  if (tell.judgement.outcome() != v1::OUTCOME_ABORTED) return;
+  std::vector<std::string> changed, never;
+  const RunSteps steps(tell.history);
+  for (const RemedyCourse& remedy : steps.remedies()) {
+    const std::string what = absl::StrCat(remedy.planned.name(), " on ", remedy.planned.node());
+    if (remedy.last.state() == v1::REMEDY_STATE_UNSPECIFIED) {
+      never.push_back(what);
+    } else if (remedy.planned.leaves() == v1::LEAVES_CHANGED) {
+      changed.push_back(what);
+    }
+  }
+  if (changed.empty()) return;
+  tell.Add("left-changed",
+           absl::StrCat("What ", JoinWords(changed), " changed stays so",
+                        never.empty() ? "" : absl::StrCat("; not run any more: ", JoinWords(never)),
+                        "."));
+}
+
 }  // namespace
 
 void TellRemedies(const Teller& tell) {
   for (const RemedyEffect& effect : tell.facts.remedies) TellRemedy(tell, effect);
+  TellLeftChanged(tell);
 }
 
 }  // namespace firedrill::reporting

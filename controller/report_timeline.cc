@@ -126,8 +126,11 @@ Lanes StepLanes(const RunSteps& steps, const Canvas& canvas, absl::Time end) {
 
 void DrawEpisode(const AlertEpisode& episode, const Canvas& canvas, absl::Time end,
                  std::string& marks) {
+  // What only Alertmanager has ends there.
+  const bool only_there = episode.labels.empty() && episode.left_alertmanager.has_value();
   const absl::Time gone = episode.ended.has_value()      ? episode.ended->at
                           : episode.vanished.has_value() ? episode.vanished->at
+                          : only_there                   ? episode.left_alertmanager->at
                                                          : end;
   if (episode.pending.has_value()) canvas.Fill(marks, episode.pending->at, gone, '-');
   if (episode.firing.has_value()) canvas.Fill(marks, episode.firing->at, gone, '!');

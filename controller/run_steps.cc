@@ -71,6 +71,7 @@ RunSteps::RunSteps(const std::vector<v1::Event>& history) {
       for (FaultCourse& fault : faults_) {
         if (fault.planned.name() == applied.name() && fault.planned.node() == applied.node()) {
           fault.apply_issued = true;
+          if (!fault.ordered.has_value()) fault.ordered = InstantOf(event);
         }
       }
     }

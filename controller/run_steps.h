@@ -28,6 +28,8 @@ Instant InstantOf(const v1::Event& event, const google::protobuf::Timestamp& tim
 struct FaultCourse {
   v1::PlannedFault planned;
   bool apply_issued = false;
+  // When its node was first told to apply it: its time runs from then on.
+  std::optional<Instant> ordered;
   v1::FaultState last = v1::FAULT_STATE_UNSPECIFIED;
   std::optional<Instant> start;
   std::optional<Instant> reached;

@@ -231,6 +231,17 @@ TEST(JudgeAlerts, NoDeliveryFailsWithItsReason) {
   HistoryBuilder only_prometheus = ShopHistory(unsent);
   only_prometheus.Firing(7.5, kAlert, SlotsLabels(), 5.5);
   EXPECT_EQ(Word(JudgeOf(only_prometheus), "slots-page/delivered"), "failed not-at-alertmanager");
+
+  // Prometheus' alert_relabel_configs took a label away.
+  HistoryBuilder relabelled = ShopHistory(unsent);
+  relabelled.Firing(7.5, kAlert, SlotsLabels(), 5.5);
+  HistoryBuilder::Labels fewer = SlotsLabels();
+  fewer.erase("severity");
+  relabelled.AtAlertmanager(8, kAlert, fewer, 7.5);
+  const v1::Judgement changed = JudgeOf(relabelled);
+  EXPECT_EQ(Word(changed, "slots-page/delivered"), "failed relabelled");
+  EXPECT_EQ(Of(changed, "slots-page/delivered").reason(),
+            "it reached Alertmanager without severity=\"page\", and nobody was told at oncall");
 }
 
 TEST(JudgeAlerts, ABlindReceiverLeavesTheDeliveryInDoubt) {

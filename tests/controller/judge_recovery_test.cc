@@ -71,6 +71,18 @@ TEST(JudgeEfficacy, AFaultThatWasOffBeforeItsTimeIsInDoubt) {
   EXPECT_EQ(judgement.exit_code(), 6);
 }
 
+// A node that needs its time to apply is not early for it: the end was armed when it was told.
+TEST(JudgeEfficacy, WhatApplyingTakesIsOffWhatIsLeft) {
+  ShopCourse course;
+  HistoryBuilder history = ShopHistory(course);
+  for (v1::Event& event : history.events()) {
+    const bool first = event.has_fault() && event.fault().fault() == "leak" &&
+                       event.fault().observation().real() == 10;
+    if (first) *event.mutable_at() = ToProto(HistoryBuilder::Time(1.4));
+  }
+  EXPECT_EQ(Word(Judge(history.Build()), "leak"), "passed");
+}
+
 TEST(JudgeEfficacy, AFaultThatAStopEndedIsNotEarly) {
   ShopCourse course;
   course.leak_ended = 33;

@@ -43,7 +43,7 @@ TEST(Judge, MeasuresFromTheAnchors) {
   EXPECT_DOUBLE_EQ(Seconds(judgement.time_to_detect()), 2.5);
   EXPECT_DOUBLE_EQ(Seconds(judgement.time_to_notify()), 3);
   EXPECT_NEAR(Seconds(judgement.time_to_resolve()), 4.9, 1e-6);
-  EXPECT_DOUBLE_EQ(Seconds(judgement.time_to_any_alert()), 2.5);
+  EXPECT_DOUBLE_EQ(Seconds(judgement.time_to_any_alert()), 3);
   EXPECT_EQ(judgement.any_alert(), kAlert);
   // Logins are all answered from 43 s on; two seconds are looked at.
   EXPECT_NEAR(Seconds(judgement.time_to_recover()), 45 - 40.1, 1e-6);

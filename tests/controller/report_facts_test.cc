@@ -107,6 +107,52 @@ TEST(Remedies, ThatChangeNothingAreNoCure) {
       "until leak was off.");
 }
 
+// It said "until leak was off" of what never came back.
+TEST(Remedies, WhatNeverCameBackDidNotEndWithTheFault) {
+  ShopCourse course = Restart(20, 20);
+  course.logins = [](double t) { return t < 13 ? 100.0 : 20.0; };
+  EXPECT_THAT(Sentence(course, "remedy-no-cure"),
+              HasSubstr("stayed broken, also once leak was off."));
+}
+
+// The run was stopped 4 s after it, and the experiment looks for 10.
+TEST(Remedies, AreNotCalledNoCureBeforeTheyWereLookedAtForLongEnough) {
+  HistoryBuilder builder(ShopRun());
+  builder.Phase(-10, v1::PHASE_GATE).Phase(0, v1::PHASE_INJECT);
+  builder.Apply(0, "leak").Fault(0.2, "leak", v1::FAULT_STATE_ACTIVE, true, "", 57);
+  builder.Remedy(20, "restart-shop", v1::REMEDY_STATE_RUNNING);
+  builder.Remedy(21, "restart-shop", v1::REMEDY_STATE_DONE);
+  builder.Stop(25, v1::StopRequested::CAUSE_OPERATOR, "enough");
+  builder.Fault(25.1, "leak", v1::FAULT_STATE_REVERTED);
+  for (double t = -10; t < 26; ++t) builder.Load(t, "shoppers", "login", t < 3 ? 100 : 20);
+  builder.Phase(27, v1::PHASE_FINISHED).Finish(27, v1::OUTCOME_ABORTED);
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(Sentence(findings, "remedy-no-cure"), "");
+  EXPECT_THAT(Sentence(findings, "remedy-unknown"), HasSubstr("seen for 4.1s only"));
+}
+
+TEST(Remedies, WhatACutRunLeavesChangedIsTold) {
+  HistoryBuilder builder(ShopRun());
+  builder.Change([](v1::RunCreated& created) {
+    v1::PlannedRemedy& back = *created.mutable_plan()->add_remedies();
+    back = created.plan().remedies(0);
+    back.set_name("pool-as-before");
+    created.mutable_plan()->mutable_remedies(0)->set_leaves(v1::LEAVES_CHANGED);
+  });
+  builder.Phase(0, v1::PHASE_INJECT);
+  builder.Apply(0, "leak").Fault(0.2, "leak", v1::FAULT_STATE_ACTIVE, true, "", 57);
+  builder.Remedy(20, "restart-shop", v1::REMEDY_STATE_RUNNING);
+  builder.Remedy(21, "restart-shop", v1::REMEDY_STATE_DONE);
+  builder.Fault(25.1, "leak", v1::FAULT_STATE_REVERTED);
+  HistoryBuilder whole = builder;
+  whole.Finish(27);
+  EXPECT_EQ(Sentence(Findings(whole.Build()), "left-changed"), "");
+  builder.Stop(25, v1::StopRequested::CAUSE_OPERATOR, "enough").Finish(27, v1::OUTCOME_ABORTED);
+  EXPECT_EQ(Sentence(Findings(builder.Build()), "left-changed"),
+            "What restart-shop on app-1 changed stays so; not run any more: pool-as-before on "
+            "app-1.");
+}
+
 // 40 answers a second: two of a hundred more or less are chance.
 TEST(Remedies, ChanceIsNoEffect) {
   const std::string sentence = Sentence(Restart(50, 55), "remedy-no-cure");
@@ -259,8 +305,47 @@ TEST(FirstPage, ThatMisleadsWhereTheCauseWasNeverNamed) {
   course.pending = course.firing = course.inactive = std::nullopt;
   HistoryBuilder builder = ShopHistory(course);
   builder.Firing(6, "PossibleDDoS", {{"severity", "page"}}, 5);
+  builder.Delivered(6.5, "oncall", "PossibleDDoS", {{"severity", "page"}}, 6);
   EXPECT_THAT(Sentence(Findings(builder.Build()), "first-page"),
               HasSubstr("PostgresConnectionsNearLimit, which names the cause, never fired."));
+  builder.Firing(7, "PostgresConnectionsNearLimit", {{"severity", "none"}}, 6);
+  EXPECT_THAT(Sentence(Findings(builder.Build()), "first-page"),
+              HasSubstr("which names the cause, fired only with other labels."));
+}
+
+// Its own report said "First page", and how soon, of an alert that Alertmanager never had.
+TEST(FirstPage, IsNoneWhereNothingWasDelivered) {
+  ShopCourse course;
+  course.delivered = std::nullopt;
+  course.inactive = std::nullopt;
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Firing(14, "AppPoolWaiters", {{"severity", "ticket"}}, 12);
+  const v1::Judgement judgement = Judge(builder.Build());
+  EXPECT_FALSE(judgement.has_time_to_any_alert());
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(Sentence(findings, "first-page"), "");
+  EXPECT_EQ(Sentence(findings, "no-page"),
+            "Nobody was paged. What should page fired, and was delivered to nobody: "
+            "PostgresConnectionsNearLimit (+7.5s) and ApiErrorRateHigh (+24.0s). What else fired "
+            "calls nobody: AppPoolWaiters (+14.0s).");
+}
+
+TEST(FirstPage, IsTimedByItsDelivery) {
+  const v1::Judgement judgement = Judge(ShopHistory().Build());
+  EXPECT_EQ(judgement.any_alert(), "PostgresConnectionsNearLimit");
+  EXPECT_EQ(FromProto(judgement.time_to_any_alert()), absl::Seconds(3));
+}
+
+// The one that should have called nobody told of, another one did.
+TEST(FirstPage, IsTheOneThatWasDelivered) {
+  ShopCourse course;
+  course.delivered = std::nullopt;
+  course.inactive = std::nullopt;
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Delivered(24.5, "oncall", "ApiErrorRateHigh", {{"severity", "page"}, {"job", "shop"}},
+                    24);
+  EXPECT_THAT(Sentence(Findings(builder.Build()), "first-page"),
+              HasSubstr("First page: ApiErrorRateHigh, delivered to oncall"));
 }
 
 TEST(MisleadingAlerts, ThatCameLaterAreToldTogether) {
