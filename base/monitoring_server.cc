@@ -12,6 +12,18 @@
 #include "base/text.h"
 
 namespace firedrill {
+namespace {
+
+// What stands in front of an advice.
+constexpr char kInSite[] = "; in the site file: ";
+
+// With TLS 1.3 a client knows that its certificate is missed only when the other end has gone.
+bool HungUp(absl::string_view why) {
+  return absl::StrContains(why, "SSL") || absl::StrContains(why, "getpeername") ||
+         absl::StrContains(why, "Recv failure") || absl::StrContains(why, "Send failure");
+}
+
+}  // namespace
 
 absl::StatusOr<MonitoringServer> MonitoringServer::Make(absl::string_view kind,
                                                         const v1::MonitoringServer& server) {
@@ -40,12 +52,9 @@ absl::StatusOr<MonitoringServer> MonitoringServer::Make(absl::string_view kind,
     }
   }
   if (!server.headers().empty()) keys.push_back("`headers`");
-  if (!server.identity().empty()) keys.push_back("`identity`");
   made.login_ = JoinWords(keys);
   return made;
 }
-
-std::string MonitoringServer::Name() const { return absl::StrCat(kind_, " at ", url_); }
 
 absl::StatusOr<HttpResponse> MonitoringServer::Ask(const std::string& method,
                                                    absl::string_view path, const std::string& body,
@@ -69,43 +78,52 @@ absl::StatusOr<HttpResponse> MonitoringServer::Ask(const std::string& method,
   std::string where = response->headers["location"];
   where = where.substr(0, where.find('?'));
   return absl::FailedPreconditionError(absl::StrCat(
-      Name(), " answers ", response->status, where.empty() ? "" : " and points to ", where,
+      kind_, " at ", url_, " answers ", response->status, where.empty() ? "" : " and points to ",
+      where,
       ": redirects are refused, a login may hide behind them; name the last address as `url` in "
       "the "
       "site file"));
 }
 
 absl::Status MonitoringServer::Explain(const absl::Status& status) const {
-  if (status.code() != absl::StatusCode::kUnauthenticated) return status;
   const absl::string_view why = status.message();
-  absl::string_view advice;
+  constexpr absl::string_view kAsks =
+      "asks for a certificate: name PATH.crt and PATH.key as `identity`";
+  constexpr absl::string_view kRefuses =
+      "does not take our certificate: renew PATH.crt and PATH.key of `identity`, or have it trust "
+      "their authority";
+  const absl::string_view certificate = identity_.empty() ? kAsks : kRefuses;
+  if (status.code() == absl::StatusCode::kUnavailable && absl::StartsWith(url_, "https:") &&
+      HungUp(why)) {
+    return absl::UnavailableError(absl::StrCat(why, kInSite, "maybe it ", certificate));
+  }
+  if (status.code() != absl::StatusCode::kUnauthenticated) return status;
+  std::string advice;
   if (absl::StrContains(why, "alert")) {
-    advice =
-        identity_.empty()
-            ? "it asks for a certificate: name PATH.crt and PATH.key as `identity`"
-            : "it does not take our certificate: renew PATH.crt and PATH.key of `identity`, or "
-              "have it trust their authority";
+    advice = absl::StrCat("it ", certificate);
   } else if (absl::StrContains(why, "expired") || absl::StrContains(why, "not yet valid")) {
     advice = "renew the certificate of the server, or set the clock right";
   } else if (absl::StrContains(why, "subject name") || absl::StrContains(why, "IP address")) {
     advice = "ask it by a name that stands in its certificate: correct `url`";
-  } else if (absl::StrContains(why, "verify locations") || absl::StrContains(why, "CAfile")) {
+  } else if (absl::StrContains(why, "setting certificate")) {
     advice = "`caFile` must be a file of PEM that can be read";
   } else if (absl::StrContains(why, "client cert") || absl::StrContains(why, "private key")) {
     advice = "PATH.crt and PATH.key of `identity` must be PEM that can be read, and of one pair";
   } else {
     advice = "name the authority that has issued its certificate as `caFile`";
   }
-  return absl::UnauthenticatedError(absl::StrCat(why, "; ", advice, " in the site file"));
+  return absl::UnauthenticatedError(absl::StrCat(why, kInSite, advice));
 }
 
 absl::Status MonitoringServer::Refused(int status) const {
-  return absl::PermissionDeniedError(absl::StrCat(
-      Name(), " answers ", status,
-      status == 401 ? ": it wants to know who asks; " : ": it does not permit that; ",
-      login_.empty() ? "give it `token`, `basic`, `headers` or `identity`"
-                     : absl::StrCat("check ", login_, " and the secret that is named there"),
-      " in the site file"));
+  const std::string advice =
+      !login_.empty() ? absl::StrCat("check ", login_, " and the secret that is named there")
+      : status == 401 ? "give it `token` or `basic`"
+                      : "see what it permits to whom, or give it `token`, `basic` or `headers`";
+  return absl::PermissionDeniedError(
+      absl::StrCat(kind_, " at ", url_, " answers ", status,
+                   status == 401 ? ": it wants to know who asks; " : ": it does not permit that; ",
+                   advice, " in the site file"));
 }
 
 bool IsRefusal(const absl::Status& status) {

@@ -29,7 +29,6 @@ class MonitoringServer {
   const std::string& url() const { return url_; }
 
  private:
-  std::string Name() const;
   absl::Status Explain(const absl::Status& status) const;
   absl::Status Refused(int status) const;
 

@@ -106,14 +106,15 @@ class Guards(Stage):
                  "name the authority that has issued its certificate as `caFile`"),
                 ("an authority that is not there", monitoring.access(caFile="/nowhere/ca.crt"), "`caFile` must be a file of PEM"),
                 ("no certificate", monitoring.access(identity=None),
-                 "it asks for a certificate: name PATH.crt and PATH.key as `identity`"),
+                 "asks for a certificate: name PATH.crt and PATH.key as `identity`"),
                 ("a certificate of somebody else", monitoring.access(identity=strangers),
                  "it does not take our certificate: renew PATH.crt and PATH.key of `identity`"),
                 ("a certificate that is not there", monitoring.access(identity="/nowhere/client"),
                  "PATH.crt and PATH.key of `identity` must be PEM that can be read"),
-                ("no password", monitoring.access(basic=None), "it wants to know who asks"),
+                ("no password", monitoring.access(basic=None),
+                 "answers 401: it wants to know who asks; give it `token` or `basic` in the site file"),
                 ("the wrong password", monitoring.access(basic=f"{{user: firedrill, password: {{file: {wrong}}}}}"),
-                 "answers 401: it wants to know who asks; check `basic` and `identity`"),
+                 "answers 401: it wants to know who asks; check `basic` and the secret that is named there"),
                 ("a password for everybody", monitoring.access(basic=f"{{user: firedrill, password: {{file: {open_file}}}}}"),
                  "everyone may read this file")):
             with self.subTest(name):
