@@ -24,17 +24,25 @@ std::string WriteIndexAccess(
   return json.dump();
 }
 
-absl::Status ReadIndexAccessInto(
-    const std::string& text, const std::vector<std::pair<absl::string_view, std::string*>>& fields,
-    google::protobuf::Message* server) {
+absl::Status ReadIndexAccessInto(const std::string& text, const IndexAccessFields& fields,
+                                 const IndexAccessFields& optional,
+                                 google::protobuf::Message* server) {
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   const absl::Status unreadable =
       absl::InvalidArgumentError(absl::StrCat("the record does not say where it is: ", text));
   if (!json.is_object() || !json.contains("server")) return unreadable;
-  for (const auto& [name, value] : fields) {
+  const auto read = [&json](absl::string_view name, std::string* value) {
     const auto found = json.find(std::string(name));
-    if (found == json.end() || !found->is_string()) return unreadable;
-    *value = found->get<std::string>();
+    const bool there = found != json.end() && found->is_string();
+    if (there) *value = found->get<std::string>();
+    return there;
+  };
+  for (const auto& [name, value] : fields) {
+    if (!read(name, value)) return unreadable;
+  }
+  for (const auto& [name, value] : optional) {
+    value->clear();
+    if (json.contains(std::string(name)) && !read(name, value)) return unreadable;
   }
   server->Clear();
   if (!google::protobuf::util::JsonStringToMessage(json["server"].dump(), server).ok()) {

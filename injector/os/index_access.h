@@ -18,9 +18,13 @@ std::string WriteIndexAccess(
     const std::vector<std::pair<absl::string_view, absl::string_view>>& fields,
     const google::protobuf::Message& server);
 
-// An error where a field or the server is missing, or is something else.
-absl::Status ReadIndexAccessInto(
-    const std::string& text, const std::vector<std::pair<absl::string_view, std::string*>>& fields,
-    google::protobuf::Message* server);
+// Which text goes where.
+using IndexAccessFields = std::vector<std::pair<absl::string_view, std::string*>>;
+
+// An error where a field or the server is missing, or is something else. Of what is optional the
+// absence is none: a journal may have been written by an older build, which did not write it.
+absl::Status ReadIndexAccessInto(const std::string& text, const IndexAccessFields& fields,
+                                 const IndexAccessFields& optional,
+                                 google::protobuf::Message* server);
 
 }  // namespace firedrill

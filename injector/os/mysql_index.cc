@@ -186,7 +186,7 @@ absl::Status ReadMysqlIndexAccess(const std::string& text, MysqlIndex* index,
                               {"table", &index->table},
                               {"index", &index->name},
                               {"columns", &index->columns}},
-                             server);
+                             {}, server);
 }
 
 }  // namespace firedrill

@@ -19,7 +19,8 @@ constexpr char kServer[] = "SELECT system_identifier, pg_is_in_recovery() FROM p
 constexpr char kHold[] =
     "SELECT i.indisvalid, n.nspname, c.relname FROM pg_index i"
     " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE i.indexrelid = $1::oid AND i.indrelid = $2::oid FOR UPDATE OF i";
+    " WHERE i.indexrelid = $1::oid AND i.indrelid = coalesce(nullif($2, '')::oid, i.indrelid)"
+    " FOR UPDATE OF i";
 // REINDEX CONCURRENTLY, or a person's DROP and CREATE, has made another one of it.
 constexpr char kRebuilt[] =
     "SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
@@ -60,6 +61,8 @@ absl::StatusOr<IndexChange> Change(PostgresSession& session, const PostgresIndex
   }
   ASSIGN_OR_RETURN(const PostgresRows rows,
                    session.Query(kHold, {index.oid, index.table_oid}, patience));
+  const bool table_known = !index.table_oid.empty();
+  if (rows.empty() && !table_known) return IndexChange::kGone;
   if (rows.empty()) {
     ASSIGN_OR_RETURN(
         const PostgresRows rebuilt,
@@ -67,11 +70,13 @@ absl::StatusOr<IndexChange> Change(PostgresSession& session, const PostgresIndex
     return usable && !rebuilt.empty() ? IndexChange::kNothingToDo : IndexChange::kGone;
   }
   if ((*rows[0][0] == "t") == usable) return IndexChange::kNothingToDo;
-  // What is given back is known by its oid, whatever it is called by now.
-  if (!usable && (*rows[0][1] != index.schema || *rows[0][2] != index.name)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the index ", index.Name(), ", oid ", index.oid, ", is called ", *rows[0][1], ".",
-        *rows[0][2], " now: whoever has renamed it must say whether it is to be lost"));
+  // What is given back is known by its oid and its table, whatever it is called by now.
+  const bool renamed = *rows[0][1] != index.schema || *rows[0][2] != index.name;
+  if (renamed && !(usable && table_known)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the index ", index.Name(), ", oid ", index.oid, ", is called ", *rows[0][1],
+                     ".", *rows[0][2], " now: whoever has renamed it must say whether it is to be ",
+                     usable ? "used" : "lost"));
   }
   RETURN_IF_ERROR(
       session.Query(kChange, {index.oid, usable ? "true" : "false"}, patience).status());
@@ -107,10 +112,10 @@ absl::Status ReadIndexAccess(const std::string& text, PostgresIndex* index,
   return ReadIndexAccessInto(text,
                              {{"system", &index->system_identifier},
                               {"oid", &index->oid},
-                              {"table", &index->table_oid},
                               {"schema", &index->schema},
                               {"index", &index->name}},
-                             server);
+                             // Records of before it was written are still to be undone.
+                             {{"table", &index->table_oid}}, server);
 }
 
 }  // namespace firedrill

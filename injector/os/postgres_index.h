@@ -15,6 +15,7 @@ struct PostgresIndex {
   // Of the server's data: a standby that was promoted has the same.
   std::string system_identifier;
   std::string oid;
+  // Empty where it is not known: then the name must be the same, too.
   std::string table_oid;
   std::string schema;
   std::string name;

@@ -404,6 +404,31 @@ TEST_F(LoseIndexTest, AnIndexOfAnotherTableIsNotTouched) {
   EXPECT_EQ(RunUndo(undo, &why), UndoResult::kRestored) << why;
 }
 
+// A record of before the table was noted was refused as unreadable, so that an injector that was
+// replaced by a newer one in mid-fault left the index lost.
+TEST_F(LoseIndexTest, ARecordOfAnOlderBuildIsUndone) {
+  ASSERT_TRUE(Apply().ok());
+  Undo older = changes_.undos.back();
+  changes_.undos.clear();
+  const auto at = older.access.find(",\"table\":\"");
+  ASSERT_NE(at, std::string::npos) << older.access;
+  older.access.erase(at, older.access.rfind('}') - at);
+  std::string why;
+  // The oid may be another index's by now: without the table only the name tells.
+  server_->Run("ALTER INDEX users_email_idx RENAME TO old_idx");
+  EXPECT_EQ(RunUndo(older, &why), UndoResult::kFailed);
+  EXPECT_THAT(why, HasSubstr("must say whether it is to be used"));
+  server_->Run("ALTER INDEX old_idx RENAME TO users_email_idx");
+  EXPECT_EQ(RunUndo(older, &why), UndoResult::kRestored) << why;
+  EXPECT_EQ(State(), before_);
+  EXPECT_EQ(RunUndo(older, &why), UndoResult::kUntouched) << why;
+  server_->Run("DROP INDEX users_email_idx");
+  EXPECT_EQ(RunUndo(older, &why), UndoResult::kSuperseded) << why;
+  older.access.insert(1, "\"table\":7,");
+  EXPECT_EQ(RunUndo(older, &why), UndoResult::kFailed);
+  EXPECT_THAT(why, HasSubstr("the record does not say where it is"));
+}
+
 TEST_F(LoseIndexTest, AnotherServerIsNotTouched) {
   ASSERT_TRUE(Apply().ok());
   Undo undo = changes_.undos.back();
