@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,9 +17,8 @@
 #include "base/unique_fd.h"
 #include "firedrill/v1/wire_control.pb.h"
 #include "injector/os/connect_redirect.h"
-#include "injector/wire/flow.h"
 #include "injector/wire/proxy.h"
-#include "injector/wire/rules.h"
+#include "injector/wire/wishes.h"
 
 namespace firedrill::wire {
 
@@ -57,12 +55,7 @@ class Worker {
   absl::Status Obey(const v1::WireRequest& request, v1::WireReply* reply);
   absl::Status SetUp(const v1::WireSetup& setup);
   absl::Status SetWishes(const v1::WireWishes& wishes);
-  absl::Status CheckWishes(const v1::WireWishes& wishes) const;
   absl::Status Apply();
-  absl::StatusOr<Disturbance> Compose();
-  absl::Status CompileRules();
-  std::shared_ptr<HoldLog> HoldsOf(const std::string& stamp);
-  void FoldRuleCounts();
   // Takes connections in, at `listen` or for a redirect.
   absl::Status Open();
   // Redirect off, nothing disturbed, the listener closed once nobody waits at it.
@@ -101,16 +94,7 @@ class Worker {
   // What proxies that are gone have counted.
   ProxyCounters past_;
 
-  std::map<std::string, v1::WireWish> wishes_;
-  uint64_t seed_ = 0;
-  std::shared_ptr<const Rules> rules_;
-  // The stamps of the compiled rules, in order, and what the compiled ones were made from.
-  std::vector<std::string> rule_stamps_;
-  std::string rules_made_from_;
-  std::map<std::string, Rules::Count> counted_;
-  // What was held for each wish: by its stamp, and of the compiled rules in their order.
-  std::map<std::string, std::shared_ptr<HoldLog>> holds_;
-  std::vector<std::shared_ptr<HoldLog>> rule_holds_;
+  Wishes wishes_;
   std::string healed_;
 };
 
