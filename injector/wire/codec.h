@@ -39,6 +39,8 @@ enum class Step {
   kMore,     // More bytes are needed first; the caller keeps what it has and comes again with more.
   kRequest,  // `length` bytes are `request`: they may be held for a while, or Fail()ed.
   kReplace,  // `instead` goes on in place of `length` bytes; empty: they are dropped.
+  kCancel,   // `length` bytes ask for the end of what the session of `cancels` does: a client's go
+             // on unless that was held here, a server's go on because it has agreed.
   kCut,      // `instead` goes on, and then both connections are reset.
   kClose,    // `instead` goes on, and then both connections are closed as a server does it: who
              // reads on gets all of it, then the end (FIN, no reset).
@@ -49,6 +51,8 @@ struct Piece {
   size_t length = 0;
   Request request;
   absl::string_view instead;
+  // A session's key.
+  uint64_t cancels = 0;
 };
 
 // What a failed request becomes. Views live until the codec is called again.
@@ -61,6 +65,16 @@ struct Substitute {
   bool cut = false;
   // Close both connections after that, as Step::kClose does.
   bool close = false;
+};
+
+// What a held request becomes that is cancelled. Views live until the codec is called again.
+struct Cancelled {
+  // So many bytes of those that are held do not go on; `to_server` does, in their place and at
+  // once.
+  size_t length = 0;
+  absl::string_view to_server;
+  // So many of those behind them mean nothing any more to the server: they are not held any longer.
+  size_t released = 0;
 };
 
 // The state of one connection, both directions. One thread at a time. Never throws, never blocks,
@@ -82,6 +96,18 @@ class Codec {
   // while the bytes that piece was about are still where they were.
   // nullopt where this protocol, or this moment of it, has no means to fail it so: it passes.
   virtual std::optional<Substitute> Fail(const v1::QueryFailure& failure) = 0;
+
+  // What another connection may ask to cancel what this one does by; 0: there is no such thing, or
+  // it is not known.
+  virtual uint64_t key() const { return 0; }
+  // What the request of the last piece of FromClient() is known by while it is held. To be asked
+  // before anything else. 0: it cannot be cancelled.
+  virtual uint32_t Ticket() const { return 0; }
+  // The request of this ticket fails as one does that is cancelled. `bytes` begin with it: what was
+  // looked at and has not gone on yet. nullopt: the server is busy with what came before it.
+  virtual std::optional<Cancelled> Cancel(uint32_t /*ticket*/, absl::string_view /*bytes*/) {
+    return std::nullopt;
+  }
 
   // Nothing is under way: every request has been answered, no transaction is open, nothing is held.
   virtual bool Quiet() const = 0;

@@ -22,15 +22,24 @@ void HoldLog::Add(uint64_t asked_us, uint64_t held_us) {
                                  std::memory_order_relaxed);
 }
 
+template <typename Task>
+void HoldLogs::EachRule(const Hold& hold, const Task& task) {
+  for (uint64_t left = hold.rules; left != 0; left &= left - 1) {
+    const auto rule = static_cast<size_t>(__builtin_ctzll(left));
+    if (rule < rules.size() && rules[rule] != nullptr) task(*rules[rule]);
+  }
+}
+
 void HoldLogs::Add(const Hold& hold, uint64_t held_us) {
   all.Add(hold.total(), held_us);
   const auto without = [held_us](uint64_t others) { return held_us - std::min(held_us, others); };
   if (hold.network > 0 && network != nullptr) network->Add(hold.network, without(hold.request));
-  for (uint64_t left = hold.request == 0 ? 0 : hold.rules; left != 0; left &= left - 1) {
-    const auto rule = static_cast<size_t>(__builtin_ctzll(left));
-    if (rule >= rules.size() || rules[rule] == nullptr) continue;
-    rules[rule]->Add(hold.request, without(hold.network));
-  }
+  if (hold.request == 0) return;
+  EachRule(hold, [&](HoldLog& log) { log.Add(hold.request, without(hold.network)); });
+}
+
+void HoldLogs::AddCancelled(const Hold& hold) {
+  EachRule(hold, [](HoldLog& log) { log.AddCancelled(); });
 }
 
 void HoldLog::Read(std::vector<uint32_t>* asked_us, std::vector<uint32_t>* held_us) const {
@@ -60,7 +69,8 @@ void Flow::Append(absl::string_view bytes, Nanos arrived, Hold hold) {
   if (first_ < marks_.size()) {
     Mark& last = marks_.back();
     const bool alike = last.arrived == arrived && last.hold.network == hold.network &&
-                       last.hold.request == hold.request && last.hold.rules == hold.rules;
+                       last.hold.request == hold.request && last.hold.rules == hold.rules &&
+                       last.hold.ticket == hold.ticket;
     if (alike || (hold.none() && last.hold.none())) {
       last.end = end;
       return;
@@ -136,11 +146,41 @@ Nanos Flow::NextReady(Nanos now) const {
   return std::max(marks_[first_].due(), rate_ > 0 ? paid_until_ : 0);
 }
 
+Hold Flow::FrontHold(Nanos now) const {
+  if (first_ == marks_.size() || marks_[first_].due() <= now) return {};
+  return marks_[first_].hold;
+}
+
+void Flow::ReplaceFront(size_t count, absl::string_view instead, size_t released) {
+  const Mark front = marks_[first_];
+  const auto begin = bytes_.begin() + static_cast<ptrdiff_t>(head_);
+  bytes_.insert(bytes_.erase(begin, begin + static_cast<ptrdiff_t>(count)), instead.begin(),
+                instead.end());
+  const size_t first_before = first_;
+  uint64_t at = gone_ + count;
+  const uint64_t free_until = at + released;
+  while (first_ < marks_.size() && marks_[first_].end <= at) ++first_;
+  for (size_t i = first_; i < marks_.size(); ++i) {
+    Mark& mark = marks_[i];
+    if (at < free_until) mark.hold.request = mark.hold.rules = mark.hold.ticket = 0;
+    at = mark.end;
+    mark.end += instead.size() - count;
+  }
+  if (instead.empty()) return;
+  const Mark made = {gone_ + instead.size(), front.arrived, {.network = front.hold.network}};
+  if (first_ > first_before) {
+    // The place of one that has gone.
+    marks_[--first_] = made;
+  } else {
+    marks_.insert(marks_.begin() + static_cast<ptrdiff_t>(first_), made);
+  }
+}
+
 void Flow::Relax(uint32_t network, bool requests) {
   for (size_t i = first_; i < marks_.size(); ++i) {
     Hold& hold = marks_[i].hold;
     hold.network = std::min(hold.network, network);
-    if (!requests) hold.request = hold.rules = 0;
+    if (!requests) hold.request = hold.rules = hold.ticket = 0;
   }
 }
 

@@ -19,6 +19,7 @@ struct Hold {
   uint32_t network = 0;  // For the direction's delay.
   uint32_t request = 0;  // For a rule.
   uint64_t rules = 0;    // Which ones, as bits by their place; none once rules have changed.
+  uint32_t ticket = 0;   // Of a request that can be cancelled meanwhile; see Codec.
   bool none() const { return network == 0 && request == 0; }
   uint64_t total() const { return uint64_t{network} + request; }
 };
@@ -30,11 +31,15 @@ class HoldLog {
 
   void Add(uint64_t asked_us, uint64_t held_us);
   uint64_t count() const { return count_.load(std::memory_order_relaxed); }
+  // Somebody has ended it before its time; it is not one of `count`.
+  void AddCancelled() { cancelled_.fetch_add(1, std::memory_order_relaxed); }
+  uint64_t cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
   // Appends what there is, at most kLatest of each.
   void Read(std::vector<uint32_t>* asked_us, std::vector<uint32_t>* held_us) const;
 
  private:
   std::atomic<uint64_t> count_ = 0;
+  std::atomic<uint64_t> cancelled_ = 0;
   std::atomic<uint64_t> latest_[kLatest] = {};
 };
 
@@ -47,6 +52,11 @@ struct HoldLogs {
   std::vector<std::shared_ptr<HoldLog>> rules;
 
   void Add(const Hold& hold, uint64_t held_us);
+  void AddCancelled(const Hold& hold);
+
+ private:
+  template <typename Task>
+  void EachRule(const Hold& hold, const Task& task);
 };
 
 // Of some times in microseconds, which it reorders; zero where there are none.
@@ -67,6 +77,14 @@ class Flow {
   Nanos NextReady(Nanos now) const;
   // How many bytes the rate permits at `now`.
   size_t Permitted(Nanos now) const;
+
+  // How the request in front is held at `now`; nothing of it has gone. Without a ticket where there
+  // is none.
+  Hold FrontHold(Nanos now) const;
+  absl::string_view Held() const { return {bytes_.data() + head_, held()}; }
+  // The first `count` bytes, which are all of what is in front, or that and more, become others
+  // that are not held for a rule; nor are the `released` ones behind them.
+  void ReplaceFront(size_t count, absl::string_view instead, size_t released);
 
   // What is held under orders that have changed: no longer for the network than `network`
   // microseconds, and not for a rule unless `requests`, as whose rules may have changed places.

@@ -73,12 +73,14 @@ Lane::Lane(Settings& settings)
 Lane::~Lane() { Stop(); }
 
 absl::Status Lane::Start() {
-  absl::Status status = loop_.Start();
-  if (status.ok()) loop_.Post([this] { Listen(); });
-  return status;
+  RETURN_IF_ERROR(loop_.Start());
+  settings_.cancels->Join(this);
+  loop_.Post([this] { Listen(); });
+  return absl::OkStatus();
 }
 
 void Lane::Stop() {
+  settings_.cancels->Leave(this);
   loop_.Stop([this] {
     StopAccepting();
     while (!relays_.empty()) relays_.back()->Reset();
@@ -152,6 +154,20 @@ size_t Lane::Reset(double share, uint64_t seed) {
   }
   Counters::Add(counters.reset, count);
   return count;
+}
+
+bool Lane::Cancel(uint64_t key) {
+  for (Relay* relay : relays_) {
+    // It may be over by that, and its place another one's.
+    if (relay->Cancel(key)) return true;
+  }
+  return false;
+}
+
+void Lane::Tell(uint64_t relay, bool cancelled) {
+  for (Relay* one : relays_) {
+    if (one->id() == relay) return one->Told(cancelled);
+  }
 }
 
 void Lane::Remove(Relay* relay) {

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "base/mutex.h"
+#include "injector/wire/cancels.h"
 #include "injector/wire/delay.h"
 #include "injector/wire/flow.h"
 #include "injector/wire/loop.h"
@@ -59,6 +60,7 @@ struct Settings {
   std::function<std::unique_ptr<Codec>()> make_codec;
   std::function<absl::Status(int fd)> prepare_socket;
   std::function<void()> on_refused;
+  std::shared_ptr<Cancels> cancels;
   UniqueFd listener;
   // Numbers connections in the order of their arrival: chance picks by it.
   std::atomic<uint64_t> next_id = 0;
@@ -82,6 +84,10 @@ class Lane final : private Watcher {
   void Obey(std::shared_ptr<const Orders> orders);
   size_t Reset(double share, uint64_t seed);
   void StopAccepting();
+  // Whether a session of this key held something that is cancelled now.
+  bool Cancel(uint64_t key);
+  // That is what a relay has asked for, which may have gone.
+  void Tell(uint64_t relay, bool cancelled);
 
   Loop& loop() { return loop_; }
   const Settings& settings() const { return settings_; }

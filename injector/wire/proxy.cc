@@ -97,6 +97,8 @@ class LaneProxy final : public Proxy {
     }
     proxy->settings_.prepare_socket = std::move(options.prepare_socket);
     proxy->settings_.on_refused = std::move(options.on_refused);
+    proxy->settings_.cancels =
+        options.cancels != nullptr ? std::move(options.cancels) : std::make_shared<Cancels>();
     proxy->settings_.listener = std::move(options.listener);
     for (int i = 0; i < options.threads; ++i) {
       proxy->lanes_.push_back(std::make_unique<Lane>(proxy->settings_));

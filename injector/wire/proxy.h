@@ -20,6 +20,7 @@
 
 namespace firedrill::wire {
 
+class Cancels;
 class HoldLog;
 
 // Everything that is done to the traffic of one proxy at a time. Empty: it flows on untouched.
@@ -60,6 +61,8 @@ struct ProxyOptions {
   std::function<absl::Status(int fd)> prepare_socket;
   // Called from the relay's threads when the server refuses or cannot be reached. May be empty.
   std::function<void()> on_refused;
+  // Shared by all proxies of one server; null: there is only this one.
+  std::shared_ptr<Cancels> cancels;
 };
 
 struct ProxyCounters {

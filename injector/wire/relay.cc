@@ -281,6 +281,27 @@ void Relay::SetLeaking(bool leaking) {
 
 void Relay::Reset() { Close(true, false); }
 
+bool Relay::Cancel(uint64_t key) {
+  if (stage_ != Stage::kOpen || codec_ == nullptr || codec_->key() != key) return false;
+  const auto hold = CancelFront(*codec_, ways_[kToServer].flow, NowNanos());
+  if (!hold.has_value()) return false;
+  lane_.holds[kToServer].AddCancelled(*hold);
+  Go();
+  return true;
+}
+
+// A server says nothing to such a question, and closes.
+void Relay::Told(bool cancelled) {
+  if (stage_ != Stage::kOpen) return;
+  if (cancelled) {
+    ways_[kToServer].Drop();
+    cut_ = Cut::kClose;
+  } else {
+    ways_[kToServer].flow.Relax(UINT32_MAX, false);
+  }
+  Go();
+}
+
 void Relay::Close(bool reset_client, bool reset_server) {
   if (stage_ == Stage::kOver) return;
   SetStalled(false);

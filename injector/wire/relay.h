@@ -29,6 +29,11 @@ class Relay final : public Watcher {
   void Obey(bool rules_changed);
   // RST to the client, and a close to the server. The relay is removed.
   void Reset();
+  // This is the session of `key`, and the request that it holds is what it has under way: that is
+  // cancelled. Otherwise nothing changes.
+  bool Cancel(uint64_t key);
+  // Whether what it has asked to cancel was held here.
+  void Told(bool cancelled);
   uint64_t id() const { return id_; }
   // It could not be looked into, or not any more.
   bool encrypted() const { return noted_encrypted_; }

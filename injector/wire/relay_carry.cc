@@ -193,19 +193,29 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
     at += piece.length;
     if (piece.step == Step::kPass) continue;
     const size_t begin = at - piece.length;
+    if (piece.step == Step::kCancel) {
+      const bool asks = direction == kToServer;
+      lane_.settings().cancels->Ask(piece.cancels, asks ? &lane_ : nullptr, id_);
+      if (!asks) continue;
+      Emit(direction, bytes.substr(from, begin - from), hold);
+      Emit(direction, bytes.substr(begin, piece.length), {hold.network, kAskFor});
+      from = at;
+      continue;
+    }
     if (piece.step == Step::kRequest) {
       Counters::Add(lane_.counters.requests, 1);
       const Rules* rules = lane_.orders().rules.get();
       if (rules == nullptr) continue;
       const Decision decision = rules->Decide(piece.request);
       if (decision.failure == nullptr && decision.delay <= absl::ZeroDuration()) continue;
-      const Hold longer = {hold.network, Micros(decision.delay), decision.hit};
+      Hold longer = {hold.network, Micros(decision.delay), decision.hit};
       Emit(direction, bytes.substr(from, begin - from), hold);
       from = begin;
       if (decision.failure != nullptr && Fail(*decision.failure, longer)) {
         rules->NoteFailed(decision.failing);
         from = at;
       } else if (longer.request > 0) {
+        longer.ticket = codec_->Ticket();
         Emit(direction, bytes.substr(begin, piece.length), longer);
         from = at;
       }

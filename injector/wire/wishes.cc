@@ -13,6 +13,7 @@ void AddHolds(const HoldLog& log, v1::WireCount* count) {
   std::vector<uint32_t> asked, held;
   log.Read(&asked, &held);
   count->set_delayed(log.count());
+  count->set_cancelled(log.cancelled());
   count->set_asked_p50_nanos(absl::ToInt64Nanoseconds(Quantile(asked, 0.5)));
   count->set_held_p50_nanos(absl::ToInt64Nanoseconds(Quantile(held, 0.5)));
   count->set_held_p99_nanos(absl::ToInt64Nanoseconds(Quantile(held, 0.99)));

@@ -262,6 +262,7 @@ absl::Status Worker::Open() {
   options.listener = std::move(listener);
   options.server = server_;
   options.protocol = setup_.protocol();
+  options.cancels = cancels_;
   if (redirect != nullptr) {
     options.prepare_socket = [redirect](int fd) { return redirect->Exempt(fd); };
     options.on_refused = [this] {

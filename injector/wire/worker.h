@@ -17,6 +17,7 @@
 #include "base/unique_fd.h"
 #include "firedrill/v1/wire_control.pb.h"
 #include "injector/os/connect_redirect.h"
+#include "injector/wire/cancels.h"
 #include "injector/wire/proxy.h"
 #include "injector/wire/wishes.h"
 
@@ -86,6 +87,8 @@ class Worker {
   bool server_refuses_ = false;
   absl::Duration server_asked_;
 
+  // Whoever cancels may come to another proxy than the one that holds.
+  const std::shared_ptr<Cancels> cancels_ = std::make_shared<Cancels>();
   // The one that takes connections in is the last; those before it only carry on.
   std::vector<std::unique_ptr<Proxy>> proxies_;
   bool accepting_ = false;

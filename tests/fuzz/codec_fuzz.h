@@ -1,6 +1,7 @@
 // What every codec must keep, whatever comes. The input is a row of chunks: one byte (its highest
-// bit: the server sent it; the next: requests fail; the rest: how), two of length, and so many
-// bytes.
+// bit: the server sent it; the next: requests fail; the rest: how, or what becomes of those that do
+// not: they are held, and before that what is held is let go, or cancelled), two of length, and so
+// many bytes.
 #pragma once
 
 #include <algorithm>
@@ -37,6 +38,8 @@ inline std::string BrokenPromise(const FuzzedCodec& fuzzed, const uint8_t* data,
     failed = failed || fails;
     return fails ? &failure : nullptr;
   });
+  bool holds = false;
+  feed.holds = [&](const Request&) { return holds; };
   std::string in[2];
   absl::string_view input(reinterpret_cast<const char*>(data), size);
   while (input.size() > 3) {
@@ -47,6 +50,9 @@ inline std::string BrokenPromise(const FuzzedCodec& fuzzed, const uint8_t* data,
     const absl::string_view bytes = input.substr(3, length);
     input.remove_prefix(3 + length);
     fails = (head & 0x40) != 0;
+    holds = !fails && (head & 8) != 0;
+    if (!fails && (head & 16) != 0 && feed.Cancel()) failed = true;
+    if (!fails && (head & 32) != 0) feed.LetGo();
     failure.Clear();
     if ((head & 1) != 0) failure.set_moment(v1::FAILURE_MOMENT_AFTER);
     if ((head & 2) != 0) {
@@ -62,6 +68,7 @@ inline std::string BrokenPromise(const FuzzedCodec& fuzzed, const uint8_t* data,
     if (!feed.broken.empty()) return feed.broken;
     if (feed.cut || feed.closed) break;
   }
+  feed.LetGo();
   // Nothing may be changed, cut or closed but for a failure.
   if (failed) return "";
   if (feed.cut || feed.closed) return "only failures end a connection";

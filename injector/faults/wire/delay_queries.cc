@@ -21,9 +21,13 @@ class DelayQueries final : public WireFault {
   void Judge(const v1::WireStatus& now, const v1::WireStatus& then, const v1::WireCount& count,
              v1::Observation* observation) const override {
     JudgeDelay(shape_, count, observation);
-    observation->set_detail(absl::StrCat(count.hit(), " of ", now.requests() - then.requests(),
-                                         " requests met", observation->detail().empty() ? "" : ", ",
-                                         observation->detail()));
+    std::string detail =
+        absl::StrCat(count.hit(), " of ", now.requests() - then.requests(), " requests met");
+    if (!observation->detail().empty()) absl::StrAppend(&detail, ", ", observation->detail());
+    if (count.cancelled() > 0) {
+      absl::StrAppend(&detail, ", ", count.cancelled(), " cancelled by their clients meanwhile");
+    }
+    observation->set_detail(detail);
   }
 
  private:

@@ -389,6 +389,12 @@ std::string Counted(uint64_t count, absl::string_view one, absl::string_view man
 void JudgeDelay(const v1::DelayShape& shape, const v1::WireCount& count,
                 v1::Observation* observation) {
   const bool hit = count.delayed() > 0;
+  observation->clear_detail();
+  if (!hit && count.cancelled() > 0) {
+    // Who cancels has been held until then; for how long is the client's doing.
+    observation->set_reached(true);
+    return;
+  }
   const absl::Duration asked =
       shape.has_delay() ? FromProto(shape.delay()) : absl::Nanoseconds(count.asked_p50_nanos());
   const absl::Duration held = absl::Nanoseconds(count.held_p50_nanos());
@@ -396,7 +402,6 @@ void JudgeDelay(const v1::DelayShape& shape, const v1::WireCount& count,
   observation->set_real(absl::ToDoubleMilliseconds(held));
   observation->set_unit("ms");
   observation->set_reached(hit && held > absl::ZeroDuration() && held >= asked);
-  observation->clear_detail();
   if (!hit) return;
   observation->set_detail(
       absl::StrCat("held for ", absl::FormatDuration(held), " (median; p99 ",

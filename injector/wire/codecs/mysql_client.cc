@@ -43,6 +43,9 @@ enum Com : uint8_t {
   kComBulkExecute = 0xfa,
 };
 
+// What MariaDB's clients call the one prepared just before by.
+constexpr uint32_t kNewest = UINT32_MAX;
+
 // In all connections of this process, and apart from those of other protocols.
 uint64_t NewStatementNumber() {
   static std::atomic<uint64_t> latest{uint64_t{1} << 62};
@@ -95,6 +98,7 @@ bool MysqlCodec::Ask(Answer answer, Effect effect) {
     first_asked_ = 0;
   }
   if (asked_.size() - first_asked_ >= kMaxAsked) return false;
+  ++ever_asked_;
   asked_.emplace_back();
   asked_.back().answer = answer;
   asked_.back().effect = effect;
@@ -247,7 +251,6 @@ Piece MysqlCodec::Requested(Piece piece) {
   piece.request.user = user_;
   piece.request.database = database_;
   can_fail_ = true;
-  executes_ = false;
   return piece;
 }
 
@@ -257,6 +260,11 @@ Piece MysqlCodec::Query(absl::string_view text, bool cut) {
   piece.request.text = text.substr(0, kMaxText);
   piece.request.cut = cut || text.size() > kMaxText;
   SeeNaming(&piece.request);
+  if (const uint64_t session = KilledQuery(piece.request.text); session != 0) {
+    asked_.back().effect = Effect::kKills;
+    asked_.back().words = std::make_unique<Words>();
+    asked_.back().words->key = session;
+  }
   if (const absl::string_view database = UsedDatabase(piece.request.text); !database.empty()) {
     asked_.back().effect = Effect::kDatabase;
     asked_.back().words = std::make_unique<Words>();
@@ -340,25 +348,23 @@ Piece MysqlCodec::Prepare(absl::string_view text, bool cut) {
 }
 
 Piece MysqlCodec::Execute(absl::string_view payload) {
-  executed_ = static_cast<uint32_t>(MysqlReader(payload).Number(4));
+  const auto executed = static_cast<uint32_t>(MysqlReader(payload).Number(4));
   Piece piece;
   bool known = true;
-  // MariaDB's clients mean the one prepared just before by -1, often before that was answered.
-  const bool newest = executed_ == UINT32_MAX;
+  // Often before that was answered.
+  const bool newest = executed == kNewest;
   const Asked* last = first_asked_ < asked_.size() ? &asked_.back() : nullptr;
   if (newest && last != nullptr && last->effect == Effect::kPrepared) {
     made_ = last->words->text;
     piece.request.text = made_;
     piece.request.cut = last->words->cut;
   } else {
-    known = Use(newest ? last_statement_ : executed_, &piece.request);
+    known = Use(newest ? last_statement_ : executed, &piece.request);
   }
   if (!Ask(Answer::kResults)) return Lose("too many commands under way", 1);
   // Nobody prepared it: the server will say so.
   if (!known) return {};
-  piece = Requested(piece);
-  executes_ = !newest;
-  return piece;
+  return Requested(piece);
 }
 
 Piece MysqlCodec::ChangeUser(absl::string_view payload) {
@@ -413,23 +419,59 @@ std::optional<Substitute> MysqlCodec::Fail(const v1::QueryFailure& failure) {
     made_ = MysqlPacket(static_cast<uint8_t>(client_sequence_ + 1), error->payload);
     return Substitute{{}, made_, false, true};
   }
+  drop_rest_ = true;
+  FailBefore(asked, last_request_, *std::move(error));
+  return Substitute{made_};
+}
+
+// A harmless command in the place of `request`, which begins with its packet: in `made_`.
+void MysqlCodec::FailBefore(Asked& asked, absl::string_view request, MysqlError error) {
+  MysqlReader reader(request.substr(kMysqlHeader));
+  const uint64_t command = reader.Number(1);
+  const auto executed = static_cast<uint32_t>(reader.Number(4));
+  const bool executes = command == kComExecute || command == kComBulkExecute;
   asked.answer = Answer::kOne;
   asked.effect = Effect::kNone;
   asked.words.reset();
-  asked.failing->payload = std::move(error->payload);
-  drop_rest_ = true;
-  if (error->effect == MysqlErrorEffect::kRollsBack) {
+  if (asked.failing == nullptr) asked.failing = std::make_unique<Failing>();
+  asked.failing->payload = std::move(error.payload);
+  if (error.effect == MysqlErrorEffect::kRollsBack) {
     made_ = MysqlPacket(0, "\x03ROLLBACK AND NO CHAIN NO RELEASE");
-  } else if (executes_) {
+  } else if (executes && executed != kNewest) {
     // Long data that was sent for this execution must not be left for the next one.
-    const char reset[] = {kComReset, static_cast<char>(executed_),
-                          static_cast<char>(executed_ >> 8), static_cast<char>(executed_ >> 16),
-                          static_cast<char>(executed_ >> 24)};
+    const char reset[] = {kComReset, static_cast<char>(executed), static_cast<char>(executed >> 8),
+                          static_cast<char>(executed >> 16), static_cast<char>(executed >> 24)};
     made_ = MysqlPacket(0, absl::string_view(reset, sizeof reset));
   } else {
     made_ = MysqlPacket(0, "\x0e");
   }
-  return Substitute{made_};
+}
+
+uint32_t MysqlCodec::Ticket() const {
+  return can_fail_ && asked_.back().answer != Answer::kLogin ? ever_asked_ : 0;
+}
+
+std::optional<Cancelled> MysqlCodec::Cancel(uint32_t ticket, absl::string_view bytes) {
+  if (encrypted_ || !lost_.empty()) return std::nullopt;
+  Asked* const head = Head();
+  const size_t open = asked_.size() - first_asked_;
+  if (head == nullptr || head->failing != nullptr || ever_asked_ - open + 1 != ticket) {
+    return std::nullopt;
+  }
+  // A long one is several packets, of which some may still be to come.
+  size_t length = 0;
+  bool continues = true;
+  while (continues && bytes.size() - length >= kMysqlHeader) {
+    const uint32_t size = MysqlSizeOf(bytes.substr(length));
+    continues = size == kMysqlMaxPacket || size > bytes.size() - length - kMysqlHeader;
+    length += std::min<size_t>(size + kMysqlHeader, bytes.size() - length);
+  }
+  if (length == 0) return std::nullopt;
+  if (continues) drop_rest_ = true;
+  v1::QueryFailure failure;
+  failure.set_error("1317");
+  FailBefore(*head, bytes, *ReadMysqlError(failure));
+  return Cancelled{length, made_};
 }
 
 // Thousands of connections rest at a time.

@@ -18,6 +18,9 @@ class MysqlCodec final : public Codec {
   Piece FromClient(absl::string_view bytes) override;
   Piece FromServer(absl::string_view bytes) override;
   std::optional<Substitute> Fail(const v1::QueryFailure& failure) override;
+  uint64_t key() const override { return session_; }
+  uint32_t Ticket() const override;
+  std::optional<Cancelled> Cancel(uint32_t ticket, absl::string_view bytes) override;
   bool Quiet() const override;
   bool encrypted() const override { return encrypted_; }
   absl::string_view lost() const override { return lost_; }
@@ -45,6 +48,8 @@ class MysqlCodec final : public Codec {
     kNames,
     kForgetsName,
     kForgetsNames,
+    // What another session executes.
+    kKills,
   };
 
   struct Failing {
@@ -58,7 +63,7 @@ class MysqlCodec final : public Codec {
     std::string user;
     std::string text;
     bool cut = false;
-    // The key of a statement named by SQL.
+    // The key of a statement named by SQL; whom a KILL is about.
     uint64_t key = 0;
   };
   struct Asked {
@@ -100,6 +105,7 @@ class MysqlCodec final : public Codec {
   Piece ChangeUser(absl::string_view payload);
   Piece Prepare(absl::string_view text, bool cut);
   Piece Requested(Piece piece);
+  void FailBefore(Asked& asked, absl::string_view request, MysqlError error);
 
   // Server's side.
   enum class Reached : uint8_t { kPacket, kEnd, kMore, kWrong };
@@ -112,7 +118,7 @@ class MysqlCodec final : public Codec {
   bool InterpretAnswer(Answer answer, absl::string_view payload, uint32_t size);
   bool InterpretFirst(absl::string_view payload, uint32_t size);
   void EndOfResult(uint16_t status);
-  void Answered();
+  uint64_t Answered();
   void SeeStatus(uint16_t status);
   Piece Failed(absl::string_view bytes, Asked* head);
   Piece Cut(absl::string_view bytes, Failing* failing);
@@ -133,7 +139,8 @@ class MysqlCodec final : public Codec {
   // Changes with user and database.
   uint32_t generation_ = 1;
   uint32_t last_statement_ = 0;
-  uint32_t executed_ = 0;
+  uint32_t session_ = 0;
+  uint32_t ever_asked_ = 0;
 
   uint32_t client_skip_ = 0;
   uint32_t server_skip_ = 0;
@@ -152,7 +159,6 @@ class MysqlCodec final : public Codec {
   bool client_continues_ = false;
   bool drop_rest_ = false;
   bool can_fail_ = false;
-  bool executes_ = false;
   bool local_file_ = false;
   bool server_waits_ = false;
   bool server_continues_ = false;

@@ -127,11 +127,12 @@ absl::string_view MysqlReader::UntilNul() {
   return taken;
 }
 
-std::optional<uint64_t> GreetingCapabilities(absl::string_view payload) {
+std::optional<MysqlGreeting> ReadGreeting(absl::string_view payload) {
   MysqlReader reader(payload);
   if (reader.Number(1) != 10) return std::nullopt;
   reader.UntilNul();
-  reader.Bytes(4 + 8 + 1);
+  const auto session = static_cast<uint32_t>(reader.Number(4));
+  reader.Bytes(8 + 1);
   uint64_t capabilities = reader.Number(2);
   reader.Bytes(1 + 2);
   capabilities |= reader.Number(2) << 16;
@@ -139,7 +140,7 @@ std::optional<uint64_t> GreetingCapabilities(absl::string_view payload) {
   const uint64_t more = reader.Number(4);
   if (!reader.ok()) return std::nullopt;
   if ((capabilities & kClientMysql) == 0) capabilities |= more << 32;
-  return capabilities;
+  return MysqlGreeting{capabilities, session};
 }
 
 std::optional<MysqlLogin> ReadLogin(absl::string_view payload) {

@@ -57,8 +57,13 @@ class MysqlReader {
   bool ok_ = true;
 };
 
-// Of the first packet of a server; nullopt when that is none of protocol 10.
-std::optional<uint64_t> GreetingCapabilities(absl::string_view payload);
+struct MysqlGreeting {
+  uint64_t capabilities = 0;
+  // The number by which the session can be killed.
+  uint32_t session = 0;
+};
+// The first packet of a server; nullopt when that is none of protocol 10.
+std::optional<MysqlGreeting> ReadGreeting(absl::string_view payload);
 
 struct MysqlLogin {
   uint64_t capabilities = 0;

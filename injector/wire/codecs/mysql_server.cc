@@ -47,7 +47,8 @@ Piece MysqlCodec::FromServer(absl::string_view bytes) {
       return Lose(lost_.empty() ? "an answer that does not fit its command" : lost_, bytes.size());
     }
     if (reached == Reached::kMore) break;
-    if (reached == Reached::kEnd) Answered();
+    const uint64_t killed = reached == Reached::kEnd ? Answered() : 0;
+    if (killed != 0) return {Step::kCancel, at, {}, {}, killed};
     if (!lost_.empty()) return {Step::kPass, bytes.size()};
   }
   if (at > 0) return {Step::kPass, at};
@@ -96,9 +97,10 @@ bool MysqlCodec::Interpret(absl::string_view payload, uint32_t size) {
   if (phase_ == Phase::kGreeting) {
     // Turned away by the server itself.
     if (First(payload) == kErr) return true;
-    const auto capabilities = GreetingCapabilities(payload);
-    if (!capabilities.has_value()) return false;
-    capabilities_ = *capabilities;
+    const auto greeting = ReadGreeting(payload);
+    if (!greeting.has_value()) return false;
+    capabilities_ = greeting->capabilities;
+    session_ = greeting->session;
     phase_ = Phase::kLogin;
     return true;
   }
@@ -227,22 +229,22 @@ void MysqlCodec::Drop(uint64_t key) {
   statements_.erase(found);
 }
 
-// An answer has ended.
-void MysqlCodec::Answered() {
+// An answer has ended. Of a KILL QUERY that the server has accepted, whom it was about.
+uint64_t MysqlCodec::Answered() {
   Asked* head = Head();
   at_ = At::kFirst;
   in_answer_ = false;
   cut_sent_ = 0;
   keep_sequence_ = false;
   if (std::exchange(error_, false) || head == nullptr) {
-    if (head == nullptr) return;
+    if (head == nullptr) return 0;
     if (head->effect == Effect::kNames || head->effect == Effect::kForgetsName) {
       Drop(head->words->key);
     } else if (head->effect == Effect::kForgetsNames) {
       ForgetNames();
     }
     ++first_asked_;
-    return;
+    return 0;
   }
   const Asked asked = std::move(*head);
   ++first_asked_;
@@ -267,6 +269,8 @@ void MysqlCodec::Answered() {
     case Effect::kForgetsNames:
       ForgetNames();
       break;
+    case Effect::kKills:
+      return asked.words->key;
     case Effect::kForgetsStatements:
       ForgetStatements();
       ++generation_;
@@ -281,6 +285,7 @@ void MysqlCodec::Answered() {
       if ((capabilities_ & (kCompress | kCompressZstd)) != 0) Lose("the stream is compressed", 0);
       break;
   }
+  return 0;
 }
 
 // The answer of a request that was failed: dropped as it comes, but for what the client must do so

@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "injector/wire/codecs/scratch_text.h"
 
 namespace firedrill::wire {
@@ -178,6 +179,15 @@ MysqlNaming ReadMysqlNaming(absl::string_view sql, bool cut, bool backslashes) {
 bool MayName(absl::string_view sql) {
   return NamesBehind(sql) ||
          ((absl::StrContains(sql, "/*!") || absl::StrContains(sql, "/*M!")) && Has(sql, "prepare"));
+}
+
+uint64_t KilledQuery(absl::string_view sql) {
+  SkipBlank(&sql);
+  if (sql.empty() || (sql.front() | 0x20) != 'k' || !TakeWord(&sql, "kill")) return 0;
+  if (!TakeWord(&sql, "hard")) TakeWord(&sql, "soft");
+  uint64_t session = 0;
+  if (!TakeWord(&sql, "query") || !absl::SimpleAtoi(Word(&sql), &session)) return 0;
+  return AtEnd(sql) ? session : 0;
 }
 
 absl::string_view UsedDatabase(absl::string_view sql) {

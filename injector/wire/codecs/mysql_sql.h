@@ -37,6 +37,9 @@ MysqlNaming ReadMysqlNaming(absl::string_view sql, bool cut, bool backslashes);
 // seen.
 bool MayName(absl::string_view sql);
 
+// The session of `KILL QUERY number`; 0 for everything else, such as the end of the session.
+uint64_t KilledQuery(absl::string_view sql);
+
 // The database of `USE name`; empty for everything else.
 absl::string_view UsedDatabase(absl::string_view sql);
 

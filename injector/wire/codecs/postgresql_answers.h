@@ -51,8 +51,14 @@ class Answers {
   uint8_t& front_place() { return answers_[head_]; }
   uint8_t& back_place() { return answers_.back(); }
   uint8_t& at(size_t place) { return answers_[head_ + place]; }
+  // How many have been pushed so far.
+  uint32_t pushed() const { return pushed_; }
+  // Of the one that was pushed as this many, of which the highest bit does not matter; size() or
+  // more where it is not there any more.
+  size_t PlaceOf(uint32_t number) const { return size() - 1 - ((pushed_ - number) & 0x7fffffff); }
 
   void Push(uint8_t answer) {
+    ++pushed_;
     if (answers_.size() == answers_.capacity() && head_ >= 16 && head_ >= answers_.size() / 2) {
       answers_.erase(answers_.begin(), answers_.begin() + head_);
       head_ = 0;
@@ -66,10 +72,16 @@ class Answers {
     if (answers_.capacity() > 256) answers_.shrink_to_fit();
   }
   void Erase(size_t place) { answers_.erase(answers_.begin() + head_ + place); }
+  // The places of those in front of it are not known by their numbers any more, but at the end.
+  void Insert(size_t place, uint8_t answer) {
+    if (place == size()) return Push(answer);
+    answers_.insert(answers_.begin() + head_ + place, answer);
+  }
 
  private:
   std::vector<uint8_t> answers_;
-  size_t head_ = 0;
+  uint32_t head_ = 0;
+  uint32_t pushed_ = 0;
 };
 
 }  // namespace firedrill::wire::postgresql

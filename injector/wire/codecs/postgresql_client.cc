@@ -1,5 +1,6 @@
 // What a PostgreSQL client sends.
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -112,8 +113,9 @@ Piece PostgresqlCodec::SkipOfClient(absl::string_view bytes) {
   const bool ends = length == client_skip_;
   if (client_skip_dropped_) {
     client_skip_ -= length;
-    if (ends) client_skip_dropped_ = false;
-    return Replace(length, "");
+    if (!ends) return Replace(length, "");
+    client_skip_dropped_ = false;
+    return Replace(length, std::exchange(tail_, {}));
   }
   // The tail goes with the last byte, which comes as a piece of its own.
   if (ends && length == 1) {
@@ -140,7 +142,11 @@ Piece PostgresqlCodec::First(absl::string_view bytes) {
   if (bytes.size() < length) return More();
   if (code == kCancelRequest) {
     StopLooking();
-    return Pass(bytes.size());
+    return {.step = Step::kCancel,
+            .length = length,
+            .request = {},
+            .instead = {},
+            .cancels = KeyOf(bytes.substr(8, length - 8))};
   }
   if (code == kSslRequest || code == kGssRequest) {
     phase_ = Phase::kNegotiating;

@@ -9,6 +9,9 @@
 // A COMMIT that fails before it is executed is a ROLLBACK to the server: a real one that fails ends
 // its transaction, too.
 //
+// A request that is held and cancelled fails as one does before it is executed, in its place among
+// what was sent behind it meanwhile.
+//
 // What fails after the server has executed it is followed by such a statement, and its own answer
 // is not passed on. Outside of a transaction its work stays. Within one, the server's transaction
 // has failed then, just as the client is told: its COMMIT is a ROLLBACK, and ROLLBACK TO a
@@ -21,6 +24,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/hash/hash.h"
 #include "injector/wire/codec.h"
 #include "injector/wire/codecs/postgresql_answers.h"
 #include "injector/wire/codecs/postgresql_failure.h"
@@ -33,6 +37,9 @@ class PostgresqlCodec final : public Codec {
   Piece FromClient(absl::string_view bytes) override;
   Piece FromServer(absl::string_view bytes) override;
   std::optional<Substitute> Fail(const v1::QueryFailure& failure) override;
+  uint64_t key() const override { return key_; }
+  uint32_t Ticket() const override;
+  std::optional<Cancelled> Cancel(uint32_t ticket, absl::string_view bytes) override;
   bool Quiet() const override;
   bool encrypted() const override { return encrypted_; }
   absl::string_view lost() const override { return lost_; }
@@ -68,6 +75,8 @@ class PostgresqlCodec final : public Codec {
 
   // Failures: postgresql_plan.cc.
   Piece CopyEnd(absl::string_view rest, size_t total);
+  void FailBefore(size_t place, absl::string_view bytes, size_t execute, bool commits, Plan plan);
+  size_t CountOf(uint8_t flag, size_t places);
 
   // The server's side: postgresql_server.cc.
   Piece Negotiated(absl::string_view bytes);
@@ -89,7 +98,7 @@ class PostgresqlCodec final : public Codec {
   Piece DropOfServer(absl::string_view rest, size_t total);
   Piece Lose(absl::string_view why, absl::string_view bytes);
   void StopLooking();
-  void AddPlan(Plan plan);
+  void AddPlan(size_t place, Plan plan);
   void DropPlan() { plans_->pop_front(); }
 
   Phase phase_ = Phase::kStart;
@@ -109,6 +118,7 @@ class PostgresqlCodec final : public Codec {
   uint32_t server_skip_ = 0;
   // The connection is cut after so many bytes more.
   bool cutting_ = false;
+  uint32_t key_ = 0;
   size_t cut_left_ = 0;
 
   Answers answers_;
@@ -143,6 +153,10 @@ inline bool Frame(absl::string_view rest, char* type, size_t* total) {
   *type = rest[0];
   *total = 1 + ((size_t{b[1]} << 24) | (size_t{b[2]} << 16) | (size_t{b[3]} << 8) | b[4]);
   return true;
+}
+// What a session may be cancelled by, of the number of its process and its secret.
+inline uint32_t KeyOf(absl::string_view bytes) {
+  return static_cast<uint32_t>(absl::HashOf(bytes)) | 1;
 }
 // PostgreSQL allocates no more than that either.
 inline constexpr size_t kMaxMessage = size_t{1} << 30;

@@ -26,6 +26,10 @@ Piece PostgresqlCodec::FromServer(absl::string_view bytes) {
     if (total < 5 || total > kMaxMessage || (type == 'Z' && total != 6)) {
       return Lose("a server's message of impossible length", bytes);
     }
+    if (type == 'K' && total <= kMaxText) {
+      if (rest.size() < total) return at > 0 ? Pass(at) : More();
+      key_ = KeyOf(rest.substr(5, total - 5));
+    }
     if ((answers_.front() & (kMute | kPlanned)) != 0) {
       return at > 0 ? Pass(at) : Flagged(rest, type, total);
     }
@@ -325,9 +329,11 @@ bool PostgresqlCodec::Quiet() const {
          copy_ != Copy::kIn && client_skip_ == 0 && server_skip_ == 0;
 }
 
-void PostgresqlCodec::AddPlan(Plan plan) {
+// Of the answer at `place`, behind those that are planned before it.
+void PostgresqlCodec::AddPlan(size_t place, Plan plan) {
   if (plans_ == nullptr) plans_ = std::make_unique<std::deque<Plan>>();
-  plans_->push_back(std::move(plan));
+  plans_->insert(plans_->begin() + static_cast<ptrdiff_t>(CountOf(kPlanned, place)),
+                 std::move(plan));
 }
 
 Piece PostgresqlCodec::Lose(absl::string_view why, absl::string_view bytes) {

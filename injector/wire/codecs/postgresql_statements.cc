@@ -134,10 +134,12 @@ void Statements::NothingMore() {
   }
 }
 
-void Statements::Withdraw() {
-  do {
-    naming_->pop_back();
-  } while (!naming_->empty() && !naming_->back().last);
+void Statements::Withdraw(size_t before) {
+  auto begin = naming_->begin();
+  for (; before > 0; ++begin) before -= begin->last ? 1 : 0;
+  auto end = begin;
+  while (!(end++)->last) continue;
+  naming_->erase(begin, end);
 }
 
 const Statements::Naming* Statements::FindNaming(uint64_t name) const {

@@ -60,8 +60,8 @@ class Statements {
   bool Completed();
   // It completes nothing more.
   void NothingMore();
-  // The newest one does not come to the server.
-  void Withdraw();
+  // The one behind `before` others that expect something does not come to the server.
+  void Withdraw(size_t before);
 
   // nullptr when there is none, or none that is remembered.
   TextPointer Find(absl::string_view name) const;

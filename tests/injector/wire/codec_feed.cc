@@ -1,11 +1,39 @@
 // Gives a codec its bytes until it asks for more.
 #include "tests/injector/wire/codec_feed.h"
 
+#include "injector/wire/cancels.h"
+
 namespace firedrill::wire {
+namespace {
+
+constexpr uint32_t kLong = 1'000'000;
+
+}  // namespace
+
+void CodecFeed::ToServer(absl::string_view bytes, Hold hold) {
+  flow_.Append(bytes, 0, hold);
+  HoldLogs logs;
+  const absl::string_view ready = flow_.Ready(0);
+  to_server.append(ready.data(), ready.size());
+  flow_.Wrote(ready.size(), 0, &logs);
+}
+
+void CodecFeed::LetGo() {
+  flow_.Relax(0, false);
+  ToServer("");
+}
+
+bool CodecFeed::Cancel() {
+  const bool cancelled = CancelFront(*codec_, flow_, 0).has_value();
+  ToServer("");
+  return cancelled;
+}
 
 void CodecFeed::Feed(absl::string_view bytes, bool from_client) {
   std::string& held = from_client ? client_held : server_held;
-  std::string& out = from_client ? to_server : to_client;
+  const auto emit = [&](absl::string_view out) {
+    from_client ? ToServer(out) : (void)to_client.append(out.data(), out.size());
+  };
   held.append(bytes.data(), bytes.size());
   size_t at = 0;
   while (at < held.size() && !cut && !closed) {
@@ -19,8 +47,11 @@ void CodecFeed::Feed(absl::string_view bytes, bool from_client) {
     if (piece.length > rest.size()) broken = "consumes more than there is";
     if (!broken.empty()) break;
     switch (piece.step) {
+      case Step::kCancel:
+        cancels.push_back(piece.cancels);
+        [[fallthrough]];
       case Step::kPass:
-        out.append(rest.data(), piece.length);
+        emit(rest.substr(0, piece.length));
         break;
       case Step::kRequest:
         if (!from_client) broken = "a request of the server";
@@ -32,7 +63,7 @@ void CodecFeed::Feed(absl::string_view bytes, bool from_client) {
         closed = piece.step == Step::kClose;
         [[fallthrough]];
       default:
-        out.append(piece.instead.data(), piece.instead.size());
+        emit(piece.instead);
     }
     at += piece.length;
   }
@@ -50,10 +81,11 @@ void CodecFeed::Ask(const Piece& piece, absl::string_view bytes) {
       failure != nullptr ? codec_->Fail(*failure) : std::nullopt;
   if (failure != nullptr && !substitute.has_value()) ++not_failed;
   if (!substitute.has_value()) {
-    to_server.append(bytes.data(), bytes.size());
+    const bool held = holds && holds(request);
+    ToServer(bytes, held ? Hold{.request = kLong, .ticket = codec_->Ticket()} : Hold{});
     return;
   }
-  to_server.append(substitute->to_server.data(), substitute->to_server.size());
+  ToServer(substitute->to_server);
   to_client.append(substitute->to_client.data(), substitute->to_client.size());
   cut = cut || substitute->cut;
   closed = closed || substitute->close;

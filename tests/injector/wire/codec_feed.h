@@ -9,6 +9,7 @@
 
 #include "absl/strings/string_view.h"
 #include "injector/wire/codec.h"
+#include "injector/wire/flow.h"
 
 namespace firedrill::wire {
 
@@ -31,6 +32,12 @@ class CodecFeed {
   void Client(absl::string_view bytes) { Feed(bytes, true); }
   void Server(absl::string_view bytes) { Feed(bytes, false); }
 
+  // Which requests are held, with all that comes behind them, until they are let go or cancelled.
+  std::function<bool(const Request&)> holds;
+  void LetGo();
+  // What is in front; false: nothing that can be.
+  bool Cancel();
+
   Codec& codec() { return *codec_; }
   // What went on, both ways; a reader may take it away.
   std::string to_server;
@@ -39,6 +46,8 @@ class CodecFeed {
   // As a server closes: the client reads everything first. Nothing is fed after it.
   bool closed = false;
   std::vector<SeenRequest> requests;
+  // Whose end was asked for.
+  std::vector<uint64_t> cancels;
   // How many of them could not be failed as they should.
   int not_failed = 0;
   // What the codec waits with.
@@ -50,9 +59,11 @@ class CodecFeed {
  private:
   void Feed(absl::string_view bytes, bool from_client);
   void Ask(const Piece& piece, absl::string_view bytes);
+  void ToServer(absl::string_view bytes, Hold hold = {});
 
   std::unique_ptr<Codec> codec_;
   Decide decide_;
+  Flow flow_;
 };
 
 }  // namespace firedrill::wire

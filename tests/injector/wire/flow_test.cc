@@ -121,6 +121,38 @@ TEST_F(FlowTest, RelaxingNeverHoldsLonger) {
   EXPECT_EQ(Take(10 * kMs), "a");
 }
 
+TEST_F(FlowTest, WhatIsInFrontIsReplacedInItsPlace) {
+  const Hold held = {.network = 10'000, .request = 90'000, .rules = 1, .ticket = 5};
+  flow_.Append("gone", 0, {});
+  EXPECT_EQ(Take(0), "gone");
+  flow_.Append("slow", 0, held);
+  flow_.Append("tail", 0, {});
+  flow_.Append("same", 0, {.request = 90'000, .rules = 1, .ticket = 6});
+  flow_.Append("late", 0, {.request = 95'000, .rules = 1, .ticket = 7});
+  EXPECT_EQ(flow_.FrontHold(99 * kMs).ticket, 5u);
+  EXPECT_EQ(flow_.FrontHold(100 * kMs).ticket, 0u) << "it is on its way";
+  EXPECT_EQ(flow_.Held(), "slowtailsamelate");
+  // All of the one, half of the next; no more than that is let go.
+  flow_.ReplaceFront(6, "NEW", 2);
+  EXPECT_EQ(Take(9 * kMs), "") << "the network's delay stays";
+  EXPECT_EQ(Take(10 * kMs), "NEWil");
+  EXPECT_EQ(flow_.FrontHold(0).ticket, 6u);
+  flow_.ReplaceFront(4, "", 1);
+  EXPECT_EQ(Take(10 * kMs), "late");
+  EXPECT_TRUE(flow_.empty());
+  EXPECT_EQ(log_.all.count(), 1u) << "of the network only";
+  flow_.Append("slowest", 0, held);
+  flow_.ReplaceFront(4, "new", 0);
+  EXPECT_EQ(Take(10 * kMs), "new");
+  EXPECT_EQ(Take(100 * kMs), "est");
+  flow_.Append("slow", 0, held);
+  flow_.ReplaceFront(4, "", 0);
+  EXPECT_TRUE(flow_.empty());
+  flow_.Append("more", 0, Request(5));
+  EXPECT_EQ(Take(4 * kMs), "");
+  EXPECT_EQ(Take(5 * kMs), "more");
+}
+
 TEST_F(FlowTest, ARateIsKeptSmoothly) {
   flow_.SetRate(1e6);
   flow_.Append(std::string(1 << 20, 'x'), 0, {});

@@ -96,6 +96,17 @@ TEST(MysqlSql, KnowsWhatMayNameSomethingFarBehind) {
   }
 }
 
+TEST(MysqlSql, ReadsWhoseQueryIsKilled) {
+  EXPECT_EQ(KilledQuery("KILL QUERY 7"), 7u);
+  EXPECT_EQ(KilledQuery(" /* x */ kill soft\tquery 12345678901 ; "), 12345678901u);
+  EXPECT_EQ(KilledQuery("KILL HARD QUERY 7 -- now"), 7u);
+  for (const char* sql : {"KILL 7", "KILL CONNECTION 7", "KILL QUERY ID 7", "KILL QUERY USER ann",
+                          "KILL QUERY 7; SELECT 1", "KILL QUERY", "KILLQUERY 7", "KILL QUERY 7x",
+                          "SELECT 'KILL QUERY 7'", ""}) {
+    EXPECT_EQ(KilledQuery(sql), 0u) << sql;
+  }
+}
+
 TEST(MysqlSql, ReadsTheDatabaseOfUse) {
   EXPECT_EQ(UsedDatabase("use shop"), "shop");
   EXPECT_EQ(UsedDatabase(" USE `a-b` ; "), "a-b");

@@ -404,6 +404,87 @@ TEST(PostgresqlCodec, AFailingQueryIsTheServersOwnFailure) {
                                  Ready('E') + Done("SELECT 1") + Ready('E'));
 }
 
+// A session in which "slow" is held; byte by byte, or at once.
+std::unique_ptr<CodecFeed> Holding(bool at_once, const std::vector<Line>& lines) {
+  auto feed = std::make_unique<CodecFeed>(MakePostgresqlCodec());
+  feed->holds = [](const Request& request) { return absl::StrContains(request.text, "slow"); };
+  for (const auto& [from_client, bytes] : After(lines)) {
+    for (size_t at = 0; at < bytes.size(); at += at_once ? bytes.size() : 1) {
+      const std::string piece = at_once ? bytes : bytes.substr(at, 1);
+      from_client ? feed->Client(piece) : feed->Server(piece);
+    }
+  }
+  return feed;
+}
+
+TEST(PostgresqlCodec, WhatIsCancelledFailsInItsPlace) {
+  const std::string cancelled = ErrorOf("57014", "canceling statement due to user request");
+  const std::string trap = Simple("firedrill_planned_failure");
+  for (const bool at_once : {true, false}) {
+    auto feed = Holding(at_once, {{true, Simple("slow 1") + Simple("next") + Simple("slow 2")}});
+    EXPECT_EQ(feed->to_server, Hello());
+    EXPECT_TRUE(feed->Cancel());
+    EXPECT_EQ(feed->to_server, Hello() + trap + Simple("next"));
+    EXPECT_FALSE(feed->Cancel()) << "the server is busy with what stands before it";
+    feed->Server(TrapError() + Ready('E') + Done("SELECT 1") + Ready('E'));
+    EXPECT_TRUE(feed->Cancel());
+    EXPECT_FALSE(feed->Cancel()) << "nothing is held";
+    feed->Server(TrapError() + Ready('E'));
+    EXPECT_EQ(feed->to_client, Welcome() + cancelled + Ready('E') + Done("SELECT 1") + Ready('E') +
+                                   cancelled + Ready('E'));
+
+    // In a group, what stands before it has been executed, but its answer is not there yet.
+    feed =
+        Holding(at_once, {{true, Parse("", "begin") + Bind("", "") + Execute() + Parse("", "slow") +
+                                     Bind("", "") + Execute() + Parse("", "slow 2") + Bind("", "") +
+                                     Execute() + Sync() + Simple("next")}});
+    EXPECT_TRUE(feed->Cancel());
+    EXPECT_THAT(feed->to_server, ::testing::EndsWith(Execute() + Sync() + Simple("next")));
+    const std::string begun =
+        Message('1') + Message('2') + Done("BEGIN") + Message('1') + Message('2');
+    feed->Server(begun + TrapError() + Ready('E') + Done("SELECT 1") + Ready('E'));
+    EXPECT_EQ(feed->to_client,
+              Welcome() + begun + cancelled + Ready('E') + Done("SELECT 1") + Ready('E'));
+
+    // A COMMIT, between a statement whose failure is planned and one that is executed.
+    feed = Holding(at_once, {{true, Simple("begin")},
+                             {false, Done("BEGIN") + Ready('T')},
+                             {true, Parse("", "commit /* slow */") + Bind("", "") + Execute() +
+                                        Sync() + Simple("next")}});
+    EXPECT_TRUE(feed->Cancel());
+    feed->Server(Message('1') + Message('2') + Done("ROLLBACK") + Ready() + TrapError() + Ready() +
+                 Done("SELECT 1") + Ready());
+    EXPECT_EQ(feed->to_client, Welcome() + Done("BEGIN") + Ready('T') + Message('1') +
+                                   Message('2') + cancelled + Ready() + Done("SELECT 1") + Ready());
+    EXPECT_TRUE(feed->codec().Quiet());
+    EXPECT_EQ(feed->broken, "");
+    EXPECT_EQ(feed->codec().lost(), "");
+  }
+}
+
+TEST(PostgresqlCodec, ACancelledPrepareIsNotKnownAndThoseAroundItAre) {
+  auto feed = Holding(
+      true, {{true, Simple("prepare a as select 'a'") + Simple("prepare b as select 'slow'") +
+                        Simple("prepare c as select 'c'")},
+             {false, Done("PREPARE") + Ready()}});
+  EXPECT_TRUE(feed->Cancel());
+  feed->Server(TrapError() + Ready() + Done("PREPARE") + Ready());
+  feed->requests.clear();
+  feed->Client(Simple("execute a") + Simple("execute b") + Simple("execute c"));
+  EXPECT_THAT(Texts(*feed), ::testing::ElementsAre("select 'a'", "select 'c'"));
+}
+
+// Both ends know a session by the number of its process and its secret.
+TEST(PostgresqlCodec, WhoAsksToCancelNamesTheSession) {
+  const auto session = Tell(After({}));
+  const auto asking = Tell({{true, Big(16) + Big(80877102) + Big(17) + Big(4711)}});
+  const auto another = Tell({{true, Big(16) + Big(80877102) + Big(17) + Big(4712)}});
+  EXPECT_NE(session->codec().key(), 0u);
+  EXPECT_THAT(asking->cancels, ::testing::ElementsAre(session->codec().key()));
+  ASSERT_EQ(another->cancels.size(), 1u);
+  EXPECT_NE(another->cancels[0], session->codec().key());
+}
+
 TEST(PostgresqlCodec, AFailingExecuteIsFollowedByNothingUpToItsSync) {
   auto feed = Tell(After({{true, Parse("", "bad") + Bind("", "") + Describe('P', "") + Execute() +
                                      Parse("", "next") + Bind("", "") + Execute() + Sync()},

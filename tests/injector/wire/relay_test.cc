@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "injector/wire/cancels.h"
 #include "tests/injector/wire/proxy_stage.h"
 
 namespace firedrill::wire {
@@ -19,8 +20,9 @@ constexpr auto Ms = [](double ms) { return absl::Milliseconds(ms); };
 
 // Every line is a message. "?..." is a request; "=..." is replaced by its length; "-..." is
 // dropped;
-// "!..." cuts; "." closes; "#..." encrypts; "~..." loses track; "%..." breaks the codec's own
-// promises.
+// "@7" says the session's key; "x7" asks to cancel what that one does, and so does its end when the
+// server says it. "!..." cuts; "." closes; "#..." encrypts; "~..." loses track; "%..." breaks the
+// codec's own promises.
 class LineCodec final : public Codec {
  public:
   Piece FromClient(absl::string_view bytes) override { return Next(bytes); }
@@ -34,6 +36,12 @@ class LineCodec final : public Codec {
     substitute.cut = failure.error() == "CUT";
     substitute.close = failure.error() == "CLOSE";
     return substitute;
+  }
+  uint64_t key() const override { return key_; }
+  uint32_t Ticket() const override { return ++tickets_; }
+  std::optional<Cancelled> Cancel(uint32_t, absl::string_view bytes) override {
+    if (absl::StrContains(bytes, "busy")) return std::nullopt;
+    return Cancelled{bytes.find('\n') + 1, "cancelled\n"};
   }
   bool Quiet() const override { return true; }
   bool encrypted() const override { return encrypted_; }
@@ -58,6 +66,13 @@ class LineCodec final : public Codec {
       case '-':
         piece.step = Step::kReplace;
         break;
+      case '@':
+        key_ = static_cast<uint64_t>(bytes[1]);
+        break;
+      case 'x':
+        piece.step = Step::kCancel;
+        piece.cancels = static_cast<uint64_t>(bytes[1]);
+        break;
       case '!':
         piece.step = Step::kCut;
         piece.instead = "goodbye\n";
@@ -81,6 +96,8 @@ class LineCodec final : public Codec {
 
   std::string instead_, to_client_, lost_;
   bool encrypted_ = false;
+  uint64_t key_ = 0;
+  mutable uint32_t tickets_ = 0;
 };
 
 // "slow..." is held for `delay`; "fail NAME" fails with that error; "slow fail NAME" does both.
@@ -325,6 +342,77 @@ TEST_F(RelayTest, ACodecThatBreaksItsPromisesBreaksNothing) {
   Send(pair.first.get(), std::string(kMaxText, 'x'));
   EXPECT_EQ(Receive(pair.second.get(), kMaxText).size(), kMaxText);
   EXPECT_TRUE(Eventually([&] { return stage_.proxy->Read().lost == 2; }));
+}
+
+TEST_F(RelayTest, WhatIsCancelledGoesAtOnceAndWhoAskedIsAnsweredAsByAServer) {
+  Obey(absl::Minutes(5));
+  Say("@7\n?slow one\nbehind\n?slow two\n");
+  ServerHears("@7\n");
+  const auto other = stage_.Pair();
+  Send(other.first.get(), "x7\n");
+  ServerHears("cancelled\nbehind\n");
+  EXPECT_EQ(Listen(other.first.get()), Heard::kFin);
+  EXPECT_EQ(Listen(other.second.get()), Heard::kFin);
+  EXPECT_EQ(Server(Ms(50)), Heard::kSilence) << "the second one is held as before";
+  const auto third = stage_.Pair();
+  Send(third.first.get(), "x7\n");
+  ServerHears("cancelled\n");
+  Say("more\n");
+  ServerHears("more\n");
+}
+
+TEST_F(RelayTest, ACancelOfWhatIsNotHeldGoesOn) {
+  Obey(absl::Minutes(5));
+  Say("@7\n");
+  ServerHears("@7\n");
+  for (const std::string asked : {"x7\n", "x8\n"}) {
+    const auto other = stage_.Pair();
+    Send(other.first.get(), asked);
+    EXPECT_EQ(Receive(other.second.get(), 3), asked);
+    Send(other.first.get(), "more\n");
+    EXPECT_EQ(Receive(other.second.get(), 5), "more\n");
+    // While something is held, it is about another session, or the server is busy.
+    if (asked == "x7\n") Say("?slow and busy\n");
+  }
+  const auto other = stage_.Pair();
+  Send(other.first.get(), "x7\n");
+  EXPECT_EQ(Receive(other.second.get(), 3), "x7\n");
+  EXPECT_EQ(Server(Ms(50)), Heard::kSilence);
+}
+
+TEST_F(RelayTest, WhatTheServerAgreesToCancelIsCancelledAndGoesOn) {
+  Obey(absl::Minutes(5));
+  Say("@7\n?slow one\n");
+  ServerHears("@7\n");
+  const auto other = stage_.Pair();
+  Send(other.second.get(), "x7\nmore\n");
+  EXPECT_EQ(Receive(other.first.get(), 8), "x7\nmore\n");
+  ServerHears("cancelled\n");
+}
+
+// A worker's later proxy takes connections in while the one before it carries on what it has.
+TEST(RelayOfManyProxies, ACancelReachesTheSessionsOfAnother) {
+  const auto cancels = std::make_shared<Cancels>();
+  const auto options = [&](ProxyOptions& options) {
+    options.make_codec = [] { return std::make_unique<LineCodec>(); };
+    options.cancels = cancels;
+  };
+  Stage one(options);
+  auto later = std::make_unique<Stage>(options);
+  Disturbance disturbance;
+  disturbance.rules = std::make_shared<WordRules>(absl::Minutes(5));
+  ASSERT_TRUE(one.proxy->Set(disturbance).ok());
+  const auto [client, server] = one.Pair();
+  Send(client.get(), "@7\n?slow one\n?slow two\n");
+  EXPECT_EQ(Receive(server.get(), 3), "@7\n");
+  const auto other = later->Pair();
+  Send(other.first.get(), "x7\n");
+  EXPECT_EQ(Receive(server.get(), 10), "cancelled\n");
+  EXPECT_EQ(Listen(other.first.get()), Heard::kFin);
+  // Nobody is asked, or told, that has gone.
+  later.reset();
+  Send(one.Pair().first.get(), "x7\n");
+  EXPECT_EQ(Receive(server.get(), 10), "cancelled\n");
 }
 
 }  // namespace
