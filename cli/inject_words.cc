@@ -144,8 +144,16 @@ void Say(const Flag& flag, const std::string& word, Said* root) {
   }
 }
 
-// "table=users,verb=select" says what --match.tables and --match.verbs say.
-absl::Status SayMatch(const std::string& text, const std::vector<Flag>& flags, Said* root) {
+absl::Status GivenTwice(const std::string& name, const std::string& value) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " is given twice, the second time as ", value, ": leave one out"));
+}
+
+// "table=users,verb=select" says what --match.tables and --match.verbs say. `given`: the flags so
+// far that hold one value.
+absl::Status SayMatch(const std::string& text, const std::vector<Flag>& flags,
+                      std::set<std::string>* given, Said* root) {
+  std::set<std::string> keys;
   for (const absl::string_view part : absl::StrSplit(text, ',', absl::SkipEmpty())) {
     const std::vector<std::string> sides = absl::StrSplit(part, absl::MaxSplits('=', 1));
     if (sides.size() != 2) {
@@ -172,6 +180,15 @@ absl::Status SayMatch(const std::string& text, const std::vector<Flag>& flags, S
           absl::StrCat("--match ", text, ": ", sides[0], " is none of ", absl::StrJoin(known, ", "),
                        near.empty() ? "; each is a flag too, such as --match.tables users"
                                     : absl::StrCat("; did you mean ", near, "=", sides[1], "?")));
+    }
+    const std::string name = flag->Name();
+    if (flag->field->is_repeated() && !keys.insert(name).second) {
+      return absl::InvalidArgumentError(absl::StrCat("--match ", text, ": ", sides[0],
+                                                     " is said twice; several go into a flag of ",
+                                                     "their own, as in ", name, " a,b"));
+    }
+    if (!flag->field->is_repeated() && !given->insert(name).second) {
+      return GivenTwice(name, sides[1]);
     }
     Say(*flag, sides[1], root);
   }
@@ -334,13 +351,12 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
     // Of two values one would be dropped; lists grow, and each --match may say another key.
     const bool grows = is_match || (!is_own && flag->field->is_repeated());
     if (!grows && !given.insert(name).second) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(name, " is given twice, the second time as ", value, ": leave one out"));
+      return GivenTwice(name, value);
     }
     if (is_own) {
       *ours->second = value;
     } else if (is_match) {
-      RETURN_IF_ERROR(SayMatch(value, flags, &said));
+      RETURN_IF_ERROR(SayMatch(value, flags, &given, &said));
     } else {
       Say(*flag, value, &said);
     }

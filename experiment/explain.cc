@@ -89,6 +89,7 @@ std::string MeaningOf(const std::string& refers_to) {
       {"cron", "five fields: minute, hour, day of month, month, day of week"},
       {"timeZone", "an IANA name: Europe/Berlin"},
       {"regex", "a regular expression as RE2 reads it"},
+      {"verb", "the first word of a statement, a command or a request: select, get, POST"},
       {"template", "{name} stands for a value"},
       {"faultKind", "a kind of fault: holdConnections"},
       {"remedyKind", "a kind of remedy: runProgram"},

@@ -12,6 +12,7 @@
 #include "experiment/cron.h"
 #include "experiment/matcher.h"
 #include "experiment/rules.h"
+#include "experiment/verbs.h"
 #include "experiment/vocabulary.h"
 #include "experiment/walk.h"
 #include "experiment/zone.h"
@@ -99,6 +100,12 @@ void CheckText(const FieldDescriptor* field, const std::string& path, const std:
                      "\"0 10 * * 2\" is every Tuesday at 10:00");
   } else if (language == "regex") {
     CheckRegex(text, path, reporter);
+  } else if (language == "verb") {
+    if (IsVerb(text)) return;
+    reporter->AtValue(path,
+                      absl::StrCat("no statement, command or request begins with '", text,
+                                   "', as far as is known"),
+                      VerbAdvice(text));
   } else if (language == "listenAddress") {
     CheckListenAddress(text, path, reporter);
   } else if (language == "timeZone") {

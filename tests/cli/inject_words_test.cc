@@ -100,6 +100,39 @@ TEST(InjectWords, AreNotSaidTwice) {
   EXPECT_THAT(lists->fault.delay_queries().match().verbs(), ElementsAre("select", "insert"));
 }
 
+// Of two values of one key the last was taken, and the first forgotten without a word.
+TEST(InjectWords, AKeyOfAMatchIsNotSaidTwice) {
+  const auto with = [](std::vector<std::string> more) {
+    std::vector<std::string> words = {
+        "delay-queries", "--upstream", "127.0.0.1:5432", "--protocol", "postgresql",
+        "--delay",       "1s"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  EXPECT_EQ(
+      Complaint(with({"--match", "verb=select,verbs=insert"})),
+      "--match verb=select,verbs=insert: verbs is said twice; several go into a flag of their "
+      "own, as in --match.verbs a,b");
+  const std::string twice = "--match.user is given twice, the second time as bob: leave one out";
+  EXPECT_EQ(Complaint(with({"--match", "user=ann,user=bob"})), twice);
+  EXPECT_EQ(Complaint(with({"--match", "user=ann", "--match", "user=bob"})), twice);
+  EXPECT_EQ(Complaint(with({"--match.user=ann", "--match", "user=bob"})), twice);
+  EXPECT_TRUE(ParseInject(with({"--match", "user=ann,database=shop,verb=select"})).ok());
+}
+
+TEST(InjectWords, AVerbThatNoStatementBeginsWithIsRefused) {
+  const auto with = [](const std::string& match) {
+    return std::vector<std::string>{"delay-queries", "--profile", "p", "--delay", "1s",
+                                    "--match",       match};
+  };
+  EXPECT_THAT(Complaint(with("verb=slect")), testing::AllOf(HasSubstr("begins with 'slect'"),
+                                                            HasSubstr("did you mean 'select'?")));
+  EXPECT_THAT(Complaint(with("verb=frobnicate")), HasSubstr("regex: '(?i)^frobnicate\\b'"));
+  for (const char* verb : {"SELECT", "connect", "hgetall", "FT.SEARCH", "sort_ro", "PURGE"}) {
+    EXPECT_TRUE(ParseInject(with(std::string("verb=") + verb)).ok()) << verb;
+  }
+}
+
 TEST(InjectWords, TakeASeed) {
   const std::vector<std::string> words = {"leak-connections", "--profile", "a", "--seed"};
   auto with = [&](const std::string& seed) {
