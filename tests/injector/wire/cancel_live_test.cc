@@ -18,8 +18,8 @@ namespace {
 
 using ::testing::ElementsAre;
 
-// Longer than any test may take: what ends before has been cancelled, or let go.
-constexpr absl::Duration kHeld = absl::Minutes(5);
+// Longer than any test takes: what ends before has been cancelled, or let go.
+constexpr absl::Duration kHeld = absl::Minutes(1);
 
 // A server's relay that holds what has "slow" in it.
 struct Held {
