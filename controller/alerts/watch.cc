@@ -261,9 +261,6 @@ class Watch final : public AlertWatch {
   void CheckRules(Crew& crew, size_t member, const std::vector<AlertingRule>& rules,
                   absl::Duration offset, std::set<std::string>& seen) FD_REQUIRES(crew.mutex) {
     const absl::Time now = clock_.Now();
-    const auto open = [&](const std::string& about, absl::Time from, const std::string& reason) {
-      return crew.gaps.Open(member, about, from, reason, now);
-    };
     std::set<std::string> present;
     for (const AlertingRule& rule : rules) {
       if (options_.names.count(rule.name) == 0) continue;
@@ -275,18 +272,21 @@ class Watch final : public AlertWatch {
       if (age <= kMissedEvaluations * rule.interval + kSlack) {
         TellGaps(crew.gaps.Close(member, about, now));
       } else if (rule.last_evaluation == absl::InfinitePast()) {
-        TellGaps(open(about, now, absl::StrCat("rule ", rule.name, " has never been evaluated")));
+        TellGaps(crew.gaps.Open(member, about, now,
+                                absl::StrCat("rule ", rule.name, " has never been evaluated"),
+                                now));
       } else {
-        TellGaps(open(about, rule.last_evaluation - offset,
-                      absl::StrCat("rule ", rule.name, " has not been evaluated for ",
-                                   firedrill::FormatDuration(age), ", at an interval of ",
-                                   firedrill::FormatDuration(rule.interval))));
+        TellGaps(crew.gaps.Open(member, about, rule.last_evaluation - offset,
+                                absl::StrCat("rule ", rule.name, " has not been evaluated for ",
+                                             firedrill::FormatDuration(age), ", at an interval of ",
+                                             firedrill::FormatDuration(rule.interval)),
+                                now));
       }
     }
     for (const std::string& name : seen) {
       if (present.count(name) > 0) continue;
-      TellGaps(open(absl::StrCat("gone ", name), now,
-                    absl::StrCat("rule ", name, " is not loaded any more")));
+      TellGaps(crew.gaps.Open(member, absl::StrCat("gone ", name), now,
+                              absl::StrCat("rule ", name, " is not loaded any more"), now));
     }
   }
 

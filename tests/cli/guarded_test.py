@@ -63,7 +63,7 @@ RULE = """groups:
 class Guards(Stage):
     def setUp(self):
         super().setUp()
-        self.exporter = Exporter("held_sessions", lambda: len(self.look.sessions()))
+        self.exporter = Exporter("held_sessions", lambda: sum("idle in transaction" in each for each in self.look.sessions()))
         self.addCleanup(self.exporter.stop)
         held, port = free_port()
         self.addCleanup(held.close)
