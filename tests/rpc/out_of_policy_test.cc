@@ -14,6 +14,7 @@
 #include <fstream>
 #include <iostream>
 #include <random>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -46,19 +47,22 @@ std::atomic<int> executed{0};
 class CountedFault final : public Fault, public Prepares {
  public:
   absl::Status Validate(const Node&) const override { return absl::OkStatus(); }
-  absl::Status Prepare(const Context&, Node&) override {
-    ++executed;
-    return absl::OkStatus();
-  }
-  absl::Status Apply(const Context&, Node&, Changes&) override {
-    ++executed;
-    return absl::OkStatus();
-  }
+  absl::Status Prepare(const Context&, Node&) override { return Count(); }
+  absl::Status Apply(const Context&, Node&, Changes&) override { return Count(); }
   absl::StatusOr<v1::Observation> Observe(const Context&, const Node&) const override {
     return v1::Observation();
   }
   void Release() override {}
   absl::Status ReadBack(const Context&, const Node&) const override { return absl::OkStatus(); }
+
+ private:
+  // What is applied is prepared first, and is one.
+  absl::Status Count() {
+    if (!std::exchange(counted_, true)) ++executed;
+    return absl::OkStatus();
+  }
+
+  bool counted_ = false;
 };
 
 v1::NodeSpec SpecOf(const std::string& name) {

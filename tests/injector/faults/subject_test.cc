@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "tests/testing/fault_stage.h"
 #include "tests/testing/mariadb_server.h"
 #include "tests/testing/postgres_server.h"
@@ -46,7 +47,7 @@ class SubjectTest : public testing::Test {
     return profile;
   }
 
-  RealClock clock_;
+  const Clock& clock_ = RealClock();
   StageNode node_;
 };
 
