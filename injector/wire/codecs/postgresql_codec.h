@@ -118,7 +118,6 @@ class PostgresqlCodec final : public Codec {
   uint32_t server_skip_ = 0;
   // The connection is cut after so many bytes more.
   bool cutting_ = false;
-  uint32_t key_ = 0;
   size_t cut_left_ = 0;
 
   Answers answers_;
@@ -132,6 +131,8 @@ class PostgresqlCodec final : public Codec {
   // What the unnamed portal was bound to: a named statement's hash, or the unnamed one.
   bool bound_known_ = false;
   bool bound_unnamed_ = false;
+  // Of the session, where it takes no room: thousands rest at a time.
+  uint32_t key_ = 0;
   uint64_t bound_ = 0;
 
   // The last request: its bytes, its text, and where its Execute begins.
