@@ -9,8 +9,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/unique_fd.h"
-#include "injector/disk.h"
 #include "identity/certificate.h"
+#include "injector/disk.h"
 
 namespace firedrill {
 

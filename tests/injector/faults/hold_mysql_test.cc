@@ -119,9 +119,10 @@ TEST_F(HoldMysqlTest, HoldsSessionsInsideATransaction) {
     ASSERT_TRUE(Reached()) << Seen().detail();
     // The last one's answer may be here before the server has put it to sleep.
     EXPECT_TRUE(Within(absl::Seconds(5), [] {
-      return Number("SELECT count(*) FROM information_schema.INNODB_TRX JOIN "
-                    "information_schema.PROCESSLIST ON ID = trx_mysql_thread_id WHERE USER IN "
-                    "('leaker', 'monitor') AND COMMAND = 'Sleep'") == 10;
+      return Number(
+                 "SELECT count(*) FROM information_schema.INNODB_TRX JOIN "
+                 "information_schema.PROCESSLIST ON ID = trx_mysql_thread_id WHERE USER IN "
+                 "('leaker', 'monitor') AND COMMAND = 'Sleep'") == 10;
     }));
     fault_->Release();
     EXPECT_TRUE(ReadBack().ok());
