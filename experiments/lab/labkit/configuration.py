@@ -253,7 +253,7 @@ spec:
   alertmanagers:
     - {{url: "{url(ports, 'alertmanager')}"}}
   webhook:
-    listen: "{ports.at('firedrill_webhook')}"
+    listen: "127.0.0.1:{ports['firedrill_webhook']}"
     receivers:
       - {{name: oncall, path: /oncall, token: {{file: {quoted('webhook.token')}}}}}
       - {{name: firedrill-canary, path: /firedrill-canary, token: {{file: {quoted('webhook.token')}}}}}
