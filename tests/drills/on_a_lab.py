@@ -60,7 +60,9 @@ class Watcher(threading.Thread):
     def watch(self):
         with self.connection.cursor() as cursor:
             while not self.stopped.wait(WATCH_EVERY_S):
-                cursor.execute("SELECT usename, pid FROM pg_stat_activity WHERE usename IN ('reports', 'shop')")
+                # Not the short one in which a server is asked who it is.
+                cursor.execute("SELECT usename, pid FROM pg_stat_activity WHERE usename IN ('reports', 'shop') "
+                               "AND application_name NOT LIKE 'firedrill-control:%'")
                 rows = cursor.fetchall()
                 self.most_held = max(self.most_held, sum(user == "reports" for user, _ in rows))
                 self.shop_sessions |= {pid for user, pid in rows if user == "shop"}
