@@ -136,8 +136,12 @@ class SiteRules {
       const std::string name = absl::AsciiStrToLower(server.headers(i).name());
       if (name.empty() || reporter_.HasProblem(at)) continue;
       if (name == "authorization") {
-        reporter_.AtValue(at, "'Authorization' is what 'token' and 'basic' are for",
-                          "write token: {file: ...}, or basic: {user: ..., password: {file: ...}}");
+        // What stands there is a secret.
+        const std::string value = ItemPath(path + ".headers", i) + ".value";
+        reporter_.AtSecret(
+            reporter_.IsGiven(value) ? value : at,
+            "'Authorization' is what 'token' and 'basic' are for",
+            "write token: {file: ...}, or basic: {user: ..., password: {file: ...}}");
       } else if (name == "host" || name == "content-length" || name == "transfer-encoding") {
         reporter_.AtValue(
             at, absl::StrCat("'", server.headers(i).name(), "' belongs to the exchange itself"));
