@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -25,6 +26,7 @@
 #include "controller/epoch_lock.h"
 #include "controller/fleet.h"
 #include "controller/lever.h"
+#include "controller/lever_port.h"
 #include "controller/lost_runs.h"
 #include "controller/rpc/service.h"
 #include "controller/runs.h"
@@ -55,6 +57,8 @@ struct Flags {
   // The process that must be our parent as long as somebody needs us; 0: whoever it is at the
   // start.
   pid_t client = 0;
+  // Of a daemon's file.
+  v1::ControllerSpec spec;
 };
 
 int Complain(const absl::Status& status) {
@@ -88,6 +92,22 @@ void CloseWhatWasLost(Store& store, const std::string& state_dir) {
   }
 }
 
+std::optional<v1::Halt> HaltOf(const std::optional<Pull>& pull) {
+  if (!pull.has_value()) return std::nullopt;
+  v1::Halt halt;
+  halt.set_by(pull->by);
+  halt.set_reason(pull->reason);
+  return halt;
+}
+
+v1::StopRequested StopBy(const Pull& pull) {
+  v1::StopRequested stop;
+  stop.set_cause(v1::StopRequested::CAUSE_LEVER);
+  stop.set_by(pull.by);
+  stop.set_reason(pull.reason);
+  return stop;
+}
+
 // The old list stays in force where the new one cannot be read: said once for each reason.
 void RefreshRevocations(Revocations& revocations, std::string& told) {
   const absl::Status read = revocations.Refresh();
@@ -101,7 +121,7 @@ absl::Status ReadConfig(Flags& flags, std::string& domain) {
   ASSIGN_OR_RETURN(const std::string text, ReadFileText(flags.config));
   const ControllerFile file = ReadController(text, flags.config);
   if (!file.ok()) return absl::InvalidArgumentError("its file has errors:\n" + file.Report());
-  const v1::ControllerSpec& spec = file.controller.spec();
+  const v1::ControllerSpec& spec = flags.spec = file.controller.spec();
   flags.listen = spec.listen();
   flags.site = spec.site();
   flags.identity = spec.identity();
@@ -126,7 +146,9 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   CloseWhatWasLost(**store, state_dir);
 
   EventLoop loop;
+  Lever lever(absl::StrCat(state_dir, "/STOP"));
   Fleet::Options fleet_options;
+  fleet_options.halt = [&lever] { return HaltOf(lever.Pulled()); };
   fleet_options.epoch = *epoch;
   if (flags.own) fleet_options.group = absl::StrCat("private-", getpid());
   if (flags.own) fleet_options.ping_every = absl::Milliseconds(500);
@@ -145,13 +167,27 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   loop.Run([&] {
     fleet = std::make_unique<Fleet>(loop, fleet_options);
     runs = std::make_unique<Runs>(
-        loop, **store, *fleet, Lever(absl::StrCat(state_dir, "/STOP")), runs_options,
-        [&real] { return real.MakeSurroundings(); },
+        loop, **store, *fleet, lever, runs_options, [&real] { return real.MakeSurroundings(); },
         [&real](const v1::Experiment& experiment) { return real.Facts(experiment); });
   });
+  lever.Act({.pulled =
+                 [&](const Pull& pull) {
+                   const Lever::Reached reached{runs->going(), fleet->Halt(*HaltOf(pull))};
+                   spdlog::warn("the lever is pulled by {}: {} runs, {} injectors", pull.Words(),
+                                reached.runs, reached.injectors);
+                   loop.Post([&runs, pull] { runs->StopEvery(StopBy(pull)); });
+                   return reached;
+                 },
+             .released =
+                 [&fleet] {
+                   v1::Halt released;
+                   released.set_released(true);
+                   fleet->Halt(released);
+                 }});
+  const auto rest = absl::MakeCleanup([&lever] { lever.Rest(); });
   InjectorServiceImpl injector_service(loop, *fleet);
   ControllerServiceImpl controller_service(
-      loop, *runs, *fleet, **store,
+      loop, *runs, *fleet, lever, **store,
       [&](int change) {
         owners += change;
         owned_once = true;
@@ -170,12 +206,20 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   if (!flags.config.empty()) {
     if (const absl::Status read = revocations->Refresh(); !read.ok()) return Complain(read);
   }
+  std::unique_ptr<LeverPort> lever_port;
+  if (flags.spec.has_stop()) {
+    absl::StatusOr<std::unique_ptr<LeverPort>> listening = LeverPort::Start(
+        flags.spec.stop(), IdentityOf(flags.identity), domain, *revocations, lever);
+    if (!listening.ok()) return Complain(listening.status());
+    lever_port = *std::move(listening);
+    spdlog::info("the lever listens on {} (port {})", flags.spec.stop().listen(),
+                 lever_port->port());
+  }
   // Outlives the server.
   std::unique_ptr<Acceptor> acceptor;
   grpc::ServerBuilder builder;
   // Two controllers on one port would share its connections in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.SetMaxReceiveMessageSize(64 << 20);
   if (flags.config.empty()) {
     builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials());
   } else {
@@ -233,6 +277,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   // Streams end first: what they post is dropped with the loop.
   server->Shutdown(absl::ToChronoTime(absl::Now() + absl::Milliseconds(200)));
   server->Wait();
+  lever_port.reset();
+  lever.Rest();
   loop.Run([&] {
     runs.reset();
     fleet.reset();

@@ -30,12 +30,12 @@ std::string NewRunId() {
   return id;
 }
 
-Runs::Runs(Executor& executor, Store& store, Fleet& fleet, Lever lever, Options options,
+Runs::Runs(Executor& executor, Store& store, Fleet& fleet, const Lever& lever, Options options,
            MakeSurroundings make_surroundings, GatherFacts gather_facts)
     : executor_(executor),
       store_(store),
       fleet_(fleet),
-      lever_(std::move(lever)),
+      lever_(lever),
       options_(std::move(options)),
       make_surroundings_(std::move(make_surroundings)),
       gather_facts_(std::move(gather_facts)) {}
@@ -73,13 +73,18 @@ void Runs::Plan(const v1::Experiment& experiment, uint64_t seed,
   });
 }
 
+absl::Status Runs::MayStart() const {
+  const std::optional<Pull> pulled = lever_.Pulled();
+  if (!pulled.has_value()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "starting a run: the emergency lever is pulled (", pulled->Words(),
+      "); when nothing may go wrong any more, release it: firedrill unlock, or remove ",
+      lever_.path()));
+}
+
 void Runs::Start(const v1::StartRun& start, Watcher watcher,
                  std::function<void(absl::StatusOr<std::string>)> started) {
-  if (const std::optional<std::string> pulled = lever_.Pulled()) {
-    return started(absl::FailedPreconditionError(
-        absl::StrCat("starting a run: the emergency lever is pulled (", *pulled,
-                     "); when nothing may go wrong any more, release it: remove ", lever_.path())));
-  }
+  if (const absl::Status may = MayStart(); !may.ok()) return started(may);
   if (runs_.size() >= kMostRuns) {
     return started(absl::ResourceExhaustedError(
         absl::StrCat("starting a run: ", runs_.size(), " are going on; wait for one to end")));
@@ -94,6 +99,8 @@ void Runs::Start(const v1::StartRun& start, Watcher watcher,
 
 void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
                  std::function<void(absl::StatusOr<std::string>)> started) {
+  // It may have been pulled while the plan was made.
+  if (const absl::Status may = MayStart(); !may.ok()) return started(may);
   const std::string run = plan.run();
   absl::StatusOr<std::unique_ptr<Surroundings>> surroundings = make_surroundings_();
   if (!surroundings.ok()) return started(surroundings.status());
@@ -111,6 +118,7 @@ void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
   created.set_version(kVersion);
 
   Running& running = runs_[run];
+  going_ = runs_.size();
   running.watchers.push_back(std::move(watcher));
   running.conductor = std::make_unique<Conductor>(
       executor_, store_, fleet_, *std::move(surroundings),
@@ -146,6 +154,7 @@ void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
   executor_.Post([this, alive = alive_, run] {
     if (!*alive) return;
     runs_.erase(run);
+    going_ = runs_.size();
     if (ended_) ended_();
   });
 }
@@ -163,6 +172,7 @@ void Runs::Ended(const std::string& run) {
     if (each.judged) each.judged(judgement);
   }
   runs_.erase(run);
+  going_ = runs_.size();
   if (ended_) ended_();
 }
 
@@ -178,6 +188,12 @@ absl::Status Runs::Stop(const std::string& run, v1::StopRequested stop) {
 const RunState* Runs::StateOf(const std::string& run) const {
   auto found = runs_.find(run);
   return found == runs_.end() ? nullptr : &found->second.conductor->state();
+}
+
+std::vector<v1::Phase> Runs::Phases() const {
+  std::vector<v1::Phase> phases;
+  for (const auto& [run, running] : runs_) phases.push_back(running.conductor->state().phase);
+  return phases;
 }
 
 size_t Runs::StopEvery(const v1::StopRequested& stop) {

@@ -47,6 +47,8 @@ class NodeWork {
     absl::Duration lease = absl::Seconds(5);
     // Told of every run that lost its lease here: nothing of it may begin any more.
     std::function<void(const std::string& run, const std::string& reason)> stop_run;
+    // Why nothing may go on here any more; empty where it may.
+    std::function<std::string()> stopped;
   };
   using Sink = std::function<void(v1::Report)>;
   // OK, or why nothing of this run may begin.
@@ -60,6 +62,8 @@ class NodeWork {
   // time.
   void Handle(const v1::Command& command);
   void Renew();
+  // Ends everything where nothing may go on: also by itself, twice a second.
+  void LookForStop();
   // Everything ends; what is running of a remedy is asked to.
   void End(const std::string& reason);
   // Nothing runs. Handles that are still being let go do not count.
@@ -89,6 +93,7 @@ class NodeWork {
   // Where blocking is allowed.
   void LetGo(WorkFactories::Handle handle);
   void OnWatch();
+  void EndAndStopRuns(const std::string& reason);
 
   void SendLoad(const v1::CommandId& id, const std::string& load, bool running,
                 const std::string& reason);

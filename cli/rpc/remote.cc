@@ -46,7 +46,7 @@ int StopCommand(const Places& places, const std::string& run, bool all, const st
     std::fprintf(stderr, "firedrill: stop: name one run, or --all\n");
     return kUsageError;
   }
-  uint32_t stopped = 0;
+  uint32_t stopped = 0, told = 0;
   const absl::Status status = Ask(places, [&](auto& stub, grpc::ClientContext& context) {
     if (!all) {
       v1::StopRunRequest request;
@@ -60,14 +60,16 @@ int StopCommand(const Places& places, const std::string& run, bool all, const st
     v1::StopAllResponse response;
     const grpc::Status answered = stub.StopAll(&context, request, &response);
     stopped = response.runs_stopped();
+    told = response.injectors_told();
     return answered;
   });
   if (!status.ok()) return Complain(status);
   if (all) {
     std::printf(
-        "%u %s stopped, every fault is being undone; nothing starts until\n"
+        "%u %s stopped, %u %s told at once, every fault is being undone; nothing starts until\n"
         "  firedrill unlock --reason ... --controller %s\n",
-        stopped, stopped == 1 ? "run" : "runs", places.controller.c_str());
+        stopped, stopped == 1 ? "run" : "runs", told, told == 1 ? "injector" : "injectors",
+        places.controller.c_str());
   } else {
     std::printf("run %s is being stopped and undone; its report says when that is done\n",
                 run.c_str());
@@ -105,7 +107,9 @@ int GetInjectorsCommand(const Places& places) {
     }
     std::sort(labels.begin(), labels.end());
     std::printf("%-20s %-11s %-26s %-10s %s\n", each.registration().node().c_str(),
-                each.connected() ? "connected" : "away",
+                !each.connected()                  ? "away"
+                : each.figures().stopped().empty() ? "connected"
+                                                   : "stopped",
                 firedrill::FormatTime(FromProto(each.last_seen())).c_str(),
                 each.registration().version().c_str(), absl::StrJoin(labels, ",").c_str());
   }

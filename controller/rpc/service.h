@@ -1,4 +1,5 @@
-// Both services over gRPC: every call is handed to the executor, and answered from there.
+// Both services over gRPC: every call is handed to the executor, and answered from there;
+// but the lever waits for nobody.
 #pragma once
 
 #include <functional>
@@ -6,6 +7,7 @@
 
 #include "base/executor.h"
 #include "controller/fleet.h"
+#include "controller/lever.h"
 #include "controller/runs.h"
 #include "controller/store.h"
 #include "firedrill/v1/controller.grpc.pb.h"
@@ -29,11 +31,12 @@ class ControllerServiceImpl final : public v1::ControllerService::CallbackServic
   // Called on the executor: `owner_changed` whenever an owner's stream has begun (+1) or ended
   // (-1), `asking_changed` whenever the making of a plan has.
   ControllerServiceImpl(
-      Executor& executor, Runs& runs, Fleet& fleet, const Store& store,
+      Executor& executor, Runs& runs, Fleet& fleet, Lever& lever, const Store& store,
       std::function<void(int)> owner_changed, std::function<void(int)> asking_changed = [](int) {})
       : executor_(executor),
         runs_(runs),
         fleet_(fleet),
+        lever_(lever),
         store_(store),
         owner_changed_(std::move(owner_changed)),
         asking_changed_(std::move(asking_changed)) {}
@@ -68,10 +71,14 @@ class ControllerServiceImpl final : public v1::ControllerService::CallbackServic
   // Answers from the executor with what `answer` returns.
   grpc::ServerUnaryReactor* OnExecutor(grpc::CallbackServerContext* context,
                                        std::function<absl::Status()> answer);
+  // The same from a thread of its own: it waits for the disk, and not for the executor.
+  grpc::ServerUnaryReactor* OnThread(grpc::CallbackServerContext* context,
+                                     std::function<absl::Status()> answer);
 
   Executor& executor_;
   Runs& runs_;
   Fleet& fleet_;
+  Lever& lever_;
   const Store& store_;
   const std::function<void(int)> owner_changed_;
   const std::function<void(int)> asking_changed_;

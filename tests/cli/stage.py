@@ -109,12 +109,13 @@ class Stage(unittest.TestCase):
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S)
         return done.returncode, done.stdout, done.stderr
 
-    def begin(self, *words):
+    def begin(self, *words, state=None, preexec=None):
         """A command that goes on; what it says is in `output`."""
         output = os.path.join(self.folder, f"output-{len(self.started)}")
         with open(output, "w") as file:
-            process = subprocess.Popen([*words, "--state-dir", self.state], env=self.look.environment(),
-                                       stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+            process = subprocess.Popen([*words, "--state-dir", state or self.state], env=self.look.environment(),
+                                       stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+                                       preexec_fn=preexec)
         self.look.started.append(process.pid)
         self.started.append(process)
         process.output = output
