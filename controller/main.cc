@@ -31,6 +31,7 @@
 #include "controller/lever_port.h"
 #include "controller/lost_runs.h"
 #include "controller/metrics_port.h"
+#include "controller/rpc/health.h"
 #include "controller/rpc/service.h"
 #include "controller/runs.h"
 #include "controller/sqlite_store.h"
@@ -232,6 +233,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   }
   // Outlives the server.
   std::unique_ptr<Acceptor> acceptor;
+  if (!flags.config.empty()) OfferHealthAndReflection();
   grpc::ServerBuilder builder;
   // Two controllers on one port would share its connections in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -261,6 +263,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   bool ending = false;
   Figures figures{.now = absl::InfinitePast()};
   absl::Time shown;
+  SetServing(*server, true);
   while (true) {
     if (!flags.config.empty()) RefreshRevocations(*revocations, told);
     pollfd polled{signals, POLLIN, 0};
@@ -290,6 +293,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
     }
     if (!ending && (signalled || orphan)) {
       ending = true;
+      SetServing(*server, false);
       give_up = absl::Now() + kUndoWithin;
       loop.Run([&] {
         v1::StopRequested stop;
