@@ -115,6 +115,7 @@ void Fleet::OnMessage(uint64_t link_id, const v1::ConnectRequest& message) {
   node.seen = executor_.clock().Now();
   if (message.has_report()) TakeReport(node, message.report());
   if (message.has_pong()) TakePong(node, message.pong());
+  if (message.has_subjects_told()) TakeSubjects(found->second.node, message.subjects_told());
 }
 
 void Fleet::Refuse(uint64_t link_id, const std::string& reason, const std::string& next) {

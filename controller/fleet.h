@@ -65,6 +65,11 @@ class Fleet {
   // sent again.
   void Send(const v1::Command& command);
 
+  // Asks the nodes what each of these faults would hit. `done` once, with as many subjects in their
+  // order; `unsure` where a node did not say it in time.
+  void AskSubjects(const std::vector<v1::PlannedFault>& faults,
+                   std::function<void(std::vector<v1::Subject>)> done);
+
   const Options& options() const { return options_; }
 
  private:
@@ -86,6 +91,13 @@ class Fleet {
     absl::Duration error = absl::InfiniteDuration();
     std::vector<Kept> kept;
   };
+  // A question about subjects, until every node has answered.
+  struct Asked {
+    std::vector<v1::Subject> subjects;
+    // Node → the number of its question, and which of the subjects it is about.
+    std::map<std::string, std::pair<uint64_t, std::vector<size_t>>> missing;
+    std::function<void(std::vector<v1::Subject>)> done;
+  };
   struct Pending {
     std::shared_ptr<Down> link;
     std::string proven;
@@ -100,6 +112,8 @@ class Fleet {
   // address may be that one's by then.
   void SendToSuccessor(uint64_t link_id, const v1::Registration& registration);
   void TakeReport(NodeEntry& node, const v1::Report& report);
+  void TakeSubjects(const std::string& node, const v1::SubjectsTold& told);
+  void GiveUpAsking(const std::shared_ptr<Asked>& asked);
   void TakePong(NodeEntry& node, const v1::Pong& pong);
   void Ping();
   void Transmit(NodeEntry& node, const Kept& kept);
@@ -114,6 +128,9 @@ class Fleet {
   std::map<uint64_t, Pending> links_;
   std::map<std::string, NodeEntry> nodes_;
   std::map<std::string, FleetListener> listeners_;
+  // What is being asked about subjects.
+  std::vector<std::shared_ptr<Asked>> asked_;
+  uint64_t questions_ = 0;
   uint64_t pings_ = 0;
   // Number → when it was sent: boot and wall time.
   std::map<uint64_t, std::pair<absl::Duration, absl::Time>> ping_sent_;

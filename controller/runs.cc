@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -18,6 +19,12 @@ namespace {
 constexpr absl::Duration kLookForNodesEvery = absl::Milliseconds(20);
 // Going on at the same time.
 constexpr size_t kMostRuns = 64;
+
+bool HasCircumstance(const v1::Plan& plan) {
+  return absl::c_any_of(plan.findings(), [](const v1::Finding& finding) {
+    return finding.kind() == v1::Finding::KIND_CIRCUMSTANCE;
+  });
+}
 
 }  // namespace
 
@@ -68,8 +75,21 @@ void Runs::Plan(const v1::Experiment& experiment, uint64_t seed,
                       input.run = options_.name_run ? options_.name_run() : NewRunId();
                       input.alerting = std::move(*facts);
                       input.now = executor_.clock().Now();
-                      done(MakePlan(input));
+                      FindSubjects(MakePlan(input), done);
                     });
+  });
+}
+
+void Runs::FindSubjects(v1::Plan plan, std::function<void(absl::StatusOr<v1::Plan>)> done) {
+  const std::vector<v1::PlannedFault> faults(plan.faults().begin(), plan.faults().end());
+  fleet_.AskSubjects(faults, [this, alive = alive_, plan = std::move(plan),
+                              done = std::move(done)](std::vector<v1::Subject> subjects) mutable {
+    if (!*alive) return;
+    for (size_t i = 0; i < subjects.size(); ++i) {
+      *plan.mutable_faults(static_cast<int>(i))->mutable_subject() = std::move(subjects[i]);
+    }
+    subjects_.Check(plan);
+    done(std::move(plan));
   });
 }
 
@@ -102,6 +122,11 @@ void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
   *created.mutable_site() = options_.site;
   // The nodes' own files stay with the nodes.
   created.mutable_site()->mutable_spec()->clear_injectors();
+  // One that will not start hits nothing.
+  if (!HasCircumstance(plan)) {
+    subjects_.Take(
+        plan, {run, start.experiment().metadata().name(), start.owner(), executor_.clock().Now()});
+  }
   *created.mutable_plan() = std::move(plan);
   created.set_file(start.file());
   *created.mutable_positions() = start.positions();
@@ -144,9 +169,7 @@ void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
     if (each.judged) each.judged(judgement);
   }
   executor_.Post([this, alive = alive_, run] {
-    if (!*alive) return;
-    runs_.erase(run);
-    if (ended_) ended_();
+    if (*alive) LetGo(run);
   });
 }
 
@@ -162,8 +185,61 @@ void Runs::Ended(const std::string& run) {
   for (const Watcher& each : watchers) {
     if (each.judged) each.judged(judgement);
   }
+  LetGo(run);
+}
+
+void Runs::LetGo(const std::string& run) {
+  subjects_.Settle(run, runs_.at(run).conductor->state());
   runs_.erase(run);
+  if (!subjects_.HeldBy(run).empty()) WatchWhatIsStuck(run);
   if (ended_) ended_();
+}
+
+void Runs::WatchWhatIsStuck(const std::string& run) {
+  // The fleet is telling its listeners at the moment.
+  const auto later = [this, alive = alive_](std::function<void()> task) {
+    executor_.Post([alive, task = std::move(task)] {
+      if (*alive) task();
+    });
+  };
+  FleetListener listener;
+  listener.report = [this, run, later](const v1::Event& event) {
+    const v1::FaultReport& report = event.fault();
+    if (report.state() == v1::FAULT_STATE_REVERTED ||
+        report.state() == v1::FAULT_STATE_SUPERSEDED) {
+      subjects_.Release(run, absl::StrCat(report.fault(), "@", report.node()));
+      later([this, run] { StopWatching(run); });
+    }
+    return true;
+  };
+  listener.node = [this, run, later](const v1::NodeReport& report) {
+    if (report.connected()) later([this, run, node = report.node()] { LookAtNode(run, node); });
+  };
+  fleet_.Subscribe(run, std::move(listener));
+}
+
+void Runs::StopWatching(const std::string& run) {
+  if (subjects_.HeldBy(run).empty()) fleet_.Unsubscribe(run);
+}
+
+// A node that has dialled in anew says what it still carries.
+void Runs::LookAtNode(const std::string& run, const std::string& node) {
+  for (const v1::Registration& registration : fleet_.Connected()) {
+    if (registration.node() != node) continue;
+    for (const auto& [key, planned] : subjects_.HeldBy(run)) {
+      const auto carried = [&, &planned = planned](const auto& things) {
+        return absl::c_any_of(things, [&](const auto& thing) {
+          return thing.run() == run && thing.fault() == planned.name();
+        });
+      };
+      if (planned.node() != node || carried(registration.active()) ||
+          carried(registration.leftovers())) {
+        continue;
+      }
+      subjects_.Release(run, key);
+    }
+  }
+  StopWatching(run);
 }
 
 absl::Status Runs::Stop(const std::string& run, v1::StopRequested stop) {

@@ -15,6 +15,7 @@
 #include "controller/lever.h"
 #include "controller/plan.h"
 #include "controller/store.h"
+#include "controller/subjects.h"
 #include "firedrill/v1/controller.pb.h"
 #include "firedrill/v1/site.pb.h"
 
@@ -73,9 +74,16 @@ class Runs {
   };
 
   void AwaitNodes(absl::Duration give_up, std::function<void()> then);
+  void FindSubjects(v1::Plan plan, std::function<void(absl::StatusOr<v1::Plan>)> done);
   void Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
              std::function<void(absl::StatusOr<std::string>)> started);
   void Ended(const std::string& run);
+  // Lets go of the run, and of what it hit as far as that is off.
+  void LetGo(const std::string& run);
+  // Until what it has left stuck is off, too.
+  void WatchWhatIsStuck(const std::string& run);
+  void LookAtNode(const std::string& run, const std::string& node);
+  void StopWatching(const std::string& run);
 
   Executor& executor_;
   Store& store_;
@@ -85,6 +93,7 @@ class Runs {
   const MakeSurroundings make_surroundings_;
   const GatherFacts gather_facts_;
   std::map<std::string, Running> runs_;
+  Subjects subjects_;
   std::function<void()> ended_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -104,6 +104,15 @@ class TellsAfter {
   virtual std::optional<v1::Observation> After() const = 0;
 };
 
+// An optional ability of what hits something else than the server of its profile: says what that
+// is, so that two runs cannot hit it at a time. Touches nothing; may look, until the deadline.
+class NamesSubject {
+ public:
+  virtual ~NamesSubject() = default;
+  // With `identity`, `family` and `words` set: "cgroup/<boot>/<inode>", "cgroup", for people.
+  virtual absl::StatusOr<v1::Subject> Subject(const Context& context, const Node& node) const = 0;
+};
+
 using FaultMaker = std::function<std::unique_ptr<Fault>(const v1::Fault&)>;
 
 // An optional ability: counts what it does. What has happened since the last observation would be

@@ -249,6 +249,20 @@ void NodeWork::End(const std::string& reason) {
   for (const Key& key : keys) Stop(key, reason);
 }
 
+void NodeWork::FindSubjects(const v1::SubjectsAsked& asked,
+                            std::function<void(v1::SubjectsTold)> told) {
+  const auto answer = std::make_shared<v1::SubjectsTold>();
+  answer->set_number(asked.number());
+  executor_.Block(
+      [find = factories_.subjects, asked, answer] {
+        if (!find) return;
+        for (v1::Subject& subject : find(asked)) *answer->add_subjects() = std::move(subject);
+      },
+      [alive = alive_, answer, told = std::move(told)] {
+        if (*alive) told(std::move(*answer));
+      });
+}
+
 void NodeWork::Renew() { renewed_ = executor_.clock().Boot(); }
 
 void NodeWork::OnWatch() {

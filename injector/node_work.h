@@ -10,6 +10,7 @@
 #include <stop_token>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -34,6 +35,8 @@ struct WorkFactories {
   std::function<absl::StatusOr<v1::Leaves>(const v1::PlannedRemedy&)> leaves;
   std::function<v1::RemedyReport(const std::string& run, const v1::RunRemedy&, std::stop_token)>
       remedy;
+  // What each fault would hit, in their order.
+  std::function<std::vector<v1::Subject>(const v1::SubjectsAsked&)> subjects;
 };
 
 // The registries of loads, remedies and probes, each on threads of its own. `node` and `clock`
@@ -59,6 +62,8 @@ class NodeWork {
   // start and stop of loads and probes, running of remedies. The same id does nothing a second
   // time.
   void Handle(const v1::Command& command);
+  // Looks what faults would hit; `told` is called on the executor, unless this is gone by then.
+  void FindSubjects(const v1::SubjectsAsked& asked, std::function<void(v1::SubjectsTold)> told);
   void Renew();
   // Everything ends; what is running of a remedy is asked to.
   void End(const std::string& reason);

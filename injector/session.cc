@@ -156,6 +156,8 @@ void Session::OnMessage(uint64_t number, const v1::ConnectResponse& message) {
       outbox_.Acknowledge(message.report_ack().number());
       progressed_ = heard_;
       return Flush();
+    case v1::ConnectResponse::kSubjectsAsked:
+      return OnSubjectsAsked(message.subjects_asked());
     default:
       return;
   }
@@ -231,6 +233,16 @@ void Session::OnCommand(const v1::Command& command) {
   spdlog::error("the command {} of {} (run {}) was not obeyed: {}", id.verb(), id.name(), id.run(),
                 obeyed);
   if (absl::IsFailedPrecondition(obeyed)) Drop(std::string(obeyed.message()));
+}
+
+void Session::OnSubjectsAsked(const v1::SubjectsAsked& asked) {
+  if (!registered_) return;
+  parts_.work.FindSubjects(asked, [this, alive = alive_](v1::SubjectsTold told) {
+    if (!*alive || !registered_ || link_ == nullptr) return;
+    v1::ConnectRequest request;
+    *request.mutable_subjects_told() = std::move(told);
+    link_->Send(request);
+  });
 }
 
 void Session::OnRefused(const v1::Refused& refused) {

@@ -83,6 +83,7 @@ class Session {
   void OnRegistered(const v1::Registered& registered);
   void OnPing(const v1::Ping& ping);
   void OnCommand(const v1::Command& command);
+  void OnSubjectsAsked(const v1::SubjectsAsked& asked);
   void OnRefused(const v1::Refused& refused);
   // Ends the link as if the other side had; the leases decide what becomes of the faults.
   void Drop(const std::string& why);

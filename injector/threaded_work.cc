@@ -5,9 +5,16 @@
 #include "injector/loads/load.h"
 #include "injector/node_work.h"
 #include "injector/remedies/remedy.h"
+#include "injector/subject.h"
 #include "probes/runner.h"
 
 namespace firedrill {
+namespace {
+
+// All of one plan: sooner than the controller gives up waiting.
+constexpr absl::Duration kSubjectsWithin = absl::Seconds(4);
+
+}  // namespace
 
 WorkFactories ThreadedWork(const Node& node, const Clock& clock) {
   using Handle = WorkFactories::Handle;
@@ -40,6 +47,9 @@ WorkFactories ThreadedWork(const Node& node, const Clock& clock) {
                         std::stop_token stop) {
     return RunRemedyBlocking(command.remedy(), node,
                              RemedyContext{run, command.endpoint(), std::move(stop)});
+  };
+  work.subjects = [&node, &clock](const v1::SubjectsAsked& asked) {
+    return FindSubjects(asked, node, clock, clock.Boot() + kSubjectsWithin);
   };
   return work;
 }

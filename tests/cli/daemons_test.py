@@ -31,9 +31,9 @@ spec:
   node:
     name: {name}
     environment: lab
-    labels: {{role: database}}
+    labels: {{role: {role}}}
     profiles:
-      - {{name: holder, postgresql: {{host: 127.0.0.1, port: {server}, database: postgres, user: holder}}}}
+      - {{name: holder, postgresql: {{host: {host}, port: {server}, database: postgres, user: holder}}}}
       - name: dba
         postgresql: {{host: 127.0.0.1, port: {server}, database: postgres, user: dba}}
         statements: [{{name: one, sql: "SELECT 1"}}]
@@ -72,9 +72,10 @@ class Daemons(Stage):
             self.port = int(re.search(r"\(port ([0-9]+)\)", self.said(daemon))[1])
         return daemon
 
-    def injector(self, name="node-a", identity="injector-node-a"):
-        file = self.write("injector.yaml", INJECTOR_FILE.format(
-            port=self.port, folder=self.folder, identity=identity, name=name, server=self.server.port))
+    def injector(self, name="node-a", identity="injector-node-a", role="database", host="127.0.0.1"):
+        file = self.write(f"{name}.yaml", INJECTOR_FILE.format(
+            port=self.port, folder=self.folder, identity=identity, name=name, server=self.server.port, role=role,
+            host=host))
         os.chmod(file, 0o600)
         return self.begin(INJECTOR, "--config", file)
 
@@ -209,6 +210,30 @@ class Daemons(Stage):
         for each in silent:
             each.close()
         self.assertIsNone(daemon.poll())
+
+    def test_two_runs_never_hit_one_server_whatever_node_and_profile_lead_to_it(self):
+        self.up()
+        self.issue("injector", "node-b")
+        # The same server by another node, another name of its host, and its own client's view of it.
+        self.registered(self.injector("node-b", "injector-node-b", role="replica", host="localhost"))
+        with open(self.experiment(duration="20s")) as file:
+            second = self.write("second.yaml", file.read().replace("role: database", "role: replica"))
+        first = self.begin_remote(self.experiment(duration="20s"))
+        self.until_held(first)
+        for command in (self.begin(PROGRAM, "plan", second, *self.at("operator")), self.begin_remote(second)):
+            self.assertEqual(command.wait(60), 3, self.said(command))
+            said = " ".join(self.said(command).split())
+            self.assertRegex(said, r"hold: the postgresql server of profile holder on node-b \(postgresql/[0-9]+/[0-9]+\) is "
+                             r"taken: run [a-z0-9]{8} of held, started by operator, has had it since")
+            self.assertRegex(said, "wait until that run has ended, or end it: firedrill stop [a-z0-9]{8}")
+        self.assertEqual(self.server.number("SELECT count(*) FROM pg_stat_activity WHERE usename = 'holder'"), 3)
+        code, _, err = self.ask("stop", re.search("firedrill stop ([a-z0-9]{8})", said)[1], "--reason", "my turn",
+                                as_who="operator")
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(first.wait(60), 4, self.said(first))
+        with open(second) as file:
+            again = self.begin_remote(self.write("again.yaml", file.read().replace("20s", "1s")))
+        self.assertEqual(again.wait(60), 0, self.said(again))
 
     def test_the_controller_dies_and_the_node_heals_by_itself(self):
         daemon, injector = self.up()

@@ -141,6 +141,65 @@ class FleetTest : public testing::Test {
   Fleet fleet_{executor_, {.group = "test", .epoch = 7}};
 };
 
+class SubjectsOfNodes : public FleetTest {
+ protected:
+  static v1::PlannedFault Fault(const std::string& name, const std::string& node) {
+    v1::PlannedFault fault;
+    fault.set_name(name);
+    fault.set_node(node);
+    return fault;
+  }
+  // What was asked last, answered with "<node>/<fault>".
+  static void Answer(const Injector& injector, const std::string& node) {
+    const v1::SubjectsAsked& asked = injector.wire->sent.back().subjects_asked();
+    v1::ConnectRequest message;
+    message.mutable_subjects_told()->set_number(asked.number());
+    for (const v1::PlannedFault& fault : asked.faults()) {
+      message.mutable_subjects_told()->add_subjects()->set_identity(node + "/" + fault.name());
+    }
+    injector.up.message(message);
+  }
+  void Ask(const std::vector<v1::PlannedFault>& faults) {
+    fleet_.AskSubjects(faults, [this](std::vector<v1::Subject> subjects) {
+      ++times_told_;
+      for (const v1::Subject& subject : subjects) {
+        told_.push_back(subject.unsure().empty() ? subject.identity() : "? " + subject.unsure());
+      }
+    });
+  }
+  int times_told_ = 0;
+};
+
+TEST_F(SubjectsOfNodes, AreAskedOfEachNodeOnceAndToldInTheFaultsOrder) {
+  const Injector one = Dial("db-1", "a");
+  const Injector two = Dial("db-2", "b");
+  told_.clear();
+  Ask({Fault("a", "db-1"), Fault("b", "db-2"), Fault("c", "db-1")});
+  Answer(two, "db-2");
+  EXPECT_EQ(times_told_, 0);
+  Answer(one, "db-1");
+  EXPECT_THAT(told_, ElementsAre("db-1/a", "db-2/b", "db-1/c"));
+  // What comes again is not told again.
+  Answer(one, "db-1");
+  time_.RunFor(absl::Seconds(10));
+  EXPECT_EQ(times_told_, 1);
+}
+
+TEST_F(SubjectsOfNodes, AreUnsureWhereANodeIsAwayOrSaysNothing) {
+  const Injector one = Dial("db-1", "a");
+  told_.clear();
+  Ask({Fault("a", "db-1"), Fault("b", "away")});
+  EXPECT_EQ(times_told_, 0);
+  time_.RunFor(absl::Seconds(7));
+  EXPECT_EQ(times_told_, 1);
+  // It was given up for its silence before.
+  ASSERT_EQ(told_.size(), 3u);
+  EXPECT_THAT(told_[1], HasSubstr("? node db-1 did not say what it is within 6s"));
+  EXPECT_THAT(told_[2], HasSubstr("? node away did not say what it is"));
+  Answer(one, "db-1");
+  EXPECT_EQ(times_told_, 1);
+}
+
 TEST_F(FleetTest, TellsAnInjectorWhoItsControllerIs) {
   const Injector injector = Dial("db-1", "a");
   ASSERT_NE(injector.Registered(), nullptr);

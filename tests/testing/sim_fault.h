@@ -295,6 +295,8 @@ struct SimWorkScript {
   // Called as the blocking call is; time goes on if it lets it.
   std::function<void(const std::stop_token&, v1::RemedyReport&)> remedy;
   v1::Leaves leaves = v1::LEAVES_NOTHING;
+  // What a fault would hit; empty: something of its own.
+  std::function<v1::Subject(const v1::PlannedFault&)> subject;
   // How often each remedy ran, by run and name.
   std::map<std::string, int> remedies;
   // Work that runs now.
@@ -373,6 +375,13 @@ inline std::function<WorkFactories(const Node&, const Clock&)> SimWork(Executor&
             emit(sample);
           },
           script.running));
+    };
+    work.subjects = [&](const v1::SubjectsAsked& asked) {
+      std::vector<v1::Subject> subjects;
+      for (const v1::PlannedFault& fault : asked.faults()) {
+        subjects.push_back(script.subject ? script.subject(fault) : v1::Subject());
+      }
+      return subjects;
     };
     work.leaves = [&](const v1::PlannedRemedy&) -> absl::StatusOr<v1::Leaves> {
       return script.leaves;

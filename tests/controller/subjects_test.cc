@@ -1,0 +1,138 @@
+// The blast lease: one subject, one run, whatever leads to it.
+#include "controller/subjects.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace firedrill {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+v1::Subject Server(const std::string& identity, const std::vector<std::string>& addresses,
+                   const std::string& unsure = "") {
+  v1::Subject subject;
+  subject.set_family("postgresql");
+  subject.set_identity(identity);
+  for (const std::string& address : addresses) subject.add_addresses(address);
+  subject.set_words("the postgresql server of profile leaker");
+  subject.set_unsure(unsure);
+  return subject;
+}
+
+v1::Plan PlanOf(const std::string& run, const std::vector<v1::Subject>& subjects) {
+  v1::Plan plan;
+  plan.set_run(run);
+  for (const v1::Subject& subject : subjects) {
+    v1::PlannedFault& fault = *plan.add_faults();
+    fault.set_name("leak" + std::to_string(plan.faults_size()));
+    fault.set_node("db-" + run);
+    *fault.mutable_subject() = subject;
+  }
+  return plan;
+}
+
+class SubjectsTest : public testing::Test {
+ protected:
+  void Take(const v1::Plan& plan) {
+    subjects_.Take(plan, {plan.run(), "unclosed", "alice", absl::FromUnixSeconds(1'800'000'000)});
+  }
+  // What stands in the way of it, in one text.
+  std::string Refusal(const v1::Subject& subject) {
+    v1::Plan plan = PlanOf("second", {subject});
+    subjects_.Check(plan);
+    std::string text;
+    for (const v1::Finding& finding : plan.findings()) {
+      EXPECT_EQ(finding.kind(), v1::Finding::KIND_CIRCUMSTANCE);
+      EXPECT_EQ(finding.code(), "subject-taken");
+      EXPECT_EQ(finding.subject(), "leak1");
+      text += finding.message() + "; " + finding.mend() + "\n";
+    }
+    return text;
+  }
+  static RunState Ended(const v1::Plan& plan, v1::FaultState how) {
+    RunState state;
+    for (const v1::PlannedFault& planned : plan.faults()) {
+      state.faults[FaultKey(planned)] = {.planned = planned, .state = how};
+    }
+    return state;
+  }
+
+  Subjects subjects_;
+};
+
+TEST_F(SubjectsTest, OneServerIsTakenWhateverNodeAndAddressLeadToIt) {
+  Take(PlanOf("first", {Server("postgresql/77/5432", {"10.0.0.5:5432"})}));
+  EXPECT_THAT(
+      Refusal(Server("postgresql/77/5432", {"boot-1:5432"})),
+      AllOf(
+          HasSubstr("leak1: the postgresql server of profile leaker (postgresql/77/5432) is taken: "
+                    "run first of unclosed, started by alice, has had it since "),
+          HasSubstr(
+              "wait until that run has ended, or end it: firedrill stop first --reason WHY")));
+  EXPECT_THAT(Refusal(Server("postgresql/78/5432", {"boot-1:5432"})), IsEmpty());
+}
+
+TEST_F(SubjectsTest, PrivateAddressesThatAreUsedTwiceAreToldApartByIdentity) {
+  Take(PlanOf("first", {Server("postgresql/77/5432", {"172.17.0.2:5432"})}));
+  EXPECT_THAT(Refusal(Server("postgresql/78/5432", {"172.17.0.2:5432"})), IsEmpty());
+  // Of one that does not say who it is nothing else is known.
+  EXPECT_THAT(Refusal(Server("", {"172.17.0.2:5432"})), HasSubstr("is taken"));
+}
+
+TEST_F(SubjectsTest, WhatHasNoIdentityIsToldApartByAddress) {
+  Take(PlanOf("first", {Server("", {"10.0.0.5:80", "boot-1:80"})}));
+  EXPECT_THAT(Refusal(Server("", {"boot-1:80"})), HasSubstr("is taken"));
+  EXPECT_THAT(Refusal(Server("", {"boot-2:80"})), IsEmpty());
+  EXPECT_THAT(Refusal(Server("", {"boot-1:81"})), IsEmpty());
+}
+
+TEST_F(SubjectsTest, AServerThatDidNotSayWhoItIsMayBeAnyOfItsKind) {
+  const v1::Subject full = Server("", {"10.0.0.9:5432"}, "sorry, too many clients already");
+  EXPECT_THAT(Refusal(full), IsEmpty());
+  Take(PlanOf("first", {Server("postgresql/77/5432", {"boot-1:5432"})}));
+  EXPECT_THAT(Refusal(full),
+              AllOf(HasSubstr("may be the same as"),
+                    HasSubstr("they cannot be told apart: sorry, too many clients already")));
+  v1::Subject other = full;
+  other.set_family("redis");
+  EXPECT_THAT(Refusal(other), IsEmpty());
+}
+
+TEST_F(SubjectsTest, FaultsOfOneRunShareASubject) {
+  const v1::Subject server = Server("postgresql/77/5432", {});
+  v1::Plan plan = PlanOf("first", {server, server});
+  Take(plan);
+  subjects_.Check(plan);
+  EXPECT_EQ(plan.findings_size(), 0);
+}
+
+TEST_F(SubjectsTest, WhatHitsNoSubjectIsNeverTaken) {
+  Take(PlanOf("first", {v1::Subject()}));
+  EXPECT_THAT(subjects_.HeldBy("first"), IsEmpty());
+  EXPECT_THAT(Refusal(v1::Subject()), IsEmpty());
+}
+
+TEST_F(SubjectsTest, IsFreeWhenTheRunHasEndedAndHeldWhileAnythingIsStuck) {
+  const v1::Subject server = Server("postgresql/77/5432", {});
+  const v1::Plan plan = PlanOf("first", {server});
+  for (const v1::FaultState off :
+       {v1::FAULT_STATE_UNSPECIFIED, v1::FAULT_STATE_REVERTED, v1::FAULT_STATE_REFUSED,
+        v1::FAULT_STATE_SUPERSEDED, v1::FAULT_STATE_EXPIRED}) {
+    Take(plan);
+    EXPECT_THAT(Refusal(server), HasSubstr("is taken"));
+    subjects_.Settle("first", Ended(plan, off));
+    EXPECT_THAT(Refusal(server), IsEmpty()) << off;
+  }
+  Take(plan);
+  subjects_.Settle("first", Ended(plan, v1::FAULT_STATE_STUCK));
+  EXPECT_THAT(Refusal(server),
+              HasSubstr("that run has ended and its leak1@db-first is stuck: undo that first"));
+  subjects_.Release("first", "leak1@db-first");
+  EXPECT_THAT(Refusal(server), IsEmpty());
+}
+
+}  // namespace
+}  // namespace firedrill
