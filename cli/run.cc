@@ -46,6 +46,12 @@ void Complain(const absl::Status& status) {
   std::fprintf(stderr, "firedrill: %s\n", std::string(status.message()).c_str());
 }
 
+// Nothing was begun: interrupted, a definition that the controller refuses, or anything else.
+int NotStartedCode(const absl::Status& why) {
+  if (absl::IsCancelled(why)) return kInterrupted;
+  return absl::IsInvalidArgument(why) ? kUsageError : kNotStarted;
+}
+
 // The line under the events: where the run is, and since when. How to stop it is the last to be
 // left out.
 std::string StatusLine(const std::vector<v1::Event>& history, absl::Time since, size_t width) {
@@ -212,7 +218,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
     Complain(result.interrupted
                  ? absl::CancelledError("interrupted before the run began; nothing was broken")
                  : owned.status);
-    result.code = result.interrupted ? kInterrupted : kNotStarted;
+    result.code = result.interrupted ? kInterrupted : NotStartedCode(owned.status);
   } else if (end.has_value()) {
     EndLostRun(*end, result.interrupted, state_dir, screen, result);
   } else {
@@ -346,11 +352,15 @@ int PlanCommand(const RunOptions& options) {
   }
   int code = 0;
   for (const Definition& definition : all->experiments) {
-    const absl::StatusOr<v1::Plan> plan =
-        AskPlan(at, definition.experiment, definition.file, options.seed);
+    v1::PlanRunRequest request;
+    *request.mutable_experiment() = definition.experiment;
+    request.set_file(definition.file);
+    request.mutable_positions()->insert(definition.positions.begin(), definition.positions.end());
+    request.set_seed(options.seed);
+    const absl::StatusOr<v1::Plan> plan = AskPlan(at, request);
     if (!plan.ok()) {
       Complain(plan.status());
-      code = absl::IsCancelled(plan.status()) ? kInterrupted : kNotStarted;
+      code = NotStartedCode(plan.status());
       break;
     }
     std::fputs(PlanText(definition.experiment, *plan, definition.file).c_str(), stdout);

@@ -51,6 +51,7 @@ constexpr absl::Duration kUndoWithin = absl::Seconds(20);
 
 struct Flags {
   std::string config, listen, site, state_dir, identity, revoked;
+  v1::RunLimits limits;
   bool own = false;
   // The process that must be our parent as long as somebody needs us; 0: whoever it is at the
   // start.
@@ -106,6 +107,7 @@ absl::Status ReadConfig(Flags& flags, std::string& domain) {
   flags.site = spec.site();
   flags.identity = spec.identity();
   flags.revoked = spec.revoked();
+  flags.limits = spec.limits();
   if (flags.state_dir.empty()) flags.state_dir = spec.state_dir();
   ASSIGN_OR_RETURN(
       const Certificate certificate,
@@ -134,6 +136,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   std::unique_ptr<Runs> runs;
   Runs::Options runs_options;
   runs_options.site = site;
+  runs_options.limits = flags.limits;
+  runs_options.checks_definitions = !flags.own;
   if (flags.own) {
     for (const v1::NodeSpec& node : site.spec().injectors())
       runs_options.awaited.insert(node.name());

@@ -8,6 +8,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "firedrill/v1/daemon.pb.h"
 #include "firedrill/v1/experiment.pb.h"
 #include "firedrill/v1/injector.pb.h"
 #include "firedrill/v1/run.pb.h"
@@ -38,6 +39,8 @@ struct PlanInput {
   AlertingFacts alerting;
   // When the plan is made: nodes permit faults at certain hours. Not set: not looked at.
   std::optional<absl::Time> now;
+  // The most that the controller lets happen; what is 0 is not limited.
+  v1::RunLimits limits;
 };
 
 // Never fails: what is wrong stands in `findings` as a circumstance, with what to do next.

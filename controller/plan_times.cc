@@ -1,6 +1,8 @@
 // How long a run takes: when each anchor comes, and for how long each expectation is watched after
 // it.
 #include <algorithm>
+#include <set>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
@@ -104,6 +106,32 @@ void CheckLimit(v1::Plan& plan) {
   }
 }
 
+// What the controller itself permits, whatever the experiment does.
+void CheckRunLimits(const v1::RunLimits& limits, v1::Plan& plan) {
+  const auto refuse = [&plan](absl::string_view key, const std::string& what, const std::string& is,
+                              const std::string& most) {
+    AddFinding(
+        plan, v1::Finding::KIND_CIRCUMSTANCE, "limit", "",
+        absl::StrCat(what, " ", is, "; the controller's limits.", key, " is ", most),
+        absl::StrCat("ask for less, or raise limits.", key, " in the controller's own file"));
+  };
+  std::set<std::string> nodes;
+  for (const v1::PlannedFault& fault : plan.faults()) nodes.insert(fault.node());
+  const absl::Duration length = FromProto(plan.gate_timeout()) + FromProto(plan.longest());
+  if (limits.faults() > 0 && plan.faults_size() > static_cast<int>(limits.faults())) {
+    refuse("faults", "the faults of this run, each counted on every node, are",
+           absl::StrCat(plan.faults_size()), absl::StrCat(limits.faults()));
+  }
+  if (limits.nodes() > 0 && nodes.size() > limits.nodes()) {
+    refuse("nodes", "the nodes that this run's faults hit are", absl::StrCat(nodes.size()),
+           absl::StrCat(limits.nodes()));
+  }
+  if (limits.has_length() && length > FromProto(limits.length())) {
+    refuse("length", "this run may take", firedrill::FormatDuration(length),
+           firedrill::FormatDuration(FromProto(limits.length())));
+  }
+}
+
 }  // namespace
 
 void PlanTimes(const PlanInput& input, v1::Plan& plan) {
@@ -129,6 +157,7 @@ void PlanTimes(const PlanInput& input, v1::Plan& plan) {
   }
   *plan.mutable_longest() = ToProto(longest + kMargin);
   CheckLimit(plan);
+  CheckRunLimits(input.limits, plan);
 }
 
 std::optional<absl::Duration> NominalAnchor(const v1::Plan& plan, absl::string_view text) {

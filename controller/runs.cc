@@ -12,14 +12,12 @@
 #include "base/time_proto.h"
 #include "base/version.h"
 #include "controller/judge.h"
+#include "experiment/writer.h"
 
 namespace firedrill {
 namespace {
 
 constexpr absl::Duration kLookForNodesEvery = absl::Milliseconds(20);
-// Going on at the same time.
-constexpr size_t kMostRuns = 64;
-
 bool HasCircumstance(const v1::Plan& plan) {
   return absl::c_any_of(plan.findings(), [](const v1::Finding& finding) {
     return finding.kind() == v1::Finding::KIND_CIRCUMSTANCE;
@@ -58,8 +56,26 @@ void Runs::AwaitNodes(absl::Duration give_up, std::function<void()> then) {
   });
 }
 
-void Runs::Plan(const v1::Experiment& experiment, uint64_t seed,
+void Runs::Plan(const v1::PlanRunRequest& request,
                 std::function<void(absl::StatusOr<v1::Plan>)> done) {
+  const absl::StatusOr<v1::Experiment> checked =
+      Checked(request.experiment(), request.file(), request.positions());
+  if (!checked.ok()) return done(checked.status());
+  PlanChecked(*checked, request.seed(),
+              [this, alive = alive_, done = std::move(done)](absl::StatusOr<v1::Plan> plan) {
+                const absl::Status may = *alive ? MayStart() : absl::OkStatus();
+                if (plan.ok() && !may.ok()) {
+                  v1::Finding& finding = *plan->add_findings();
+                  finding.set_kind(v1::Finding::KIND_CIRCUMSTANCE);
+                  finding.set_code("limit");
+                  finding.set_message(std::string(may.message()));
+                }
+                done(std::move(plan));
+              });
+}
+
+void Runs::PlanChecked(const v1::Experiment& experiment, uint64_t seed,
+                       std::function<void(absl::StatusOr<v1::Plan>)> done) {
   const absl::Duration give_up = executor_.clock().Boot() + options_.await_nodes;
   AwaitNodes(give_up, [this, experiment, seed, done = std::move(done)] {
     auto facts = std::make_shared<AlertingFacts>();
@@ -75,6 +91,7 @@ void Runs::Plan(const v1::Experiment& experiment, uint64_t seed,
                       input.run = options_.name_run ? options_.name_run() : NewRunId();
                       input.alerting = std::move(*facts);
                       input.now = executor_.clock().Now();
+                      input.limits = options_.limits;
                       FindSubjects(MakePlan(input), done);
                     });
   });
@@ -100,16 +117,39 @@ void Runs::Start(const v1::StartRun& start, Watcher watcher,
         absl::StrCat("starting a run: the emergency lever is pulled (", *pulled,
                      "); when nothing may go wrong any more, release it: remove ", lever_.path())));
   }
-  if (runs_.size() >= kMostRuns) {
-    return started(absl::ResourceExhaustedError(
-        absl::StrCat("starting a run: ", runs_.size(), " are going on; wait for one to end")));
-  }
-  Plan(start.experiment(), start.seed(),
-       [this, start, watcher = std::move(watcher),
-        started = std::move(started)](absl::StatusOr<v1::Plan> plan) mutable {
-         if (!plan.ok()) return started(plan.status());
-         Begin(start, *std::move(plan), std::move(watcher), std::move(started));
-       });
+  if (const absl::Status may = MayStart(); !may.ok()) return started(may);
+  absl::StatusOr<v1::Experiment> checked =
+      Checked(start.experiment(), start.file(), start.positions());
+  if (!checked.ok()) return started(checked.status());
+  v1::StartRun read = start;
+  *read.mutable_experiment() = *std::move(checked);
+  PlanChecked(read.experiment(), read.seed(),
+              [this, read, watcher = std::move(watcher),
+               started = std::move(started)](absl::StatusOr<v1::Plan> plan) mutable {
+                // Others may have begun meanwhile.
+                const absl::Status may = plan.ok() ? MayStart() : plan.status();
+                if (!may.ok()) return started(may);
+                Begin(read, *std::move(plan), std::move(watcher), std::move(started));
+              });
+}
+
+absl::StatusOr<v1::Experiment> Runs::Checked(
+    const v1::Experiment& experiment, const std::string& file,
+    const google::protobuf::Map<std::string, v1::Position>& positions) const {
+  if (!options_.checks_definitions) return experiment;
+  return CheckExperiment(experiment, options_.site.spec(), file,
+                         {positions.begin(), positions.end()});
+}
+
+uint32_t Runs::MostRuns() const {
+  return options_.limits.runs() > 0 ? options_.limits.runs() : kMostRuns;
+}
+
+absl::Status Runs::MayStart() const {
+  if (runs_.size() < MostRuns()) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "starting a run: ", runs_.size(), " are going on, and the controller's limits.runs is ",
+      MostRuns(), "; wait for one to end, or raise it in the controller's own file"));
 }
 
 void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,

@@ -17,6 +17,7 @@
 #include "controller/store.h"
 #include "controller/subjects.h"
 #include "firedrill/v1/controller.pb.h"
+#include "firedrill/v1/daemon.pb.h"
 #include "firedrill/v1/site.pb.h"
 
 namespace firedrill {
@@ -31,7 +32,14 @@ class Runs {
     // Names a new run; NewRunId() where it is empty. A simulation names its own, to replay bit for
     // bit.
     std::function<std::string()> name_run;
+    // Definitions are held to what `firedrill lint --site` finds: for a controller of many clients.
+    // A private one's client has done that, and may ask for less than a whole experiment.
+    bool checks_definitions = false;
+    // The most that is let happen; 0 is no limit, but for the runs at the same time, which are then
+    // kMostRuns.
+    v1::RunLimits limits;
   };
+  static constexpr uint32_t kMostRuns = 64;
   // Makes what a run needs besides its injectors. An error says why a run cannot start now.
   using MakeSurroundings = std::function<absl::StatusOr<std::unique_ptr<Surroundings>>()>;
   // Blocking: asks the monitoring what a plan needs to know.
@@ -42,8 +50,8 @@ class Runs {
   ~Runs();
 
   // Plans with the nodes that are connected, waiting for the awaited ones. `done` may come later.
-  void Plan(const v1::Experiment& experiment, uint64_t seed,
-            std::function<void(absl::StatusOr<v1::Plan>)> done);
+  // INVALID_ARGUMENT where `firedrill lint` would refuse the definition, in its words.
+  void Plan(const v1::PlanRunRequest& request, std::function<void(absl::StatusOr<v1::Plan>)> done);
 
   struct Watcher {
     std::function<void(const v1::Event&)> event;
@@ -73,6 +81,13 @@ class Runs {
     std::vector<v1::Event> history;
   };
 
+  void PlanChecked(const v1::Experiment& experiment, uint64_t seed,
+                   std::function<void(absl::StatusOr<v1::Plan>)> done);
+  absl::StatusOr<v1::Experiment> Checked(
+      const v1::Experiment& experiment, const std::string& file,
+      const google::protobuf::Map<std::string, v1::Position>& positions) const;
+  uint32_t MostRuns() const;
+  absl::Status MayStart() const;
   void AwaitNodes(absl::Duration give_up, std::function<void()> then);
   void FindSubjects(v1::Plan plan, std::function<void(absl::StatusOr<v1::Plan>)> done);
   void Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,

@@ -216,17 +216,12 @@ OwnedRun OwnRun(const ControllerAddress& at, const v1::StartRun& start, const Ow
   return owned;
 }
 
-absl::StatusOr<v1::Plan> AskPlan(const ControllerAddress& at, const v1::Experiment& experiment,
-                                 const std::string& file, uint64_t seed) {
+absl::StatusOr<v1::Plan> AskPlan(const ControllerAddress& at, const v1::PlanRunRequest& request) {
   const auto dialled = Dial(at);
   if (!dialled.ok()) return dialled.status();
   const auto& stub = *dialled;
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + kPlanWithin));
-  v1::PlanRunRequest request;
-  *request.mutable_experiment() = experiment;
-  request.set_file(file);
-  request.set_seed(seed);
   v1::PlanRunResponse response;
   grpc::Status status;
   const UniqueFd answered(eventfd(0, EFD_CLOEXEC));

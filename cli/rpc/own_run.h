@@ -65,7 +65,6 @@ OwnedRun OwnRun(const ControllerAddress& at, const v1::StartRun& start, const Ow
                 Interrupts& interrupts);
 
 // Asks a controller what a run would do. CANCELLED where a person interrupts.
-absl::StatusOr<v1::Plan> AskPlan(const ControllerAddress& at, const v1::Experiment& experiment,
-                                 const std::string& file, uint64_t seed);
+absl::StatusOr<v1::Plan> AskPlan(const ControllerAddress& at, const v1::PlanRunRequest& request);
 
 }  // namespace firedrill

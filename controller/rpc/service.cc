@@ -273,7 +273,7 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::PlanRun(grpc::CallbackServerCon
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   executor_.Post([this, reactor, request, response] {
     asking_changed_(+1);
-    runs_.Plan(request->experiment(), request->seed(),
+    runs_.Plan(*request,
                [reactor, response, changed = asking_changed_](absl::StatusOr<v1::Plan> plan) {
                  changed(-1);
                  if (plan.ok()) *response->mutable_plan() = *std::move(plan);

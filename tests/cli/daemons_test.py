@@ -20,6 +20,7 @@ spec:
   identity: {folder}/controller-c1
   revoked: {folder}/ca/revoked.pem
   site: {folder}/controller-site.yaml
+  limits: {limits}
 """
 
 INJECTOR_FILE = """apiVersion: firedrill/v1
@@ -47,6 +48,8 @@ spec: {environment: lab}
 
 
 class Daemons(Stage):
+    limits = "{runs: 8}"
+
     def setUp(self):
         super().setUp()
         self.write("controller-site.yaml", CONTROLLER_SITE)
@@ -65,7 +68,7 @@ class Daemons(Stage):
         return self.pki("issue", "ca", "--role", role, "--name", name, *words)
 
     def controller(self, port=0):
-        file = self.write("controller.yaml", CONTROLLER_FILE.format(port=port, folder=self.folder))
+        file = self.write("controller.yaml", CONTROLLER_FILE.format(port=port, folder=self.folder, limits=self.limits))
         daemon = self.begin(CONTROLLER, "--config", file)
         self.until(lambda: "listens on" in self.said(daemon) or daemon.poll() is not None, "a controller that listens")
         if daemon.poll() is None:
@@ -153,6 +156,30 @@ class Daemons(Stage):
         self.assertEqual(code, 3)
         self.assertRegex(err, "viewer/viewer, serial [0-9A-F]+, was revoked: ask for a new one")
         self.assertEqual(self.ask("get", "injectors", as_who="operator")[0], 0)
+
+    def test_what_the_controllers_site_has_not_is_refused_in_lints_words(self):
+        self.up()
+        with open(self.experiment()) as file:
+            text = file.read().replace("  faults:", "    - {name: shop, http: {endpoint: shop, path: /}, is: \"status == 200\"}\n"
+                                       "  faults:")
+        for command in ("plan", "run"):
+            code, out, err = self.ask(command, self.write("shop.yaml", text), as_who="operator")
+            self.assertEqual(code, 2, out + err)
+            self.assertRegex(out + err, r"the controller refuses this experiment:\n.*shop\.yaml:[0-9]+:[0-9]+: error: .*shop")
+        self.assertEqual(self.outcomes(), [])
+
+    def test_a_controllers_own_limits_hold_whatever_is_asked_for(self):
+        self.limits = "{runs: 1, length: 1m}"
+        self.up()
+        code, out, _ = self.ask("plan", self.experiment(duration="59s"), as_who="operator")
+        self.assertEqual(code, 3, out)
+        self.assertRegex(" ".join(out.split()), r"this run may take [0-9ms.]+; the controller's limits.length is 1m")
+        first = self.begin_remote(self.experiment(duration="5s"))
+        self.until_held(first)
+        second = self.begin_remote(self.experiment(duration="5s"))
+        self.assertEqual(second.wait(60), 3, self.said(second))
+        self.assertIn("1 are going on, and the controller's limits.runs is 1", " ".join(self.said(second).split()))
+        self.assertEqual(first.wait(60), 0, self.said(first))
 
     def test_an_injector_serves_under_the_name_of_its_certificate_only(self):
         self.controller()

@@ -459,6 +459,19 @@ INSTANTIATE_TEST_SUITE_P(
                       ToProto(absl::Seconds(30));
                 },
                 "limit", "leak would end 40s after the first fault's start"},
+        Refusal{"MoreFaultsThanTheControllerLets", [](PlanInput& in) { in.limits.set_faults(1); },
+                "limit", "are 2; the controller's limits.faults is 1"},
+        Refusal{"LongerThanTheControllerLets",
+                [](PlanInput& in) { *in.limits.mutable_length() = ToProto(absl::Minutes(1)); },
+                "limit", "; the controller's limits.length is 1m"},
+        Refusal{"MoreNodesThanTheControllerLets",
+                [](PlanInput& in) {
+                  in.nodes.push_back(Database("db-2"));
+                  in.experiment.mutable_spec()->mutable_targets(0)->set_count(2);
+                  in.limits.set_nodes(1);
+                },
+                "limit",
+                "the nodes that this run's faults hit are 2; the controller's limits.nodes"},
         Refusal{"SameSubject",
                 [](PlanInput& in) {
                   v1::FaultStep& step = *in.experiment.mutable_spec()->add_faults();

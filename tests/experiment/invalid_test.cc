@@ -3,12 +3,15 @@
 // FIREDRILL_UPDATE_GOLDEN=1 and read the difference.
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
+#include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "experiment/reader.h"
+#include "experiment/writer.h"
 #include "gtest/gtest.h"
 
 namespace firedrill {
@@ -112,6 +115,36 @@ void CheckFile(const std::string& name, const std::string& base, size_t at_least
     EXPECT_EQ(read.Report(), expected->second);
   }
   if (update) std::ofstream(golden_path) << updated;
+}
+
+// What a client that does not lint sends: the message without its text.
+TEST(Invalid, RulesAreTheSameForAnExperimentThatComesWithoutItsText) {
+  // Nothing is left of these in the message: a value that is none, or one that says what holds
+  // anyway.
+  const std::set<std::string> gone = {
+      "a window without a load",     "an interval for a load",
+      "a date as people write it",   "a statement of its own in a remedy",
+      "a promotion with two fences", "a protocol that the kind does not have"};
+  const std::string base = TextOf(Folder() + "valid/unclosed-connections.yaml");
+  const SiteFile site = ReadSite(TextOf(Folder() + "valid/site.yaml"), "site.yaml");
+  v1::SiteSpec spec = site.site.spec();
+  spec.clear_injectors();
+  int cases = 0, same = 0;
+  for (const Case& c : CasesOf(TextOf(Folder() + "invalid/rules.txt"))) {
+    SCOPED_TRACE(c.name);
+    const ExperimentFile linted = ReadExperiment(Edited(base, c), "x.yaml");
+    const auto checked = CheckExperiment(linted.experiment, spec, "x.yaml", {});
+    EXPECT_EQ(checked.ok(), gone.count(c.name) > 0) << checked.status();
+    ++cases;
+    bool all = !checked.ok();
+    for (const Problem& problem : linted.problems) {
+      all = all && absl::StrContains(checked.status().message(), problem.message);
+    }
+    same += all ? 1 : 0;
+  }
+  // In the others a value was no value of its type: it is missing now, and is told as missing.
+  std::cout << same << " of " << cases << " are refused in the same words\n";
+  EXPECT_GE(same, cases - 12);
 }
 
 TEST(Invalid, YamlThatIsNotPlain) { CheckFile("yaml", "", 25); }
