@@ -57,6 +57,7 @@ void PlanSteps(const PlanInput& input, v1::Plan& plan) {
                                        ? v1::ON_CONTROLLER_LOSS_REVERT
                                        : step.on_controller_loss());
       fault.set_ending(RuleOf(kind).ending());
+      *fault.mutable_environments() = spec.limits().environments();
       fault.set_seed(SeedFor(input.seed, absl::StrCat(step.name(), "@", node)));
     }
   }

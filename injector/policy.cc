@@ -159,6 +159,40 @@ absl::Status CheckEndpoints(const v1::NodeSpec& node, const Message& message) {
   return absl::OkStatus();
 }
 
+// The names of statements and programs are looked for in the profile beside them, or in the node.
+absl::Status CheckStatements(const v1::NodeSpec& node, const Message& message) {
+  const std::vector<std::string> profiles = References(message, "profile");
+  for (const v1::Profile& profile : node.profiles()) {
+    if (profiles.empty() || profile.name() != profiles.front()) continue;
+    const auto missing = [&](absl::string_view what, const auto& known) -> absl::Status {
+      for (const std::string& name : References(message, what)) {
+        if (std::any_of(known.begin(), known.end(),
+                        [&](const auto& each) { return each.name() == name; })) {
+          continue;
+        }
+        return Denied(node,
+                      absl::StrCat("the statement ", name, " through the profile ", profile.name()),
+                      "add it to the profile's statements in the node's own file");
+      }
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(missing("statement", profile.statements()));
+    RETURN_IF_ERROR(missing("remedyStatement", profile.remedy_statements()));
+  }
+  return absl::OkStatus();
+}
+
+// A plan that was made for elsewhere.
+absl::Status CheckEnvironment(const v1::NodeSpec& node, const Names& environments) {
+  if (environments.empty() || node.environment().empty() || Has(environments, node.environment())) {
+    return absl::OkStatus();
+  }
+  return absl::PermissionDeniedError(absl::StrCat(
+      "node ", node.name(), " is of the environment ", node.environment(),
+      ", and the experiment may run in ", JoinWords({environments.begin(), environments.end()}),
+      " only; choose another node, or widen limits.environments on purpose"));
+}
+
 bool IsTrue(const Message& message, const std::string& name) {
   const FieldDescriptor* field = message.GetDescriptor()->FindFieldByName(name);
   return field != nullptr && field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL &&
@@ -176,7 +210,9 @@ absl::Status PermitsFault(const v1::NodeSpec& node, const v1::PlannedFault& faul
   const Kind kind = KindOf(fault.fault());
   RETURN_IF_ERROR(CheckKind(node, kind, policy.faults(), "faults"));
   RETURN_IF_ERROR(CheckMagnitudes(node, kind));
+  RETURN_IF_ERROR(CheckEnvironment(node, fault.environments()));
   RETURN_IF_ERROR(CheckProfiles(node, *kind.message, /*for_fault=*/true));
+  RETURN_IF_ERROR(CheckStatements(node, *kind.message));
   if (FromProto(fault.duration()) > LongestFault(policy)) {
     return Denied(node,
                   absl::StrCat("faults of ", firedrill::FormatDuration(FromProto(fault.duration())),
@@ -214,6 +250,7 @@ absl::Status PermitsRemedy(const v1::NodeSpec& node, const v1::PlannedRemedy& re
   RETURN_IF_ERROR(CheckKind(node, kind, node.policy().remedies(), "remedies"));
   RETURN_IF_ERROR(CheckMagnitudes(node, kind));
   RETURN_IF_ERROR(CheckProfiles(node, *kind.message, /*for_fault=*/false));
+  RETURN_IF_ERROR(CheckStatements(node, *kind.message));
   RETURN_IF_ERROR(CheckEndpoints(node, *kind.message));
   if (leaves != v1::LEAVES_NOTHING && leaves != v1::LEAVES_RESTORED &&
       !node.policy().lasting_remedies()) {
@@ -228,6 +265,7 @@ absl::Status PermitsProbe(const v1::NodeSpec& node, const v1::PlannedProbe& prob
     case v1::Probe::kSql: {
       const v1::SqlProbe& sql = probe.probe().sql();
       RETURN_IF_ERROR(CheckProfiles(node, sql, /*for_fault=*/false));
+      RETURN_IF_ERROR(CheckStatements(node, sql));
       if (sql.what_case() == v1::SqlProbe::kQuery && !node.policy().free_queries()) {
         return Denied(
             node, "a query of its own",

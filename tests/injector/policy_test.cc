@@ -28,7 +28,9 @@ absl::Time At(const std::string& text) {
 
 v1::NodeSpec NodeWith(const std::string& policy) {
   v1::NodeSpec node = Parse<v1::NodeSpec>(
-      "name: 'db-1' profiles { name: 'leaker' } profiles { name: 'dba' } endpoints: 'shop'");
+      "name: 'db-1' environment: 'lab' profiles { name: 'leaker' statements { name: 's' } } "
+      "profiles { name: 'dba' statements { name: 'sessions' } remedy_statements { name: 'cure' } } "
+      "endpoints: 'shop'");
   *node.mutable_policy() = Parse<v1::Policy>(policy);
   return node;
 }
@@ -189,6 +191,42 @@ TEST(Policy, RemediesThatChangeTheSystemForGood) {
   EXPECT_FALSE(PermitsRemedy(NodeWith("remedies: 'restartUnit'"), remedy, v1::LEAVES_NOTHING).ok());
 }
 
+TEST(Policy, StatementsThatTheirProfileNames) {
+  const absl::Time now = At("2026-11-21T10:00:00Z");
+  const auto storm = [](const std::string& statement) {
+    return Parse<v1::PlannedFault>(
+        "name: 'x' fault { storm_queries { profile: 'leaker' statement: '" + statement +
+        "' sessions: 5 } }");
+  };
+  EXPECT_TRUE(PermitsFault(NodeWith(""), storm("s"), now).ok());
+  EXPECT_TRUE(absl::IsPermissionDenied(PermitsFault(NodeWith(""), storm("sessions"), now)));
+  const auto cure = [](const std::string& statement) {
+    return Parse<v1::PlannedRemedy>(
+        "name: 'x' remedy { run_statement { profile: 'dba' statement: '" + statement + "' } }");
+  };
+  EXPECT_TRUE(PermitsRemedy(NodeWith(""), cure("cure"), v1::LEAVES_NOTHING).ok());
+  // What a probe may ask is no remedy.
+  EXPECT_FALSE(PermitsRemedy(NodeWith(""), cure("sessions"), v1::LEAVES_NOTHING).ok());
+}
+
+TEST(Policy, PlansThatWereMadeForAnotherEnvironment) {
+  const absl::Time now = At("2026-11-21T10:00:00Z");
+  v1::PlannedFault fault = Parse<v1::PlannedFault>(kHold);
+  EXPECT_TRUE(PermitsFault(NodeWith(""), fault, now).ok());
+  fault.add_environments("staging");
+  EXPECT_THAT(
+      std::string(PermitsFault(NodeWith(""), fault, now).message()),
+      HasSubstr("node db-1 is of the environment lab, and the experiment may run in staging"));
+  fault.add_environments("lab");
+  EXPECT_TRUE(PermitsFault(NodeWith(""), fault, now).ok());
+  // One that does not know its own environment has nothing to hold against it.
+  v1::NodeSpec bare = NodeWith("");
+  bare.clear_environment();
+  fault.clear_environments();
+  fault.add_environments("staging");
+  EXPECT_TRUE(PermitsFault(bare, fault, now).ok());
+}
+
 TEST(Policy, ProbesWithAQueryOfTheirOwn) {
   const auto named =
       Parse<v1::PlannedProbe>("id: 'p' probe { sql { profile: 'dba' statement: 'sessions' } }");
@@ -199,6 +237,10 @@ TEST(Policy, ProbesWithAQueryOfTheirOwn) {
   EXPECT_TRUE(PermitsProbe(NodeWith("free_queries: true"), query).ok());
   // A policy of profiles is about faults.
   EXPECT_TRUE(PermitsProbe(NodeWith("profiles: 'leaker'"), named).ok());
+  const auto other =
+      Parse<v1::PlannedProbe>("id: 'p' probe { sql { profile: 'dba' statement: 's' } }");
+  EXPECT_THAT(std::string(PermitsProbe(NodeWith(""), other).message()),
+              HasSubstr("does not permit the statement s through the profile dba; add it to"));
   const auto http =
       Parse<v1::PlannedProbe>("id: 'p' probe { http { endpoint: 'bank' path: '/' } }");
   EXPECT_FALSE(PermitsProbe(NodeWith(""), http).ok());
