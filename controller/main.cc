@@ -170,6 +170,9 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
       domain, revocations, [](const std::string& method, const absl::Status& why) {
         spdlog::warn("refused a call of {}: {}", method, why.message());
       });
+  OpenCalls calls(gate);
+  injector_service.CutBy(&calls);
+  controller_service.CutBy(&calls);
   std::string told;
   if (!flags.config.empty()) {
     if (const absl::Status read = revocations->Refresh(); !read.ok()) return Complain(read);
@@ -205,7 +208,13 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   absl::Time give_up = absl::InfiniteFuture();
   bool ending = false;
   while (true) {
-    if (!flags.config.empty()) RefreshRevocations(*revocations, told);
+    if (acceptor != nullptr) {
+      RefreshRevocations(*revocations, told);
+      calls.CutEnded(absl::Now());
+      acceptor->EndThose([&gate](const Certificate& certificate) {
+        return !gate->StillGood(certificate, absl::Now()).ok();
+      });
+    }
     pollfd polled{signals, POLLIN, 0};
     poll(&polled, 1, static_cast<int>(absl::ToInt64Milliseconds(kLook)));
     signalfd_siginfo info{};

@@ -128,7 +128,8 @@ struct RunState {
   // By name.
   std::map<std::string, CheckProgress> gate;
   std::map<std::string, CheckProgress> guardrails;
-  std::set<std::string> silent_nodes;
+  // Node → why it is gone, as far as that is known.
+  std::map<std::string, std::string> silent_nodes;
   // By node: how often its injector was started again since the gate began.
   std::map<std::string, uint32_t> restarts;
   // The end was decided; only its event is awaited.

@@ -101,7 +101,7 @@ void OnPreflightFinished(Turn& turn) {
   if (!state.silent_nodes.empty()) {
     return SayFinish(
         turn, v1::OUTCOME_NOT_STARTED,
-        absl::StrCat("node ", *state.silent_nodes.begin(), " went silent during preflight"));
+        absl::StrCat("node ", state.silent_nodes.begin()->first, " went silent during preflight"));
   }
   EnterGate(turn);
 }
@@ -119,7 +119,7 @@ void OnGateTimer(Turn& turn) {
     if (!progress.broken_since.has_value()) continue;
     missing.push_back(absl::StrCat("guardrail ", name, " is broken: ", progress.observed));
   }
-  for (const std::string& node : turn.state.silent_nodes) {
+  for (const auto& [node, why] : turn.state.silent_nodes) {
     missing.push_back(absl::StrCat("node ", node, " is silent"));
   }
   SayFinish(turn, v1::OUTCOME_NOT_STARTED,

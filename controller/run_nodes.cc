@@ -9,8 +9,8 @@
 namespace firedrill::turn {
 namespace {
 
-void WentSilent(Turn& turn, const std::string& node) {
-  if (!turn.state.silent_nodes.insert(node).second) return;
+void WentSilent(Turn& turn, const std::string& node, const std::string& why) {
+  if (!turn.state.silent_nodes.emplace(node, why).second) return;
   turn.Do(SetTimer{absl::StrCat("lost/", node), kReconnectGrace});
   for (auto& [key, fault] : turn.state.faults) {
     if (fault.planned.node() != node || !IsLive(fault)) continue;
@@ -85,14 +85,16 @@ void OnNodeReport(Turn& turn) {
     CameBack(turn, report.node());
     if (report.restarted()) WasRestarted(turn, report.node());
   } else {
-    WentSilent(turn, report.node());
+    WentSilent(turn, report.node(), report.reason());
   }
 }
 
 void OnLostTimer(Turn& turn, const std::string& node) {
-  if (turn.state.silent_nodes.count(node) == 0) return;
-  const std::string reason = absl::StrCat("node ", node, " has been silent for ",
-                                          firedrill::FormatDuration(kReconnectGrace));
+  const auto silent = turn.state.silent_nodes.find(node);
+  if (silent == turn.state.silent_nodes.end()) return;
+  const std::string reason = absl::StrCat(
+      "node ", node, " has been silent for ", firedrill::FormatDuration(kReconnectGrace),
+      silent->second.empty() ? "" : absl::StrCat(": ", silent->second));
   switch (turn.state.phase) {
     case v1::PHASE_GATE:
       // Nothing has been touched: this is a circumstance, not an abort.

@@ -119,7 +119,10 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
 
   void OnClosed(const absl::Status& why) {
     if (std::exchange(closed_, true)) return;
-    if (!over_ && !detached_) Lose("the client that owns the run is gone");
+    if (!over_ && !detached_) {
+      Lose(absl::IsUnauthenticated(why) ? std::string(why.message())
+                                        : "the client that owns the run is gone");
+    }
     changed_(-1);
   }
 
@@ -161,7 +164,11 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchRunResponse> 
     absl::Status why FD_GUARDED_BY(mutex);
   };
 
-  WatchStream() : feed_(std::make_shared<Feed>()) {
+  WatchStream(OpenCalls* calls, const grpc::ServerContextBase& call)
+      : feed_(std::make_shared<Feed>()) {
+    if (calls != nullptr) {
+      token_ = calls->Add(call, [feed = feed_](const absl::Status& why) { End(*feed, why); });
+    }
     MutexLock lock(feed_->mutex);
     feed_->stream = this;
   }
@@ -237,6 +244,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchRunResponse> 
   }
 
   const std::shared_ptr<Feed> feed_;
+  OpenCalls::Token token_;
 };
 
 }  // namespace
@@ -244,7 +252,7 @@ class WatchStream final : public grpc::ServerWriteReactor<v1::WatchRunResponse> 
 grpc::ServerBidiReactor<v1::ConnectRequest, v1::ConnectResponse>* InjectorServiceImpl::Connect(
     grpc::CallbackServerContext* context) {
   return new ServerStream<v1::ConnectRequest, v1::ConnectResponse>(
-      executor_,
+      executor_, calls_, *context,
       [this, name = NameOf(*context, "")](std::shared_ptr<Link<v1::ConnectResponse>> link) {
         return fleet_.Accept(std::move(link), name);
       });
@@ -253,7 +261,7 @@ grpc::ServerBidiReactor<v1::ConnectRequest, v1::ConnectResponse>* InjectorServic
 grpc::ServerBidiReactor<v1::OwnRunRequest, v1::OwnRunResponse>* ControllerServiceImpl::OwnRun(
     grpc::CallbackServerContext* context) {
   return new ServerStream<v1::OwnRunRequest, v1::OwnRunResponse>(
-      executor_,
+      executor_, calls_, *context,
       [this, owner = NameOf(*context, "")](std::shared_ptr<Link<v1::OwnRunResponse>> link) {
         return std::make_shared<Ownership>(executor_, runs_, std::move(link), owner, owner_changed_)
             ->Events();
@@ -285,7 +293,7 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::PlanRun(grpc::CallbackServerCon
 
 grpc::ServerWriteReactor<v1::WatchRunResponse>* ControllerServiceImpl::WatchRun(
     grpc::CallbackServerContext* context, const v1::WatchRunRequest* request) {
-  auto* stream = new WatchStream;
+  auto* stream = new WatchStream(calls_, *context);
   executor_.Post([this, feed = stream->feed(), run = request->run(), from = request->from_seq(),
                   follow = request->follow()] {
     const absl::StatusOr<std::vector<v1::Event>> events = store_.Read(run, from);

@@ -10,18 +10,22 @@
 #include "controller/store.h"
 #include "firedrill/v1/controller.grpc.pb.h"
 #include "firedrill/v1/injector.grpc.pb.h"
+#include "identity/rpc/open_calls.h"
 
 namespace firedrill {
 
 class InjectorServiceImpl final : public v1::InjectorService::CallbackService {
  public:
   InjectorServiceImpl(Executor& executor, Fleet& fleet) : executor_(executor), fleet_(fleet) {}
+  // Before it serves: streams are cut when their caller's certificate ends. Outlives it.
+  void CutBy(OpenCalls* calls) { calls_ = calls; }
   grpc::ServerBidiReactor<v1::ConnectRequest, v1::ConnectResponse>* Connect(
       grpc::CallbackServerContext* context) override;
 
  private:
   Executor& executor_;
   Fleet& fleet_;
+  OpenCalls* calls_ = nullptr;
 };
 
 class ControllerServiceImpl final : public v1::ControllerService::CallbackService {
@@ -37,6 +41,8 @@ class ControllerServiceImpl final : public v1::ControllerService::CallbackServic
         store_(store),
         owner_changed_(std::move(owner_changed)),
         asking_changed_(std::move(asking_changed)) {}
+  // Before it serves: streams are cut when their caller's certificate ends. Outlives it.
+  void CutBy(OpenCalls* calls) { calls_ = calls; }
 
   grpc::ServerBidiReactor<v1::OwnRunRequest, v1::OwnRunResponse>* OwnRun(
       grpc::CallbackServerContext* context) override;
@@ -75,6 +81,7 @@ class ControllerServiceImpl final : public v1::ControllerService::CallbackServic
   const Store& store_;
   const std::function<void(int)> owner_changed_;
   const std::function<void(int)> asking_changed_;
+  OpenCalls* calls_ = nullptr;
 };
 
 }  // namespace firedrill

@@ -12,6 +12,7 @@
 #include "base/executor.h"
 #include "base/link.h"
 #include "base/mutex.h"
+#include "identity/rpc/open_calls.h"
 
 namespace firedrill {
 
@@ -119,8 +120,16 @@ class ServerStream final : public grpc::ServerBidiReactor<Request, Response> {
   // `accept` is called on the executor with the sending end, and says what to do with messages.
   using Accept = std::function<LinkEvents<Request>(std::shared_ptr<Link<Response>>)>;
 
-  ServerStream(Executor& executor, Accept accept)
+  // The stream is cut when its caller's certificate ends; `calls` may be null.
+  ServerStream(Executor& executor, OpenCalls* calls, const grpc::ServerContextBase& call,
+               Accept accept)
       : executor_(executor), out_(std::make_shared<Out>()), events_(std::make_shared<Events>()) {
+    if (calls != nullptr) {
+      token_ = calls->Add(call, [&executor, out = out_, events = events_](const absl::Status& why) {
+        Closed(executor, events, why);
+        out->Close(why);
+      });
+    }
     {
       MutexLock lock(out_->mutex_);
       out_->reactor_ = this;
@@ -137,6 +146,7 @@ class ServerStream final : public grpc::ServerBidiReactor<Request, Response> {
       return;
     }
     executor_.Post([events = events_, message = std::move(request_)] {
+      if (events->closed) return;
       if (events->to.message) events->to.message(message);
     });
     request_ = Request();
@@ -157,16 +167,18 @@ class ServerStream final : public grpc::ServerBidiReactor<Request, Response> {
     bool closed = false;
   };
 
-  void Closed(absl::Status why) {
-    executor_.Post([events = events_, why = std::move(why)] {
+  static void Closed(Executor& executor, const std::shared_ptr<Events>& events, absl::Status why) {
+    executor.Post([events, why = std::move(why)] {
       if (std::exchange(events->closed, true)) return;
       if (events->to.closed) events->to.closed(why);
     });
   }
+  void Closed(absl::Status why) { Closed(executor_, events_, std::move(why)); }
 
   Executor& executor_;
   const std::shared_ptr<Out> out_;
   const std::shared_ptr<Events> events_;
+  OpenCalls::Token token_;
   Request request_;
 };
 

@@ -21,12 +21,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "base/clock.h"
+#include "identity/rpc/gate.h"
 
 namespace firedrill {
 namespace {
 
 constexpr uint64_t kListener = 0, kStop = 1;
 constexpr int kLookMs = 100;
+// For the calls of a connection whose certificate has ended to be told so.
+constexpr absl::Duration kLastWords = absl::Milliseconds(200);
 constexpr int kBacklog = 1024;
 // Left to the rest of the process: the store, the monitoring, the listeners.
 constexpr size_t kReserve = 128;
@@ -70,7 +73,8 @@ class Proof final : public grpc::experimental::Interceptor {
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(
             grpc::experimental::InterceptionHookPoints::POST_RECV_INITIAL_METADATA)) {
-      acceptor_.Proven(call_->server_context()->peer());
+      grpc::ServerContextBase* const call = call_->server_context();
+      acceptor_.Proven(call->peer(), [call] { return CallerOf(*call->auth_context()); });
     }
     methods->Proceed();
   }
@@ -266,12 +270,27 @@ void Acceptor::DropLate() {
   }
 }
 
-void Acceptor::Proven(const std::string& peer) {
+void Acceptor::Proven(const std::string& peer,
+                      absl::FunctionRef<absl::StatusOr<Certificate>()> who) {
   MutexLock lock(mutex_);
   const auto found = by_peer_.find(peer);
   if (found == by_peer_.end()) return;
   Connection& connection = *by_id_.at(found->second);
-  if (!std::exchange(connection.proven, true)) --unproven_;
+  if (std::exchange(connection.proven, true)) return;
+  --unproven_;
+  absl::StatusOr<Certificate> holder = who();
+  if (holder.ok()) connection.holder = *std::move(holder);
+}
+
+void Acceptor::EndThose(absl::FunctionRef<bool(const Certificate&)> ended) {
+  const absl::Duration now = RealClock().Boot();
+  MutexLock lock(mutex_);
+  for (auto it = connections_.begin(); it != connections_.end();) {
+    const auto next = std::next(it);
+    if (it->holder.has_value() && !it->ended.has_value() && ended(*it->holder)) it->ended = now;
+    if (it->ended.has_value() && now - *it->ended >= kLastWords) Drop(it);
+    it = next;
+  }
 }
 
 }  // namespace firedrill

@@ -8,14 +8,17 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "base/unique_fd.h"
+#include "identity/certificate.h"
 
 namespace firedrill {
 
@@ -45,9 +48,13 @@ class Acceptor {
   // Once the server has started.
   void Start();
 
-  // A call has been let in on this connection, by gRPC's name of it ("ipv4:127.0.0.1:5000"). Any
-  // thread.
-  void Proven(const std::string& peer) FD_EXCLUDES(mutex_);
+  // A call has been let in on this connection, by gRPC's name of it ("ipv4:127.0.0.1:5000"); who it
+  // is, is asked at the first one. Any thread.
+  void Proven(const std::string& peer, absl::FunctionRef<absl::StatusOr<Certificate>()> who)
+      FD_EXCLUDES(mutex_);
+  // Ends connections whose certificate has ended, a moment after it is seen here: their calls are
+  // told why before. A new connection is made with a new certificate. Any thread.
+  void EndThose(absl::FunctionRef<bool(const Certificate&)> ended) FD_EXCLUDES(mutex_);
   int port() const { return port_; }
 
  private:
@@ -58,6 +65,9 @@ class Acceptor {
     std::string peer, address;
     absl::Duration since;  // Boot time.
     bool proven = false;
+    std::optional<Certificate> holder = std::nullopt;
+    // Boot time at which its certificate was seen to have ended.
+    std::optional<absl::Duration> ended = std::nullopt;
   };
   using Connections = std::list<Connection>;
 

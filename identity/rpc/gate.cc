@@ -54,6 +54,21 @@ Gate::Gate(std::string domain, std::shared_ptr<const Revocations> revocations, R
   }
 }
 
+absl::Status Gate::StillGood(const Certificate& certificate, absl::Time now) const {
+  const Peer& peer = certificate.peer;
+  if (revocations_->Has(peer.serial)) {
+    return absl::UnauthenticatedError(absl::StrCat("the certificate of ", peer.Uri(), ", serial ",
+                                                   peer.serial,
+                                                   ", was revoked: ask for a new one"));
+  }
+  if (certificate.not_after <= now) {
+    return absl::UnauthenticatedError(
+        absl::StrCat("the certificate of ", peer.Uri(), " expired on ",
+                     firedrill::FormatTime(certificate.not_after), ": issue a new one"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Gate::Decide(const absl::StatusOr<Certificate>& caller, absl::string_view method,
                           absl::Time now) const {
   RETURN_IF_ERROR(caller.status());
@@ -62,16 +77,7 @@ absl::Status Gate::Decide(const absl::StatusOr<Certificate>& caller, absl::strin
     return absl::UnauthenticatedError(absl::StrCat(
         peer.Uri(), " is of another domain than this controller, which is of ", domain_));
   }
-  if (revocations_->Has(peer.serial)) {
-    return absl::UnauthenticatedError(absl::StrCat("the certificate of ", peer.Uri(), ", serial ",
-                                                   peer.serial,
-                                                   ", was revoked: ask for a new one"));
-  }
-  if (caller->not_after <= now) {
-    return absl::UnauthenticatedError(
-        absl::StrCat("the certificate of ", peer.Uri(), " expired on ",
-                     firedrill::FormatTime(caller->not_after), ": issue a new one"));
-  }
+  RETURN_IF_ERROR(StillGood(*caller, now));
   const auto role = roles_.find(method);
   if (role == roles_.end() || role->second == v1::ROLE_UNSPECIFIED) {
     return absl::PermissionDeniedError(absl::StrCat(method, " is nothing that anybody may call"));

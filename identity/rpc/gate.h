@@ -33,6 +33,8 @@ class Gate final : public grpc::AuthMetadataProcessor {
   grpc::Status Process(const InputMetadata& metadata, grpc::AuthContext* context,
                        OutputMetadata* consumed, OutputMetadata* response) override;
 
+  // Why a certificate is good no more: revoked, or expired.
+  absl::Status StillGood(const Certificate& certificate, absl::Time now) const;
   // What Process() decides, without gRPC: OK, or why this caller may not call
   // "/package.Service/Rpc".
   absl::Status Decide(const absl::StatusOr<Certificate>& caller, absl::string_view method,

@@ -157,6 +157,34 @@ class Daemons(Stage):
         self.assertRegex(err, "viewer/viewer, serial [0-9A-F]+, was revoked: ask for a new one")
         self.assertEqual(self.ask("get", "injectors", as_who="operator")[0], 0)
 
+    def test_a_run_ends_with_the_certificate_of_its_client(self):
+        self.up()
+        run = self.begin_remote(self.experiment())
+        self.until_held(run)
+        self.pki("revoke", "ca", "operator", "--reason", "left the team")
+        self.assertNotEqual(run.wait(30), 0, self.said(run))
+        self.assertEqual(self.look.wait_for_nothing(5, self.look.sessions), [])
+        self.assertRegex(self.said(run), r"/operator/operator, serial [0-9A-F]+,\s+was revoked")
+        self.until(lambda: "aborted" in self.firedrill("runs")[1], "the end of the run")
+        self.assertIn("was revoked", " ".join(self.firedrill("report", "last")[1].split()))
+
+    def test_a_node_whose_certificate_has_ended_heals_itself_and_the_run_is_told_why(self):
+        daemon, injector = self.up()
+        run = self.begin_remote(self.experiment())
+        self.until_held(run)
+        self.pki("revoke", "ca", "node-a", "--reason", "it was sold")
+        self.assertEqual(self.look.wait_for_nothing(10, self.look.sessions), [])
+        self.assertEqual(run.wait(60), 4, self.said(run))
+        self.assertRegex(" ".join(self.said(run).split()),
+                         r"node node-a has been silent for 2s: the certificate of spiffe://[a-z]+/injector/node-a, "
+                         r"serial [0-9A-F]+, was revoked")
+        self.assertRegex(self.ask("get", "injectors", as_who="viewer")[1], r"(?m)^node-a +away ")
+        # A new certificate in the place of the old one: it is let in without being started again.
+        self.issue("injector", "node-a")
+        self.until(lambda: " connected " in self.ask("get", "injectors", as_who="viewer")[1], "the injector again")
+        self.assertIsNone(injector.poll())
+        self.assertIsNone(daemon.poll())
+
     def test_what_the_controllers_site_has_not_is_refused_in_lints_words(self):
         self.up()
         with open(self.experiment()) as file:

@@ -529,8 +529,8 @@ std::string Text(const RunState& state) {
   for (const auto& [key, remedy] : state.remedies) absl::StrAppend(&text, key, " ", remedy, "\n");
   for (const auto& [key, done] : state.remedies_done) absl::StrAppend(&text, key, Text(done), "\n");
   for (const auto& [node, restarts] : state.restarts) absl::StrAppend(&text, node, restarts, "\n");
-  absl::StrAppend(&text, absl::StrJoin(state.silent_nodes, ","), "\n", Text(state.gate),
-                  Text(state.guardrails));
+  absl::StrAppend(&text, absl::StrJoin(state.silent_nodes, ",", absl::PairFormatter("=")), "\n",
+                  Text(state.gate), Text(state.guardrails));
   return text;
 }
 

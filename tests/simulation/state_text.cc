@@ -41,7 +41,9 @@ std::string StateText(const RunState& state) {
     absl::StrAppend(&text, "done ", key, ": ", Text(done), "\n");
   Append("gate", state.gate, text);
   Append("guardrail", state.guardrails, text);
-  for (const std::string& node : state.silent_nodes) absl::StrAppend(&text, "silent ", node, "\n");
+  for (const auto& [node, why] : state.silent_nodes) {
+    absl::StrAppend(&text, "silent ", node, ": ", why, "\n");
+  }
   for (const auto& [node, restarts] : state.restarts)
     absl::StrAppend(&text, "restarts ", node, ": ", restarts, "\n");
   return text;
