@@ -165,7 +165,9 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
                                node.registration.pid(), ")"),
                   "end that injector, or give this one another --node");
   }
-  const bool restarted = !same && !node.registration.instance().empty();
+  // Whom a controller before this one knew, this one cannot tell from another process of that node.
+  const bool restarted = !same && (!node.registration.instance().empty() ||
+                                   (registration.fresh() && !resumed_.empty()));
   if (node.link != nullptr) {
     const std::shared_ptr<Down> old = node.link;
     links_.erase(node.link_id);
@@ -193,6 +195,9 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
   registered.set_epoch(options_.epoch);
   *registered.mutable_ping_every() = ToProto(options_.ping_every);
   registered.set_acknowledged(node.reports_taken);
+  for (const std::string& run : resumed_) {
+    if (listeners_.count(run) > 0) registered.add_runs(run);
+  }
   node.link->Send(response);
   for (const Kept& kept : node.kept) Transmit(node, kept);
   Tell(name, true, restarted ? "its injector was started again" : "", restarted);

@@ -18,6 +18,8 @@ namespace firedrill {
 namespace {
 
 constexpr char kSource[] = "controller";
+// No injector has a longer one, and no fault a longer lease.
+constexpr absl::Duration kLongestGrace = absl::Seconds(60);
 
 bool IsOpen(const v1::RunSummary& run) {
   return run.outcome() == v1::OUTCOME_UNSPECIFIED && run.phase() != v1::PHASE_FINISHED;
@@ -128,13 +130,35 @@ absl::StatusOr<std::vector<OpenRun>> OpenRuns(const Store& store, const std::str
   return open;
 }
 
+absl::StatusOr<std::vector<std::vector<v1::Event>>> ResumableRuns(const Store& store,
+                                                                  const std::string& state_dir,
+                                                                  const Clock& clock) {
+  ASSIGN_OR_RETURN(const std::vector<OpenRun> open, OpenRuns(store, state_dir));
+  std::vector<std::vector<v1::Event>> resumable;
+  for (const OpenRun& lost : open) {
+    if (lost.alive) continue;
+    ASSIGN_OR_RETURN(std::vector<v1::Event> history, store.Read(lost.run, 1));
+    if (history.empty() || !history.front().has_created()) continue;
+    const v1::RunCreated& created = history.front().created();
+    if (created.boot_id().empty() || created.boot_id() != BootId()) continue;
+    const absl::Time now =
+        FromProto(history.front().at()) + (clock.Boot() - FromProto(created.boot()));
+    if (now - FromProto(history.back().at()) > kLongestGrace) continue;
+    const RunState state = Fold(history);
+    if (state.phase < v1::PHASE_GATE || state.finished.has_value()) continue;
+    resumable.push_back(std::move(history));
+  }
+  return resumable;
+}
+
 absl::StatusOr<std::vector<ClosedRun>> CloseLostRuns(Store& store, const std::string& state_dir,
-                                                     const Clock& clock, const WhereIs& where_is) {
+                                                     const Clock& clock, const WhereIs& where_is,
+                                                     const std::set<std::string>& spared) {
   ASSIGN_OR_RETURN(const std::vector<OpenRun> open, OpenRuns(store, state_dir));
   std::vector<ClosedRun> closed;
   std::optional<uint64_t> epoch;
   for (const OpenRun& lost : open) {
-    if (lost.alive) continue;
+    if (lost.alive || spared.count(lost.run) > 0) continue;
     // Read again: its controller may have written its end after the look, and died after that.
     ASSIGN_OR_RETURN(const std::vector<v1::Event> history, store.Read(lost.run, 1));
     if (history.empty() || history.back().has_finished()) continue;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,10 +43,19 @@ struct ClosedRun {
   bool undo_confirmed = false;
 };
 
+// Runs of controllers that have died, with which another one can go on: it is the same boot of the
+// machine, something of the run may be on or asked, and it is not longer ago than any node would
+// wait. Each with its history. Blocks on the disk.
+absl::StatusOr<std::vector<std::vector<v1::Event>>> ResumableRuns(const Store& store,
+                                                                  const std::string& state_dir,
+                                                                  const Clock& clock);
+
 // Appends StopRequested and RunFinished to each run whose controller is dead, under a new epoch,
 // which shuts its old one out for ever. Blocks on the disk. Several may do it at once: each run is
-// closed by one. `clock` is of the machine whose controllers they were.
+// closed by one. `clock` is of the machine whose controllers they were. `spared` are left as they
+// are.
 absl::StatusOr<std::vector<ClosedRun>> CloseLostRuns(Store& store, const std::string& state_dir,
-                                                     const Clock& clock, const WhereIs& where_is);
+                                                     const Clock& clock, const WhereIs& where_is,
+                                                     const std::set<std::string>& spared = {});
 
 }  // namespace firedrill

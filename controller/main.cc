@@ -12,6 +12,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -75,9 +76,11 @@ void RemoveSocketFolder(const std::string& listen) {
 // What a predecessor left unfinished. Whether its faults are off is not to be seen from here: the
 // commands of `firedrill`, which can look at this machine's journals, have done this before where
 // they could.
-void CloseWhatWasLost(Store& store, const std::string& state_dir) {
+void CloseWhatWasLost(Store& store, const std::string& state_dir,
+                      const std::set<std::string>& spared) {
   const absl::StatusOr<std::vector<ClosedRun>> closed = CloseLostRuns(
-      store, state_dir, RealClock(), [](const v1::Command&) { return Whereabouts::kUnknown; });
+      store, state_dir, RealClock(), [](const v1::Command&) { return Whereabouts::kUnknown; },
+      spared);
   if (!closed.ok())
     spdlog::error("closing the runs of controllers that have died: {}", closed.status());
   if (!closed.ok()) return;
@@ -87,6 +90,28 @@ void CloseWhatWasLost(Store& store, const std::string& state_dir) {
         run.run, run.experiment,
         run.undo_confirmed ? "confirmed" : "NOT confirmed: look with firedrill leftovers");
   }
+}
+
+// A team's controller goes on with the runs of the one before it. Answers with those that it has.
+std::set<std::string> ResumeRuns(Store& store, const std::string& state_dir, Fleet& fleet,
+                                 Runs& runs) {
+  std::set<std::string> resumed;
+  const auto resumable = ResumableRuns(store, state_dir, RealClock());
+  if (!resumable.ok()) spdlog::error("looking for runs to go on with: {}", resumable.status());
+  if (!resumable.ok()) return resumed;
+  for (const std::vector<v1::Event>& history : *resumable) {
+    const std::string& run = history.front().run();
+    const absl::Status status = runs.Resume(history);
+    if (status.ok()) {
+      resumed.insert(run);
+      spdlog::warn("goes on with run {} of {}", run,
+                   history.front().created().experiment().metadata().name());
+    } else {
+      spdlog::error("run {} cannot be gone on with: {}", run, status);
+    }
+  }
+  fleet.GoOnWith(resumed);
+  return resumed;
 }
 
 // The old list stays in force where the new one cannot be read: said once for each reason.
@@ -125,8 +150,6 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   if (!epoch.ok()) return Complain(epoch.status());
   const absl::StatusOr<EpochLock> alive = EpochLock::Take(state_dir, *epoch);
   if (!alive.ok()) return Complain(alive.status());
-  CloseWhatWasLost(**store, state_dir);
-
   EventLoop loop;
   Fleet::Options fleet_options;
   fleet_options.epoch = *epoch;
@@ -152,6 +175,10 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
         loop, **store, *fleet, Lever(absl::StrCat(state_dir, "/STOP")), runs_options,
         [&real] { return real.MakeSurroundings(); },
         [&real](const v1::Experiment& experiment) { return real.Facts(experiment); });
+    // Before any injector can dial in.
+    std::set<std::string> resumed;
+    if (!flags.own) resumed = ResumeRuns(**store, state_dir, *fleet, *runs);
+    CloseWhatWasLost(**store, state_dir, resumed);
   });
   InjectorServiceImpl injector_service(loop, *fleet);
   ControllerServiceImpl controller_service(

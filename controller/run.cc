@@ -49,6 +49,8 @@ void Dispatch(Turn& turn) {
       return turn::OnNodeReport(turn);
     case v1::Event::kLoadReport:
       return turn::OnLoadReport(turn);
+    case v1::Event::kResumed:
+      return turn::OnResumed(turn);
     default:
       return;  // Samples, load windows and alerts are watched below; the rest is for readers.
   }

@@ -56,6 +56,8 @@ using Action = std::variant<StartPreflight, StartProbes, StopProbes, SetTimer, C
 
 // How long a silent node may take to come back before the run is stopped for it.
 inline constexpr absl::Duration kReconnectGrace = absl::Seconds(2);
+// The same, when it was the controller that was away.
+inline constexpr absl::Duration kResumeGrace = absl::Seconds(10);
 // How long after its lease a silent injector's fault is given up as expired.
 inline constexpr absl::Duration kLeaseMargin = absl::Seconds(1);
 // A revert that is not answered for so long is sent again, at most so many times in all.
@@ -132,6 +134,8 @@ struct RunState {
   std::map<std::string, std::string> silent_nodes;
   // By node: how often its injector was started again since the gate began.
   std::map<std::string, uint32_t> restarts;
+  // Its controller was started again: nobody saw what happened in between.
+  bool resumed = false;
   // The end was decided; only its event is awaited.
   bool finishing = false;
   std::optional<v1::RunFinished> finished;

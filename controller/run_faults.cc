@@ -111,8 +111,20 @@ void Stuck(Turn& turn, const std::string& key, FaultProgress& fault, const std::
 void OnReverted(Turn& turn, const std::string& key, FaultProgress& fault,
                 const v1::FaultReport& report) {
   if (IsOneShot(fault.planned) && report.has_observation()) NoteEffect(turn, key, fault, report);
+  // While its controller was away its node has ended it, as it must: this is not the experiment
+  // that was asked for any more.
+  const bool early =
+      !IsOneShot(fault.planned) && !fault.revert_issued &&
+      (!fault.started.has_value() ||
+       turn.now < *fault.started + FromProto(fault.planned.duration()) - kRetryApply);
   Settle(turn, key, fault, v1::FAULT_STATE_REVERTED);
   turn.Do(Announce{"fault off", OnNode(fault.planned)});
+  if (turn.state.resumed && early) {
+    SayStop(
+        turn, v1::StopRequested::CAUSE_CONTROLLER_LOST, fault.planned.node(),
+        absl::StrCat(OnNode(fault.planned),
+                     " was ended by its node while the controller was away: ", report.reason()));
+  }
 }
 
 void OnRefused(Turn& turn, const std::string& key, FaultProgress& fault,

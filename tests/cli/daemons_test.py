@@ -29,6 +29,7 @@ metadata: {{name: node-a}}
 spec:
   controller: 127.0.0.1:{port}
   identity: {folder}/{identity}
+  grace: {grace}
   node:
     name: {name}
     environment: lab
@@ -75,10 +76,11 @@ class Daemons(Stage):
             self.port = int(re.search(r"\(port ([0-9]+)\)", self.said(daemon))[1])
         return daemon
 
-    def injector(self, name="node-a", identity="injector-node-a", role="database", host="127.0.0.1"):
+    def injector(self, name="node-a", identity="injector-node-a", role="database", host="127.0.0.1",
+                 grace="500ms"):
         file = self.write(f"{name}.yaml", INJECTOR_FILE.format(
             port=self.port, folder=self.folder, identity=identity, name=name, server=self.server.port, role=role,
-            host=host))
+            host=host, grace=grace))
         os.chmod(file, 0o600)
         return self.begin(INJECTOR, "--config", file)
 
@@ -97,9 +99,9 @@ class Daemons(Stage):
     def begin_remote(self, experiment, as_who="operator"):
         return self.begin(PROGRAM, "run", experiment, *self.at(as_who))
 
-    def up(self):
+    def up(self, grace="500ms"):
         daemon = self.controller()
-        injector = self.injector()
+        injector = self.injector(grace=grace)
         self.registered(injector)
         return daemon, injector
 
@@ -289,6 +291,62 @@ class Daemons(Stage):
         with open(second) as file:
             again = self.begin_remote(self.write("again.yaml", file.read().replace("20s", "1s")))
         self.assertEqual(again.wait(60), 0, self.said(again))
+
+    def killed_and_started_again(self, daemon):
+        daemon.kill()
+        daemon.wait(10)
+        return self.controller(self.port)
+
+    def long_leased(self, duration):
+        """Lease and grace outlast what a busy machine takes to start a controller."""
+        with open(self.experiment(duration=duration)) as file:
+            return self.write("held.yaml", file.read().replace("lease: 2s", "lease: 20s"))
+
+    def test_a_controller_that_was_started_again_within_the_grace_goes_on_with_the_run(self):
+        daemon, injector = self.up(grace="15s")
+        run = self.begin_remote(self.long_leased("12s"))
+        self.until_held(run)
+        held = self.look.sessions()
+        again = self.killed_and_started_again(daemon)
+        self.until(lambda: "goes on with run" in self.said(again), "the run again")
+        self.until(lambda: " connected " in self.ask("get", "injectors", as_who="viewer")[1], "the injector again")
+        # They are the same sessions: nothing was undone, and nothing applied twice.
+        self.assertEqual(self.look.sessions(), held)
+        self.assertEqual(run.wait(60), 0, self.said(run))
+        self.assertIn("passed: 2 passed; completed; every fault undone", self.said(run))
+        self.assertIn("goes on", self.said(run))
+        self.assertEqual(self.look.wait_for_nothing(5, self.look.sessions), [])
+        self.assertIsNone(injector.poll())
+
+    def test_a_detached_run_outlives_its_client_and_its_controller(self):
+        daemon, _ = self.up(grace="15s")
+        run = self.begin(PROGRAM, "run", self.long_leased("8s"), "--detach", *self.at("operator"))
+        self.assertEqual(run.wait(30), 0, self.said(run))
+        self.assertRegex(self.said(run), "run [a-z0-9]{8} goes on without this client")
+        self.until(lambda: len(self.look.sessions()) >= 3, "the fault")
+        self.killed_and_started_again(daemon)
+        self.until(lambda: "completed" in self.firedrill("runs")[1], "the end of the run")
+        self.assertEqual(self.look.wait_for_nothing(5, self.look.sessions), [])
+
+    def test_a_client_that_does_not_come_back_takes_its_run_with_it(self):
+        daemon, _ = self.up(grace="15s")
+        run = self.begin_remote(self.long_leased("40s"))
+        self.until_held(run)
+        run.kill()
+        self.killed_and_started_again(daemon)
+        self.assertEqual(self.look.wait_for_nothing(30, self.look.sessions), [])
+        self.until(lambda: "aborted" in self.firedrill("runs")[1], "the end of the run")
+        self.assertIn("did not come back", " ".join(self.firedrill("report", "last")[1].split()))
+
+    def test_a_controller_that_comes_back_too_late_finds_the_node_healed_and_says_so(self):
+        daemon, _ = self.up()
+        run = self.begin_remote(self.long_leased("40s"))
+        self.until_held(run)
+        daemon.kill()
+        self.assertEqual(self.look.wait_for_nothing(5, self.look.sessions), [])
+        self.controller(self.port)
+        self.assertEqual(run.wait(60), 4, self.said(run))
+        self.assertIn("was ended by its node while the controller was away", " ".join(self.said(run).split()))
 
     def test_the_controller_dies_and_the_node_heals_by_itself(self):
         daemon, injector = self.up()

@@ -293,6 +293,110 @@ TEST_F(ConductorTest, AHistoryThatCannotBeWrittenStopsTheRunAndEverythingIsUndon
   for (size_t i = 0; i < seen_.size(); ++i) EXPECT_EQ(seen_[i].seq(), i + 1);
 }
 
+// Its controller is killed, and another one goes on with what is in the history.
+class ResumedTest : public ConductorTest {
+ protected:
+  // With the events of the history up to `kept`, the rest of which died with the controller.
+  void KilledAndResumed(absl::Duration away, std::optional<size_t> kept = std::nullopt) {
+    std::vector<v1::Event> history = History();
+    if (kept.has_value()) history.resize(*kept);
+    injector_->Cut();
+    conductor_.reset();
+    time_.RunFor(away);
+    order_.clear();
+    next_ = std::make_unique<Conductor>(
+        executor_, memory_, fleet2_, std::make_unique<FakeSurroundings>(order_, sink_),
+        Conductor::Watchers{.event = [this](const v1::Event& event) { seen_.push_back(event); },
+                            .finished = [this] { ++finished_; }});
+    ASSERT_TRUE(memory_.Append("r1", 1, 3, history).ok());
+    ASSERT_TRUE(next_->Resume(history).ok());
+    fleet2_.GoOnWith({"r1"});
+  }
+  std::vector<v1::Event> Written2() { return *memory_.Read("r1", 1); }
+  int Count(const std::string& what) {
+    int count = 0;
+    for (const v1::Event& event : Written2()) count += Describe(event) == what ? 1 : 0;
+    return count;
+  }
+
+  Fleet fleet2_{executor_, {.group = "test", .epoch = 4}};
+  MemoryStore memory_;
+  std::unique_ptr<Conductor> next_;
+};
+
+TEST_F(ResumedTest, TheRunEndsAsItWouldHave) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(3));
+  KilledAndResumed(absl::Seconds(2));
+  EXPECT_THAT(order_, Contains("did start probes"));
+  injector_->Dial(fleet2_);
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(next_->finished());
+  EXPECT_EQ(finished_, 1);
+  EXPECT_EQ(Describe(Written2().back()), "finished COMPLETED");
+  EXPECT_TRUE(Written2().back().finished().undo_confirmed());
+  // On as long as it was planned, and put on once.
+  EXPECT_EQ(Count("apply leak"), 1);
+  EXPECT_THAT(order_, Not(Contains("sent apply leak")));
+  absl::Time on, off;
+  for (const v1::Event& event : Written2()) {
+    if (Describe(event) == "report leak ACTIVE") on = FromProto(event.at());
+    if (Describe(event) == "revert leak") off = FromProto(event.at());
+  }
+  EXPECT_EQ(off - on, absl::Seconds(10));
+  EXPECT_EQ(Fold(Written2()).phase, v1::PHASE_FINISHED);
+}
+
+TEST_F(ResumedTest, WhatWasDueMeanwhileIsDoneAtOnce) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(8));
+  KilledAndResumed(absl::Seconds(4));
+  injector_->Dial(fleet2_);
+  time_.RunFor(absl::Milliseconds(10));
+  EXPECT_THAT(order_, Contains("sent revert leak"));
+}
+
+// A command is an event before it is sent: one that is not in the history was never sent.
+TEST_F(ResumedTest, WhatWasDecidedAndNotWrittenIsDone) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(15));
+  const std::vector<std::string> written = Written();
+  const size_t decided =
+      std::find(written.begin(), written.end(), "timer revert/leak@db-1") - written.begin() + 1;
+  ASSERT_EQ(written[decided], "revert leak");
+  KilledAndResumed(absl::Seconds(1), decided);
+  injector_->Dial(fleet2_);
+  time_.RunFor(absl::Milliseconds(100));
+  EXPECT_EQ(Count("revert leak"), 1);
+  EXPECT_THAT(order_, Contains("sent revert leak"));
+  EXPECT_EQ(Count("phase REVERT"), 1);
+}
+
+TEST_F(ResumedTest, ANodeThatDoesNotComeBackEndsTheRunWithItsLease) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(2));
+  KilledAndResumed(absl::Seconds(1));
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(next_->finished());
+  EXPECT_EQ(Written2().back().finished().outcome(), v1::OUTCOME_ABORTED);
+  EXPECT_FALSE(Written2().back().finished().undo_confirmed());
+}
+
+TEST_F(ResumedTest, ANodeThatHasHealedItselfMeanwhileEndsTheRun) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(2));
+  KilledAndResumed(absl::Seconds(1));
+  injector_->Dial(fleet2_);
+  injector_->Report("leak", v1::FAULT_STATE_REVERTED);
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(next_->finished());
+  const v1::RunFinished& finished = Written2().back().finished();
+  EXPECT_EQ(finished.outcome(), v1::OUTCOME_ABORTED);
+  EXPECT_EQ(finished.cause(), v1::StopRequested::CAUSE_CONTROLLER_LOST);
+  EXPECT_TRUE(finished.undo_confirmed());
+  EXPECT_THAT(finished.reason(), HasSubstr("was ended by its node while the controller was away"));
+}
+
 // A disk that heals must not get a history with a hole in it.
 TEST_F(ConductorTest, AfterALostEventNothingMoreIsWritten) {
   StartTheLeak();
