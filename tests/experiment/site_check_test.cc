@@ -287,6 +287,16 @@ TEST_F(SiteCheckTest, MissesAProgram) {
             "(there is none)");
 }
 
+TEST_F(SiteCheckTest, MissesASubject) {
+  Rewrite("terminateSessions: {profile: dba, user: shop}",
+          "duration: 5s, throttleCpu: {subject: database, cpus: 0.5}");
+  EXPECT_NE(Check().find("no node of target 'db-node' has the subject 'database' (there is none)"),
+            std::string::npos)
+      << Check();
+  Node(0)->add_subjects()->set_name("database");
+  EXPECT_EQ(Check(), "");
+}
+
 TEST_F(SiteCheckTest, MissesAValueFile) {
   Node(2)->mutable_values(0)->set_name("emails");
   EXPECT_EQ(Check(),
