@@ -46,7 +46,7 @@ class MysqlStormQueriesTest : public ::testing::Test {
     AddStatement(profile, "file", "SELECT 1 INTO OUTFILE 'fd-storm'");
     AddStatement(profile, "next", "SELECT NEXTVAL(counter)");
     AddStatement(profile, "wrong", "SELECT nonsense");
-    AddStatement(profile, "large", "SELECT repeat('x', 1000) FROM seq_1_to_100000");
+    AddStatement(profile, "large", "SELECT repeat('x', 1000) FROM seq_1_to_20000");
     AddStatement(AddMysqlProfile(node_, "admin", *server_, "admin"), "quick", "SELECT 1");
   }
   void TearDown() override {
