@@ -47,12 +47,14 @@ absl::StatusOr<v1::Site> FindSite(const InjectOptions& options) {
   site.mutable_metadata()->set_name("inject");
   site.mutable_spec()->set_environment("local");
   if (file.empty()) {
-    if (options.upstream.empty()) {
+    if (options.upstream.empty() && !options.subject.has_value()) {
       // Another fault logs in at its server, and only a profile has an account for that.
       const bool takes = IsOnTheWire(options.kind) || options.kind == "holdConnections";
-      return absl::InvalidArgumentError(
-          absl::StrCat("no site file names a profile here: give --site FILE",
-                       takes ? ", or --upstream HOST:PORT with --protocol" : ""));
+      const bool on_processes = IsOnProcesses(options.kind);
+      return absl::InvalidArgumentError(absl::StrCat(
+          "no site file names a ", on_processes ? "subject" : "profile", " here: give --site FILE",
+          takes ? ", or --upstream HOST:PORT with --protocol" : "",
+          on_processes ? ", or say which processes are meant, as with --pidfile FILE" : ""));
     }
     site.mutable_spec()->add_injectors()->set_name("this-machine");
     return site;
@@ -166,6 +168,9 @@ int InjectCommand(const std::vector<std::string>& words) {
     const auto profile = AdHocProfile(options->upstream, options->protocol);
     if (profile.ok()) *site->mutable_spec()->mutable_injectors(0)->add_profiles() = *profile;
     if (!profile.ok()) site = profile.status();
+  }
+  if (site.ok() && options->subject.has_value()) {
+    *site->mutable_spec()->mutable_injectors(0)->add_subjects() = *options->subject;
   }
   if (!site.ok()) {
     Complain(site.status());

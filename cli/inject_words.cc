@@ -32,6 +32,8 @@ using google::protobuf::Message;
 const std::vector<std::string> kOwnFlags = {"--duration", "--site",      "--node",
                                             "--seed",     "--state-dir", "--no-color",
                                             "--upstream", "--protocol",  "--help"};
+// What a subject is called that is given on the command line.
+constexpr char kGivenSubject[] = "given";
 constexpr char kProtocols[] = "postgresql|mysql|redis|http|tcp";
 
 std::string Kebab(const std::string& camel) {
@@ -210,6 +212,16 @@ bool HasFlag(const std::vector<Flag>& flags, absl::string_view name) {
                      [&](const Flag& flag) { return flag.Name() == name; });
 }
 
+// "--unit", "--cgroup" and their like: the ways to say a subject.
+std::vector<std::string> SubjectFlags() {
+  std::vector<std::string> names;
+  const auto* ways = v1::HostSubject::descriptor()->FindOneofByName("what");
+  for (int i = 0; i < ways->field_count(); ++i) {
+    names.push_back(absl::StrCat("--", Kebab(KeyName(ways->field(i)))));
+  }
+  return names;
+}
+
 bool HasMatch(const std::vector<Flag>& flags) {
   return std::any_of(flags.begin(), flags.end(),
                      [](const Flag& flag) { return flag.path.front() == "match"; });
@@ -241,6 +253,40 @@ absl::Status CheckServer(const InjectOptions& options, const std::vector<Flag>& 
   return absl::InvalidArgumentError(
       absl::StrCat(kind, ": which server is meant? Add --upstream HOST:PORT --protocol ",
                    kProtocols, ", or --profile NAME where a site file names it (--site FILE)"));
+}
+
+// Which processes are meant, said in one of the two ways: --subject NAME, or --pidfile and its
+// like.
+absl::Status CheckSubject(const std::map<std::string, std::string>& given, InjectOptions* options,
+                          Said* said) {
+  const bool named = said->keys.count("subject") > 0;
+  const std::vector<std::string> ways = SubjectFlags();
+  if (given.empty()) {
+    if (named) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(
+        Kebab(options->kind), ": which processes are meant? Add one of ", JoinWords(ways),
+        ", or --subject NAME where a site file names it (--site FILE)"));
+  }
+  if (named || given.size() > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(named ? "--subject" : given.rbegin()->first, " and ", given.begin()->first,
+                     " both say which processes are meant: leave one out"));
+  }
+  const auto& [flag, word] = *given.begin();
+  const std::string text = absl::StrCat("name: ", kGivenSubject, "\n", flag.substr(2), ": ",
+                                        flag == "--port" ? word : Quoted(word), "\n");
+  std::vector<Problem> problems;
+  const auto root = ReadYaml(text, &problems);
+  Reporter reporter(text);
+  if (root.has_value()) MapYaml(*root, &options->subject.emplace(), &reporter);
+  problems.insert(problems.end(), reporter.problems().begin(), reporter.problems().end());
+  if (!problems.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(flag, " ", word, " names no processes:\n",
+                                                   RenderProblems("flags", text, problems)));
+  }
+  const Descriptor* kind = KindMessage(options->kind);
+  Say({{"subject"}, kind->FindFieldByName("subject")}, kGivenSubject, said);
+  return absl::OkStatus();
 }
 
 // A ramp that is longer than the fault would never end.
@@ -283,6 +329,10 @@ bool IsOnTheWire(const std::string& kind) {
   return HasFlag(FlagsOf(KindMessage(kind)), "--listen");
 }
 
+bool IsOnProcesses(const std::string& kind) {
+  return HasFlag(FlagsOf(KindMessage(kind)), "--subject");
+}
+
 absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words) {
   InjectOptions options;
   if (words.empty() || words[0] == "--help" || words[0] == "-h") {
@@ -311,13 +361,19 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
   }
   const std::vector<Flag> flags = FlagsOf(KindMessage(options.kind));
   std::string seed;
-  const std::map<std::string, std::string*> own = {{"--duration", &options.duration},
-                                                   {"--site", &options.site},
-                                                   {"--node", &options.node},
-                                                   {"--state-dir", &options.state_dir},
-                                                   {"--upstream", &options.upstream},
-                                                   {"--protocol", &options.protocol},
-                                                   {"--seed", &seed}};
+  // To other kinds --cgroup may mean something else.
+  const bool on_processes = HasFlag(flags, "--subject");
+  std::map<std::string, std::string*> own = {{"--duration", &options.duration},
+                                             {"--site", &options.site},
+                                             {"--node", &options.node},
+                                             {"--state-dir", &options.state_dir},
+                                             {"--upstream", &options.upstream},
+                                             {"--protocol", &options.protocol},
+                                             {"--seed", &seed}};
+  std::map<std::string, std::string> ways;
+  if (on_processes) {
+    for (const std::string& flag : SubjectFlags()) own[flag] = &ways[flag];
+  }
   Said said;
   std::set<std::string> given;
   for (size_t i = 1; i < words.size(); ++i) {
@@ -370,6 +426,8 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
     if (flag.Name() == "--profile" && !options.upstream.empty()) Say(flag, "upstream", &said);
   }
   RETURN_IF_ERROR(CheckServer(options, flags, profile_said));
+  std::erase_if(ways, [](const auto& way) { return way.second.empty(); });
+  if (on_processes) RETURN_IF_ERROR(CheckSubject(ways, &options, &said));
   const std::string body = Render(said, 2);
   ASSIGN_OR_RETURN(options.fault, ReadFault(absl::StrCat(options.kind, ":",
                                                          body.empty() ? " {}\n" : "\n" + body)));
@@ -432,6 +490,10 @@ std::string InjectHelp(const std::string& kind) {
   } else if (kind == "holdConnections") {
     absl::StrAppend(&text, "  --upstream HOST:PORT --protocol redis|http|tcp\n      The server, ",
                     "where no profile names it and nobody needs to log in.\n");
+  }
+  if (HasFlag(flags, "--subject")) {
+    absl::StrAppend(&text, "  ", absl::StrJoin(SubjectFlags(), ", "),
+                    "\n      The processes, where no subject of a site file names them.\n");
   }
   absl::StrAppend(
       &text,

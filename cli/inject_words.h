@@ -2,6 +2,7 @@
 // command line says in the language of definitions.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ struct InjectOptions {
   bool no_color = false;
   // A server that no profile names: host:port, and its protocol.
   std::string upstream, protocol;
+  // Processes that no site file names.
+  std::optional<v1::HostSubject> subject;
 };
 
 // INVALID_ARGUMENT says which word is wrong and what may have been meant. The words behind
@@ -38,6 +41,8 @@ std::string InjectHelp(const std::string& kind);
 std::string KebabOf(const std::string& kind);
 // Its kind disturbs live traffic, which comes by `listen` or is redirected.
 bool IsOnTheWire(const std::string& kind);
+// It hits processes of this machine, which a subject names.
+bool IsOnProcesses(const std::string& kind);
 
 // A profile named `upstream` for a server that is given on the command line.
 absl::StatusOr<v1::Profile> AdHocProfile(const std::string& upstream, const std::string& protocol);

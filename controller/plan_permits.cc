@@ -66,12 +66,19 @@ void CheckKind(const Use& use, const Names& permitted, absl::string_view list) {
 void CheckMagnitudes(const Use& use) {
   for (const auto& [name, value] : MagnitudesOf(*use.kind.message)) {
     const std::string key = absl::StrCat(use.kind.name, ".", name);
-    auto bound = use.node.policy().at_most().find(key);
-    if (bound == use.node.policy().at_most().end() || value <= bound->second) continue;
-    use.Refuse("policy",
-               absl::StrCat(key, " is ", value, "; the policy of node ", use.node.node(),
-                            " permits at most ", bound->second),
-               "ask for less, or raise policy.atMost in the node's own file");
+    const v1::Policy& policy = use.node.policy();
+    const auto beyond = [&, value = value](const auto& bounds, bool most) {
+      const auto bound = bounds.find(key);
+      if (bound == bounds.end()) return;
+      if (most ? value <= bound->second : value >= bound->second) return;
+      use.Refuse("policy",
+                 absl::StrCat(key, " is ", value, "; the policy of node ", use.node.node(),
+                              " permits at ", most ? "most " : "least ", bound->second),
+                 most ? "ask for less, or raise policy.atMost in the node's own file"
+                      : "ask for more, or lower policy.atLeast in the node's own file");
+    };
+    beyond(policy.at_most(), true);
+    beyond(policy.at_least(), false);
   }
 }
 
@@ -156,6 +163,7 @@ void CheckFault(const Use& use, const v1::PlannedFault& fault) {
   CheckKind(use, policy.faults(), "faults");
   CheckMagnitudes(use);
   CheckNames(use, "profile", use.node.profiles());
+  CheckNames(use, "subject", use.node.subjects());
   CheckProtocols(use);
   for (const std::string& profile : NamesOf(*use.kind.message, "profile")) {
     if (policy.profiles().empty() || absl::c_linear_search(policy.profiles(), profile)) continue;
@@ -298,17 +306,23 @@ void CheckOverlaps(v1::Plan& plan) {
       if (a.node() != b.node() || kind_a.name != kind_b.name || kind_a.message == nullptr) {
         continue;
       }
-      if (NamesOf(*kind_a.message, "profile") != NamesOf(*kind_b.message, "profile")) continue;
+      const auto same = [&](const char* what) {
+        return NamesOf(*kind_a.message, what) == NamesOf(*kind_b.message, what);
+      };
+      if (!same("profile") || !same("subject")) continue;
+      const bool through = !NamesOf(*kind_a.message, "profile").empty();
       const absl::Duration from_a = FromProto(a.at());
       const absl::Duration from_b = FromProto(b.at());
       const bool apart =
           from_a + FromProto(a.duration()) < from_b || from_b + FromProto(b.duration()) < from_a;
       if (apart) continue;
-      AddFinding(plan, v1::Finding::KIND_CIRCUMSTANCE, "same-subject", b.name(),
-                 absl::StrCat(a.name(), " and ", b.name(), " are both ", kind_a.name, " on ",
-                              a.node(), " through the same profile, at the same time"),
-                 "let one begin after the other has ended, or make them one fault; faults of other "
-                 "kinds may be on meanwhile");
+      AddFinding(
+          plan, v1::Finding::KIND_CIRCUMSTANCE, "same-subject", b.name(),
+          absl::StrCat(a.name(), " and ", b.name(), " are both ", kind_a.name, " on ", a.node(),
+                       through ? " through the same profile" : " on the same subject",
+                       ", at the same time"),
+          "let one begin after the other has ended, or make them one fault; faults of other "
+          "kinds may be on meanwhile");
     }
   }
 }

@@ -79,6 +79,7 @@ std::string MeaningOf(const std::string& refers_to) {
       {"anchor", "an anchor: <fault>.start, .reached or .end, <remedy>.done"},
       {"endpoint", "the name of an endpoint of the site"},
       {"profile", "the name of a profile of the node"},
+      {"subject", "the name of a subject of the node"},
       {"program", "the name of a program of the node"},
       {"statement", "the name of a statement of the profile"},
       {"remedyStatement", "the name of a remedy statement of the profile"},

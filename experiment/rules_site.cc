@@ -101,16 +101,8 @@ class SiteRules {
             KindNames(v1::Remedy::descriptor()));
     FindAll(policy.loads(), path + ".policy.loads", "kind of load",
             KindNames(v1::Load::descriptor()));
-    const std::vector<std::string> magnitudes = MagnitudeNames();
-    for (const auto& [name, most] : policy.at_most()) {
-      const std::string key = path + ".policy.atMost." + name;
-      if (std::find(magnitudes.begin(), magnitudes.end(), name) == magnitudes.end()) {
-        reporter_.AtKey(key, absl::StrCat("no magnitude is named '", name, "'"),
-                        NamesAdvice(name, magnitudes));
-      } else if (most < 0) {
-        reporter_.AtValue(key, absl::StrCat("'", name, "' cannot be below 0"));
-      }
-    }
+    CheckBounds(policy.at_most(), path + ".policy.atMost.");
+    CheckBounds(policy.at_least(), path + ".policy.atLeast.");
     for (int i = 0; i < policy.hours_size(); ++i) {
       if (policy.hours(i).from().empty() || policy.hours(i).from() != policy.hours(i).to())
         continue;
@@ -148,6 +140,19 @@ class SiteRules {
       } else if (!names.insert(name).second) {
         reporter_.AtValue(
             at, absl::StrCat("the header '", server.headers(i).name(), "' is given twice"));
+      }
+    }
+  }
+
+  void CheckBounds(const google::protobuf::Map<std::string, double>& bounds,
+                   const std::string& path) {
+    const std::vector<std::string> magnitudes = MagnitudeNames();
+    for (const auto& [name, bound] : bounds) {
+      if (std::find(magnitudes.begin(), magnitudes.end(), name) == magnitudes.end()) {
+        reporter_.AtKey(path + name, absl::StrCat("no magnitude is named '", name, "'"),
+                        NamesAdvice(name, magnitudes));
+      } else if (bound < 0) {
+        reporter_.AtValue(path + name, absl::StrCat("'", name, "' cannot be below 0"));
       }
     }
   }

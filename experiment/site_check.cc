@@ -318,6 +318,12 @@ class SiteCheck {
     }
   }
 
+  static std::vector<std::string> SubjectsOf(const v1::NodeSpec& node) {
+    std::vector<std::string> names;
+    for (const v1::HostSubject& subject : node.subjects()) names.push_back(subject.name());
+    return names;
+  }
+
   static std::vector<std::string> ProgramsOf(const v1::NodeSpec& node) {
     std::vector<std::string> names;
     for (const v1::Program& program : node.programs()) names.push_back(program.name());
@@ -350,10 +356,15 @@ class SiteCheck {
         fault, fault.GetDescriptor()->FindOneofByName("kind"));
     if (kind == nullptr) return;
     const Message& body = fault.GetReflection()->GetMessage(fault, kind);
+    const std::string kind_path = absl::StrCat(path, ".", KeyName(kind));
+    const FieldDescriptor* subject = body.GetDescriptor()->FindFieldByName("subject");
+    if (subject != nullptr) {
+      Need(step.target(), "subject", body.GetReflection()->GetString(body, subject),
+           kind_path + ".subject", SubjectsOf);
+    }
     const FieldDescriptor* profile = body.GetDescriptor()->FindFieldByName("profile");
     if (profile == nullptr) return;
     const std::string name = body.GetReflection()->GetString(body, profile);
-    const std::string kind_path = absl::StrCat(path, ".", KeyName(kind));
     Need(step.target(), "profile", name, kind_path + ".profile", ProfilesOf);
     const FieldDescriptor* statement = body.GetDescriptor()->FindFieldByName("statement");
     if (statement != nullptr && !reporter_.HasProblem(kind_path + ".profile")) {

@@ -20,6 +20,11 @@ std::map<Key, FaultMaker>& Makers() {
   return *makers;
 }
 
+std::map<v1::Fault::KindCase, FaultLack>& Lacks() {
+  static auto* const lacks = new std::map<v1::Fault::KindCase, FaultLack>;
+  return *lacks;
+}
+
 const FieldDescriptor* FieldOf(v1::Fault::KindCase kind) {
   return v1::Fault::descriptor()->FindFieldByNumber(kind);
 }
@@ -42,8 +47,10 @@ std::string WordOf(v1::Protocol protocol) {
 
 }  // namespace
 
-FaultRegistration::FaultRegistration(v1::Fault::KindCase kind, FaultMaker maker)
-    : FaultRegistration(kind, v1::PROTOCOL_UNSPECIFIED, std::move(maker)) {}
+FaultRegistration::FaultRegistration(v1::Fault::KindCase kind, FaultMaker maker, FaultLack lack)
+    : FaultRegistration(kind, v1::PROTOCOL_UNSPECIFIED, std::move(maker)) {
+  if (lack != nullptr) Lacks().emplace(kind, std::move(lack));
+}
 
 FaultRegistration::FaultRegistration(v1::Fault::KindCase kind, v1::Protocol protocol,
                                      FaultMaker maker) {
@@ -69,6 +76,11 @@ std::vector<RegisteredFault> RegisteredFaults() {
     faults.push_back({kind, postgresql ? v1::PROTOCOL_POSTGRESQL : protocol});
   }
   return faults;
+}
+
+std::optional<Lack> LackOf(v1::Fault::KindCase kind) {
+  const auto found = Lacks().find(kind);
+  return found == Lacks().end() ? std::nullopt : found->second();
 }
 
 std::string KindName(const v1::Fault& fault) {

@@ -28,6 +28,7 @@ class Node {
   virtual const v1::NodeSpec& spec() const = 0;
   // NOT_FOUND names what there is.
   virtual absl::StatusOr<v1::Profile> FindProfile(absl::string_view name) const = 0;
+  virtual absl::StatusOr<v1::HostSubject> FindSubject(absl::string_view name) const = 0;
   virtual absl::StatusOr<v1::Program> FindProgram(absl::string_view name) const = 0;
   virtual absl::StatusOr<v1::ValueFile> FindValues(absl::string_view name) const = 0;
 };
@@ -124,13 +125,23 @@ class Counts {
   virtual absl::StatusOr<v1::Observation> LastCount() const = 0;
 };
 
+// Why this machine cannot have a kind, whatever it is asked for, and what would do instead.
+struct Lack {
+  std::string reason;
+  // "use ..."; may be empty.
+  std::string alternative;
+};
+// Nothing where it can. Looks; touches nothing.
+using FaultLack = std::function<std::optional<Lack>()>;
+
 // `const FaultRegistration kHold(v1::Fault::kHoldConnections, v1::PROTOCOL_MYSQL, MakeHold);`
 // A kind whose message has a field `protocol` has one file for each protocol, each registered with
 // its own.
 class FaultRegistration {
  public:
-  // Of a kind without protocols, or for PostgreSQL.
-  FaultRegistration(v1::Fault::KindCase kind, FaultMaker maker);
+  // Of a kind without protocols, or for PostgreSQL. What `lack` says is known to controllers before
+  // they plan.
+  FaultRegistration(v1::Fault::KindCase kind, FaultMaker maker, FaultLack lack = nullptr);
   FaultRegistration(v1::Fault::KindCase kind, v1::Protocol protocol, FaultMaker maker);
 };
 
@@ -144,6 +155,8 @@ struct RegisteredFault {
 };
 // Every registered kind, once for each of its protocols.
 std::vector<RegisteredFault> RegisteredFaults();
+// What this machine lacks for a kind; nothing for one that works everywhere.
+std::optional<Lack> LackOf(v1::Fault::KindCase kind);
 
 // The kind as it is written in a definition: "holdConnections"; empty where none is set.
 std::string KindName(const v1::Fault& fault);

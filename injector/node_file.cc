@@ -53,6 +53,10 @@ absl::StatusOr<v1::Profile> FileNode::FindProfile(absl::string_view name) const 
   return Find(spec_.profiles(), "profile", spec_.name(), name);
 }
 
+absl::StatusOr<v1::HostSubject> FileNode::FindSubject(absl::string_view name) const {
+  return Find(spec_.subjects(), "subject", spec_.name(), name);
+}
+
 absl::StatusOr<v1::Program> FileNode::FindProgram(absl::string_view name) const {
   return Find(spec_.programs(), "program", spec_.name(), name);
 }
@@ -87,6 +91,14 @@ std::vector<v1::Capability> RegisteredCapabilities() {
   std::vector<v1::Fault::KindCase> faults;
   for (const RegisteredFault& fault : RegisteredFaults()) faults.push_back(fault.kind);
   AddKinds(v1::Fault::descriptor(), faults, capabilities);
+  for (v1::Capability& capability : capabilities) {
+    const auto* kind = v1::Fault::descriptor()->FindFieldByCamelcaseName(capability.kind());
+    const auto lack = LackOf(static_cast<v1::Fault::KindCase>(kind->number()));
+    if (!lack.has_value()) continue;
+    capability.set_available(false);
+    capability.set_reason(lack->reason);
+    capability.set_alternative(lack->alternative);
+  }
   AddKinds(v1::Remedy::descriptor(), RegisteredRemedies(), capabilities);
   AddKinds(v1::Load::descriptor(), RegisteredLoads(), capabilities);
   return capabilities;
@@ -111,6 +123,7 @@ v1::Registration DescribeNode(const v1::NodeSpec& spec) {
       if (statement.has_timeout()) *shown.mutable_timeout() = statement.timeout();
     }
   }
+  for (const v1::HostSubject& subject : spec.subjects()) registration.add_subjects(subject.name());
   for (const v1::Program& program : spec.programs()) {
     v1::Program& shown = *registration.add_programs();
     // Arguments may hold what is nobody else's business; the name is all that a plan needs.

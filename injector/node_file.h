@@ -17,6 +17,7 @@ class FileNode final : public Node {
   explicit FileNode(v1::NodeSpec spec) : spec_(std::move(spec)) {}
   const v1::NodeSpec& spec() const override { return spec_; }
   absl::StatusOr<v1::Profile> FindProfile(absl::string_view name) const override;
+  absl::StatusOr<v1::HostSubject> FindSubject(absl::string_view name) const override;
   absl::StatusOr<v1::Program> FindProgram(absl::string_view name) const override;
   absl::StatusOr<v1::ValueFile> FindValues(absl::string_view name) const override;
 

@@ -84,10 +84,12 @@ double NumberOf(const Message& message, const FieldDescriptor* field) {
   return 0;
 }
 
+using Bounds = google::protobuf::Map<std::string, double>;
+
 // A bound on one way of saying the size is a bound on the size: who says it another way must be
 // refused, else the bound would hold nobody.
-absl::Status CheckMagnitudes(const v1::NodeSpec& node, const Kind& kind) {
-  const auto& bounds = node.policy().at_most();
+absl::Status CheckBounds(const v1::NodeSpec& node, const Kind& kind, const Bounds& bounds,
+                         bool most) {
   const auto* reflection = kind.message->GetReflection();
   const auto bound_of = [&](const FieldDescriptor* field) -> std::optional<double> {
     const auto found = bounds.find(absl::StrCat(kind.name, ".", field->json_name()));
@@ -102,22 +104,32 @@ absl::Status CheckMagnitudes(const v1::NodeSpec& node, const Kind& kind) {
     if (reflection->HasField(*kind.message, field)) {
       const double asked = NumberOf(*kind.message, field);
       // Written so that NaN is refused.
-      if (asked <= *bound) continue;
-      return Denied(node, absl::StrCat(key, ": ", asked, ", only up to ", *bound),
-                    "ask for less, or raise policy.atMost in the node's own file");
+      if (most ? asked <= *bound : asked >= *bound) continue;
+      if (most) {
+        return Denied(node, absl::StrCat(key, ": ", asked, ", only up to ", *bound),
+                      "ask for less, or raise policy.atMost in the node's own file");
+      }
+      return Denied(node, absl::StrCat(key, ": ", asked, ", only from ", *bound, " on"),
+                    "ask for more, or lower policy.atLeast in the node's own file");
     }
     const auto* oneof = field->real_containing_oneof();
     const FieldDescriptor* other =
         oneof == nullptr ? nullptr : reflection->GetOneofFieldDescriptor(*kind.message, oneof);
     if (other != nullptr && bound_of(other).has_value()) continue;
-    return Denied(node,
-                  other == nullptr ? absl::StrCat(kind.name, " without ", field->json_name())
-                                   : absl::StrCat(kind.name, ".", other->json_name(),
-                                                  ", which has no bound while ", key, " has"),
-                  absl::StrCat("say ", field->json_name(), ", at most ", *bound,
-                               ", or mend policy.atMost in the node's own file"));
+    return Denied(
+        node,
+        other == nullptr ? absl::StrCat(kind.name, " without ", field->json_name())
+                         : absl::StrCat(kind.name, ".", other->json_name(),
+                                        ", which has no bound while ", key, " has"),
+        absl::StrCat("say ", field->json_name(), most ? ", at most " : ", at least ", *bound,
+                     ", or mend policy.", most ? "atMost" : "atLeast", " in the node's own file"));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckMagnitudes(const v1::NodeSpec& node, const Kind& kind) {
+  RETURN_IF_ERROR(CheckBounds(node, kind, node.policy().at_most(), /*most=*/true));
+  return CheckBounds(node, kind, node.policy().at_least(), /*most=*/false);
 }
 
 // The values of fields that refer to `what`.

@@ -70,6 +70,33 @@ TEST(InjectWords, TheServerThatIsMeantIsAskedForInOneSentence) {
               HasSubstr("leave one out"));
 }
 
+TEST(InjectWords, TheProcessesThatAreMeantAreGivenOrNamed) {
+  const auto given = ParseInject({"throttle-cpu", "--pidfile", "/run/shop.pid", "--cpus", "0.5"});
+  ASSERT_TRUE(given.ok()) << given.status();
+  ASSERT_TRUE(given->subject.has_value());
+  EXPECT_EQ(given->subject->pidfile(), "/run/shop.pid");
+  EXPECT_EQ(given->fault.throttle_cpu().subject(), given->subject->name());
+  EXPECT_EQ(given->fault.throttle_cpu().cpus(), 0.5);
+  const auto port = ParseInject({"throttle-cpu", "--port=5432", "--of-use", "0.5"});
+  ASSERT_TRUE(port.ok()) << port.status();
+  EXPECT_EQ(port->subject->port(), 5432);
+  const auto named = ParseInject({"throttle-cpu", "--subject", "database", "--cpus", "0.5"});
+  ASSERT_TRUE(named.ok()) << named.status();
+  EXPECT_FALSE(named->subject.has_value());
+  EXPECT_THAT(Complaint({"throttle-cpu", "--cpus", "0.5"}),
+              HasSubstr("which processes are meant? Add one of --unit, --cgroup, --pidfile and "
+                        "--port, or --subject NAME"));
+  EXPECT_THAT(Complaint({"throttle-cpu", "--cpus", "0.5", "--port", "1", "--subject", "a"}),
+              HasSubstr("--subject and --port both say which processes are meant"));
+  EXPECT_THAT(Complaint({"throttle-cpu", "--cpus", "0.5", "--port", "70000"}),
+              HasSubstr("--port 70000 names no processes"));
+  // Of a fault on live traffic it is that one's own key.
+  const auto traffic = ParseInject({"delay-bytes", "--cgroup", "/shop", "--delay", "1s",
+                                    "--upstream", "127.0.0.1:1", "--protocol", "tcp"});
+  ASSERT_TRUE(traffic.ok()) << traffic.status();
+  EXPECT_FALSE(traffic->subject.has_value());
+}
+
 TEST(InjectWords, WhatIsLongerThanTheFaultIsRefused) {
   EXPECT_EQ(Complaint({"hold-connections", "--profile", "a", "--count", "5", "--ramp", "30s",
                        "--duration", "3s"}),

@@ -24,7 +24,6 @@ StageRegistration::StageRegistration(v1::Protocol protocol,
 }
 
 ContractStage* StageOf(v1::Protocol protocol) {
-  if (protocol == v1::PROTOCOL_UNSPECIFIED) protocol = v1::PROTOCOL_POSTGRESQL;
   const auto found = Entries().find(protocol);
   if (found == Entries().end()) return nullptr;
   Entry& entry = found->second;

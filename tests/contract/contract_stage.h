@@ -47,8 +47,8 @@ class ContractStage {
   virtual int Held() = 0;
 };
 
-// The one stage of this protocol in this process, started when it is first asked for; that of
-// PostgreSQL for faults without a protocol. A null pointer when it could not be started.
+// The one stage of this protocol in this process, started when it is first asked for; this machine
+// itself for faults without a protocol. A null pointer when it could not be started.
 ContractStage* StageOf(v1::Protocol protocol);
 // Ends every server.
 void StrikeStages();

@@ -482,6 +482,48 @@ INSTANTIATE_TEST_SUITE_P(
                 "same-subject", "leak and leak-too are both holdConnections on db-1"}),
     [](const auto& info) { return std::string(info.param.name); });
 
+// What the node is, what its kernel can do and what it permits, before anything is asked of it.
+TEST(PlanTest, AFaultOnAHostIsRefusedByWhatItsNodeHasTold) {
+  PlanInput input = Input();
+  v1::Fault& fault = *input.experiment.mutable_spec()->mutable_faults(0)->mutable_fault();
+  fault.mutable_throttle_cpu()->set_subject("databse");
+  fault.mutable_throttle_cpu()->set_cpus(0.5);
+  const auto told = [&input] {
+    std::string all;
+    for (const v1::Finding& finding : MakePlan(input).findings()) {
+      absl::StrAppend(&all, finding.code(), ": ", finding.message(), "; ", finding.mend(), "\n");
+    }
+    return all;
+  };
+  v1::Registration& node = input.nodes[0];
+  EXPECT_THAT(told(), HasSubstr("does not know throttleCpu"));
+  v1::Capability& capability = *node.add_capabilities();
+  capability.set_kind("throttleCpu");
+  capability.set_reason("no control groups with the controller cpu are mounted here");
+  capability.set_alternative("stormQueries, which keeps processors busy");
+  EXPECT_THAT(told(), HasSubstr("node db-1 cannot throttleCpu: no control groups with the "
+                                "controller cpu are mounted here; use stormQueries"));
+  capability.set_available(true);
+  node.add_subjects("database");
+  EXPECT_THAT(told(), HasSubstr("no-subject: leak: node db-1 has no subject named databse; it has "
+                                "database; write database if that was meant"));
+  fault.mutable_throttle_cpu()->set_subject("database");
+  EXPECT_EQ(told(), "");
+  (*PolicyOf(input, 0).mutable_at_least())["throttleCpu.cpus"] = 0.8;
+  EXPECT_THAT(told(), HasSubstr("throttleCpu.cpus is 0.5; the policy of node db-1 permits at least "
+                                "0.8"));
+  PolicyOf(input, 0).clear_at_least();
+  // Two on one subject would each take the other's limit for what was there before.
+  node.add_subjects("queue");
+  v1::FaultStep& second = *input.experiment.mutable_spec()->add_faults();
+  second = input.experiment.spec().faults(0);
+  second.set_name("slow-queue");
+  second.mutable_fault()->mutable_throttle_cpu()->set_subject("queue");
+  EXPECT_EQ(told(), "");
+  second.mutable_fault()->mutable_throttle_cpu()->set_subject("database");
+  EXPECT_THAT(told(), HasSubstr("are both throttleCpu on db-1 on the same subject"));
+}
+
 TEST(PlanTest, ASiteWithoutTheEndpointIsACircumstance) {
   PlanInput input = Input();
   input.site.mutable_endpoints(0)->set_name("store");

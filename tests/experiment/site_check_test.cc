@@ -35,7 +35,7 @@ class SiteCheckTest : public ::testing::Test {
     ASSERT_NE(at, std::string::npos) << from;
     text_.replace(at, from.size(), to);
     experiment_ = ReadExperiment(text_, "x.yaml");
-    ASSERT_TRUE(experiment_.ok());
+    ASSERT_TRUE(experiment_.ok()) << experiment_.Report();
   }
 
   v1::NodeSpec* Node(int index) { return site_.mutable_injectors(index); }
@@ -285,6 +285,16 @@ TEST_F(SiteCheckTest, MissesAProgram) {
   EXPECT_EQ(Check(),
             "38:77: no node of target 'app-node' has the program 'restart-shop' "
             "(there is none)");
+}
+
+TEST_F(SiteCheckTest, MissesASubject) {
+  Rewrite("terminateSessions: {profile: dba, user: shop}",
+          "duration: 15s, throttleCpu: {subject: database, cpus: 0.5}");
+  EXPECT_NE(Check().find("no node of target 'db-node' has the subject 'database' (there is none)"),
+            std::string::npos)
+      << Check();
+  Node(0)->add_subjects()->set_name("database");
+  EXPECT_EQ(Check(), "");
 }
 
 TEST_F(SiteCheckTest, MissesAValueFile) {

@@ -16,6 +16,8 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "base/event_loop.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -129,10 +131,21 @@ class DoomedInjector {
 // What changes something outside the process. Between two of these a death makes no difference.
 inline bool TouchesTheWorld(uint64_t call) {
   static const auto* const calls = new std::set<uint64_t>{
-      SYS_write,     SYS_sendto, SYS_sendmsg, SYS_pwrite64,  SYS_fsync,
-      SYS_fdatasync, SYS_rename, SYS_unlink,  SYS_ftruncate, SYS_connect,
-      SYS_close,     SYS_bind,   SYS_listen,  SYS_bpf,       SYS_timer_settime};
+      SYS_write,  SYS_sendto, SYS_sendmsg,       SYS_pwrite64, SYS_fsync, SYS_fdatasync,
+      SYS_rename, SYS_unlink, SYS_ftruncate,     SYS_connect,  SYS_close, SYS_bind,
+      SYS_listen, SYS_bpf,    SYS_timer_settime, SYS_mkdir,    SYS_rmdir};
   return calls->count(call) > 0;
+}
+
+// Of the kernel's own files: to have read one makes no difference, and a look at all processes
+// reads thousands.
+inline bool ClosesWhatItHasRead(pid_t pid, const __ptrace_syscall_info& info) {
+  if (info.entry.nr != SYS_close) return false;
+  char file[64];
+  const std::string link = absl::StrCat("/proc/", pid, "/fd/", info.entry.args[0]);
+  const ssize_t size = readlink(link.c_str(), file, sizeof(file));
+  const absl::string_view name(file, size < 0 ? 0 : static_cast<size_t>(size));
+  return absl::StartsWith(name, "/proc/") || absl::StartsWith(name, "/sys/");
 }
 
 // Runs the traced process until it is about to make its `number`th such call, and stops it there.
@@ -148,6 +161,7 @@ inline bool TraceUntilStep(pid_t pid, int number) {
     __ptrace_syscall_info info{};
     ptrace(static_cast<__ptrace_request>(PTRACE_GET_SYSCALL_INFO), pid, sizeof(info), &info);
     if (info.op != PTRACE_SYSCALL_INFO_ENTRY || !TouchesTheWorld(info.entry.nr)) continue;
+    if (ClosesWhatItHasRead(pid, info)) continue;
     if (++step == number) return true;
   }
 }

@@ -34,6 +34,9 @@ class StageNode final : public Node {
   absl::StatusOr<v1::Profile> FindProfile(absl::string_view name) const override {
     return Find(mutable_spec.profiles(), name);
   }
+  absl::StatusOr<v1::HostSubject> FindSubject(absl::string_view name) const override {
+    return Find(mutable_spec.subjects(), name);
+  }
   absl::StatusOr<v1::Program> FindProgram(absl::string_view name) const override {
     return Find(mutable_spec.programs(), name);
   }

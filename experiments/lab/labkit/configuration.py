@@ -287,6 +287,8 @@ spec:
               sql: "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'shop'"
               leaves: nothing
               timeout: 5s{profile("admin", "postgres", "postgres.password")}{pair}
+      subjects:
+        - {{name: database, pidfile: {quoted('postgresql', 'data', 'postmaster.pid')}}}
       programs:{program("restart-database", "restart-database", leaves="nothing")}{
     program("stop-primary", "stop-primary", leaves="changed") if pair else ""}
     - name: lab-app

@@ -50,9 +50,8 @@ class HoldMysqlTest : public HoldStage {
   }
   void TearDown() override {
     fault_.reset();
-    if (server_ != nullptr && HasFailure()) return;
-    if (server_ != nullptr)
-      EXPECT_TRUE(Within(absl::Seconds(3), [] { return Number(kAnyOfUs) == 0; }));
+    if (server_ == nullptr || HasFailure()) return;
+    EXPECT_TRUE(Within(absl::Seconds(3), [] { return Number(kAnyOfUs) == 0; }));
   }
   void AddMysql(const std::string& name, const std::string& user, const std::string& file) {
     v1::MysqlServer& mysql = *AddProfile(name).mutable_mysql();
