@@ -489,8 +489,9 @@ TEST(PlanTest, AFaultOnAHostIsRefusedByWhatItsNodeHasTold) {
   fault.mutable_throttle_cpu()->set_subject("databse");
   fault.mutable_throttle_cpu()->set_cpus(0.5);
   const auto told = [&input] {
+    const v1::Plan plan = MakePlan(input);
     std::string all;
-    for (const v1::Finding& finding : MakePlan(input).findings()) {
+    for (const v1::Finding& finding : plan.findings()) {
       absl::StrAppend(&all, finding.code(), ": ", finding.message(), "; ", finding.mend(), "\n");
     }
     return all;
