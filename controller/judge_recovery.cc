@@ -68,6 +68,13 @@ const TruthPoint* LastBefore(const Watch& watch, absl::Time time) {
   return last;
 }
 
+const TruthPoint* FirstBroken(const Watch& watch, absl::Time from) {
+  for (const TruthPoint& point : watch.points) {
+    if (point.at >= from && point.truth == Truth::kFalse) return &point;
+  }
+  return nullptr;
+}
+
 // Why nothing was known: the most frequent reason in the window.
 void DoubtBlind(const Case& run, const Watch& watch, Result& result) {
   std::map<std::string, int> codes;
@@ -166,10 +173,12 @@ void JudgeCameBack(Case& run, const Watch& watch, const std::string& since, Resu
   const std::optional<Hold> flicker =
       FirstHold(watch.points, anchor, watch.within, absl::ZeroDuration(), watch.blind_after);
   if (flicker.has_value() && watch.hold > absl::ZeroDuration()) {
-    const std::string then = result.observed();
     result.set_observed(absl::StrCat(Back(watch), " ", After(flicker->begin - anchor, since),
                                      ", for ", Short(flicker->end - flicker->begin)));
-    return Fail(result, "did-not-stay", absl::StrCat("it did not stay: ", then),
+    const TruthPoint* broken = FirstBroken(watch, flicker->end);
+    return Fail(result, "did-not-stay",
+                absl::StrCat("it did not stay",
+                             broken == nullptr ? "" : absl::StrCat(": ", At(run, *broken))),
                 "see what broke it again");
   }
   Fail(result, "never-came-back", "it was not back when the run ended",
