@@ -78,9 +78,10 @@ void TellEarlyAllClear(const Teller& tell) {
         if (point.at > told && point.truth == Truth::kTrue && !again.has_value()) again = point.at;
       }
       if (then != Truth::kFalse) continue;
-      broken.push_back(again.has_value() ? absl::StrCat(fate.name, " held again only ",
-                                                        Short(*again - told), " later")
-                                         : absl::StrCat(fate.name, " never held again"));
+      broken.push_back(
+          again.has_value()
+              ? absl::StrCat(fate.name, " held again only ", Short(*again - told), " later")
+              : absl::StrCat(fate.name, " had not held again by the end"));
     }
     if (broken.empty()) continue;
     tell.Add("early-all-clear",
@@ -115,6 +116,21 @@ void TellRoutes(const Teller& tell) {
   }
   if (!unknown.empty()) {
     tell.Add("route-unknown", absl::StrCat("Nothing is known of ", JoinWords(unknown), "."));
+  }
+}
+
+// What a recovery asked by itself, and not of steady state, is in no lane of a route.
+void TellFailedQuestions(const Teller& tell) {
+  for (const v1::RecoveryExpectation& asked : tell.spec.expect().recovery()) {
+    const auto kind = asked.probe().question_case();
+    if (kind == v1::Probe::kProbe || kind == v1::Probe::kLoad) continue;
+    for (const Result& result : tell.judgement.results()) {
+      if (result.kind() != Result::KIND_RECOVERY || result.name() != asked.name()) continue;
+      if (result.verdict() != v1::VERDICT_FAILED) continue;
+      tell.Add("recovery-failed",
+               absl::StrCat(asked.name(), " (", result.expected(), "): ", result.reason(), "."), "",
+               false);
+    }
   }
 }
 
@@ -154,6 +170,7 @@ std::vector<RunFinding> FindingsOf(const RunFacts& facts, const std::vector<v1::
     TellPages(tell);
     TellRemedies(tell);
     TellRoutes(tell);
+    TellFailedQuestions(tell);
     TellEarlyAllClear(tell);
   }
   TellNoted(tell, true);

@@ -512,6 +512,15 @@ TEST(Findings, TellAnAllClearThatCameTooEarly) {
   EXPECT_EQ(Sentence(ShopCourse(), "early-all-clear"), "");
 }
 
+// It is in no lane of a route, and may be all that failed.
+TEST(Findings, TellWhatARecoveryAskedByItselfAndDidNotFind) {
+  ShopCourse course;
+  course.leftovers_gone = 60;
+  EXPECT_THAT(Sentence(course, "recovery-failed"), HasSubstr("no-leftovers (== 0"));
+  EXPECT_THAT(Sentence(course, "recovery-failed"), HasSubstr("too late"));
+  EXPECT_EQ(Sentence(ShopCourse(), "recovery-failed"), "");
+}
+
 TEST(Findings, OfLateAlertsSayWhereTheTimeWent) {
   ShopCourse course;
   course.pending = 13.5;
