@@ -8,9 +8,9 @@
 //                      sends on each, "receive" says how many got an answer; until stdin ends
 //   wire_traffic churn ADDRESS PORT                  downloads that are left in the middle, until
 //                      stdin ends
-//   wire_traffic delay ADDRESS PORT CONNECTIONS COUNT ASKED_US PACE_US    round trips beyond what
-//                      was asked, one each PACE_US at most; polls, so that its own waking does not
-//                      count
+//   wire_traffic delay ADDRESS PORT CONNECTIONS COUNT ASKED_US PERIOD_US    round trips beyond what
+//                      was asked, so many on each connection, on a schedule that knows of no
+//                      answers; polls, so that its own waking does not count
 //   wire_traffic paced ADDRESS PORT RATE SECONDS     64-byte messages at a rate, echoed
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -32,8 +32,10 @@
 #include <cstring>
 #include <ctime>
 #include <map>
+#include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -291,8 +293,10 @@ int Idle(const char* address, int port, int count) {
   char order[16];
   while (std::fgets(order, sizeof order, stdin) != nullptr) {
     if (order[0] == 's') {
+      const int64_t begin = NowNs();
       for (const int fd : open) WriteAll(fd, message, sizeof message);
-      std::printf("{\"sent\": %zu}\n", open.size());
+      std::printf("{\"sent\": %zu, \"took_ms\": %.3f}\n", open.size(),
+                  static_cast<double>(NowNs() - begin) / 1e6);
     } else {
       for (const int fd : open) ReadAll(fd, message, sizeof message);
       std::printf("{\"answered\": %zu}\n", open.size());
@@ -331,51 +335,68 @@ int Churn(const char* address, int port) {
   return 0;
 }
 
-// A trip begins `pace_us` after the one before at the earliest.
-int Delay(const char* address, int port, int connections, int count, int64_t asked_us,
-          int64_t pace_us) {
-  struct Trip {
-    int fd;
-    int64_t begins;
-    int left;
-    int64_t sent = 0;
-    size_t received = 0;
-  };
-  std::vector<Trip> trips;
-  for (int i = 0; i < connections; ++i) {
-    trips.push_back({.fd = Connect(address, port), .begins = 0, .left = count});
-    WriteAll(trips.back().fd, "E", 1);
-  }
-  // Not all at the same instant.
-  for (int i = 0; i < connections; ++i) {
-    trips[static_cast<size_t>(i)].begins = NowNs() + i * asked_us * 1000 / connections;
-  }
-  char message[kMessage] = {};
-  std::vector<int64_t> errors;
-  for (int open = connections; open > 0;) {
-    for (Trip& trip : trips) {
-      if (trip.left == 0 || NowNs() < trip.begins) continue;
-      if (trip.sent != 0) {
-        const ssize_t n = recv(trip.fd, message, kMessage - trip.received, MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-        if (n <= 0) Die("read");
-        trip.received += static_cast<size_t>(n);
-        if (trip.received < kMessage) continue;
-        errors.push_back(NowNs() - trip.sent - asked_us * 1000);
-        if (--trip.left == 0) --open;
-        trip.begins = trip.sent + pace_us * 1000;
-        trip.sent = 0;
-        continue;
-      }
-      trip.sent = NowNs();
-      trip.received = 0;
-      WriteAll(trip.fd, message, sizeof message);
+// Each connection sends once a period, in turn, and a little aside so that there is no beat between
+// these instants and the delay's: the same ones each time, whatever comes back when.
+std::vector<std::pair<int64_t, int>> Schedule(int connections, int count, int64_t period_ns) {
+  std::minstd_rand random(1);
+  std::uniform_int_distribution<int64_t> aside(0, period_ns / 50);
+  std::vector<std::pair<int64_t, int>> sends;
+  for (int round = 0; round < count; ++round) {
+    for (int i = 0; i < connections; ++i) {
+      sends.emplace_back(round * period_ns + i * period_ns / connections + aside(random), i);
     }
   }
-  std::sort(errors.begin(), errors.end());
-  const auto early = std::lower_bound(errors.begin(), errors.end(), 0) - errors.begin();
-  std::printf("{\"error_p50_us\": %.1f, \"error_p99_us\": %.1f, \"early\": %td, \"trips\": %zu}\n",
-              At(errors, 0.5), At(errors, 0.99), early, errors.size());
+  std::sort(sends.begin(), sends.end());
+  return sends;
+}
+
+int Delay(const char* address, int port, int connections, int count, int64_t asked_us,
+          int64_t period_us) {
+  struct Talk {
+    int fd;
+    size_t received = 0;
+    char answer[kMessage] = {};
+  };
+  std::vector<Talk> talks;
+  const int poll = epoll_create1(EPOLL_CLOEXEC);
+  for (int i = 0; i < connections; ++i) {
+    talks.push_back({.fd = Connect(address, port)});
+    WriteAll(talks.back().fd, "E", 1);
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u32 = static_cast<uint32_t>(i);
+    if (epoll_ctl(poll, EPOLL_CTL_ADD, talks.back().fd, &event) != 0) Die("epoll_ctl");
+  }
+  const auto sends = Schedule(connections, count, period_us * 1000);
+  std::vector<int64_t> beyond;
+  char message[kMessage] = {};
+  std::vector<epoll_event> events(16);
+  // By then all connections are under way.
+  const int64_t begin = NowNs() + 20'000'000;
+  for (size_t next = 0; beyond.size() < sends.size();) {
+    if (next < sends.size() && NowNs() >= begin + sends[next].first) {
+      const int64_t now = NowNs();
+      std::memcpy(message, &now, sizeof now);
+      WriteAll(talks[static_cast<size_t>(sends[next++].second)].fd, message, sizeof message);
+    }
+    const int ready = epoll_wait(poll, events.data(), static_cast<int>(events.size()), 0);
+    for (int i = 0; i < ready; ++i) {
+      Talk& talk = talks[events[static_cast<size_t>(i)].data.u32];
+      const ssize_t n =
+          recv(talk.fd, talk.answer + talk.received, kMessage - talk.received, MSG_DONTWAIT);
+      if (n <= 0) Die("read");
+      talk.received += static_cast<size_t>(n);
+      if (talk.received < kMessage) continue;
+      int64_t sent;
+      std::memcpy(&sent, talk.answer, sizeof sent);
+      beyond.push_back(NowNs() - sent - asked_us * 1000);
+      talk.received = 0;
+    }
+  }
+  std::sort(beyond.begin(), beyond.end());
+  const auto early = std::lower_bound(beyond.begin(), beyond.end(), 0) - beyond.begin();
+  std::printf("{\"p50_us\": %.1f, \"p99_us\": %.1f, \"early\": %td, \"trips\": %zu}\n",
+              At(beyond, 0.5), At(beyond, 0.99), early, beyond.size());
   return 0;
 }
 
