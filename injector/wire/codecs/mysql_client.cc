@@ -139,7 +139,13 @@ Piece MysqlCodec::FromClient(absl::string_view bytes) {
 Piece MysqlCodec::Rest(absl::string_view bytes) {
   const size_t count = std::min<size_t>(client_skip_, bytes.size());
   client_skip_ -= static_cast<uint32_t>(count);
-  return {drop_rest_ ? Step::kReplace : Step::kPass, count};
+  const bool ends = client_skip_ == 0 && !client_continues_;
+  // The count goes on in the answer.
+  if (ends && !asked_.empty()) asked_.back().sequence = static_cast<uint8_t>(client_sequence_ + 1);
+  if (!drop_rest_) return {Step::kPass, count};
+  if (!ends || tail_ == nullptr) return {Step::kReplace, count};
+  made_ = *std::exchange(tail_, nullptr);
+  return {Step::kReplace, count, {}, made_};
 }
 
 Piece MysqlCodec::Login(absl::string_view bytes, uint32_t size) {
@@ -419,9 +425,18 @@ std::optional<Substitute> MysqlCodec::Fail(const v1::QueryFailure& failure) {
     made_ = MysqlPacket(static_cast<uint8_t>(client_sequence_ + 1), error->payload);
     return Substitute{{}, made_, false, true};
   }
-  drop_rest_ = true;
   FailBefore(asked, last_request_, *std::move(error));
+  // What holds the request up holds the first byte.
+  if (client_skip_ > 0 || client_continues_) EndLate(1);
   return Substitute{made_};
+}
+
+// A server answers a command once it has it all. Of what FailBefore() made of this one, more than
+// the first bytes goes when the rest of it has come.
+void MysqlCodec::EndLate(size_t first) {
+  drop_rest_ = true;
+  tail_ = std::make_unique<std::string>(made_.substr(first));
+  made_.resize(first);
 }
 
 // A harmless command in the place of `request`, which begins with its packet: in `made_`.
@@ -467,10 +482,10 @@ std::optional<Cancelled> MysqlCodec::Cancel(uint32_t ticket, absl::string_view b
     length += std::min<size_t>(size + kMysqlHeader, bytes.size() - length);
   }
   if (length == 0) return std::nullopt;
-  if (continues) drop_rest_ = true;
   v1::QueryFailure failure;
   failure.set_error("1317");
   FailBefore(*head, bytes, *ReadMysqlError(failure));
+  if (continues) EndLate(0);
   return Cancelled{length, made_};
 }
 

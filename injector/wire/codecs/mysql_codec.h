@@ -69,6 +69,7 @@ class MysqlCodec final : public Codec {
   struct Asked {
     Answer answer = Answer::kOne;
     Effect effect = Effect::kNone;
+    uint8_t sequence = 1;  // Of the answer's first packet.
     std::unique_ptr<Words> words;
     std::unique_ptr<Failing> failing;
   };
@@ -106,6 +107,7 @@ class MysqlCodec final : public Codec {
   Piece Prepare(absl::string_view text, bool cut);
   Piece Requested(Piece piece);
   void FailBefore(Asked& asked, absl::string_view request, MysqlError error);
+  void EndLate(size_t first);
 
   // Server's side.
   enum class Reached : uint8_t { kPacket, kEnd, kMore, kWrong };
@@ -134,6 +136,8 @@ class MysqlCodec final : public Codec {
   // Of the latest failure; views of it were given out.
   std::string made_;
   absl::string_view last_request_;
+  // Goes to the server when the last byte of what is dropped does.
+  std::unique_ptr<std::string> tail_;
   absl::string_view lost_;
   uint64_t capabilities_ = 0;
   // Changes with user and database.

@@ -314,7 +314,7 @@ Piece MysqlCodec::Failed(absl::string_view bytes, Asked* head) {
     }
     if (reached == Reached::kMore) break;
     if (reached == Reached::kPacket) continue;
-    made_ = MysqlPacket(keep_sequence_ ? server_sequence_ : 1, head->failing->payload);
+    made_ = MysqlPacket(keep_sequence_ ? server_sequence_ : head->sequence, head->failing->payload);
     const Step step = head->failing->ends ? Step::kClose : Step::kReplace;
     Answered();
     return {step, at, {}, made_};

@@ -76,6 +76,7 @@ class PostgresqlCodec final : public Codec {
   // Failures: postgresql_plan.cc.
   Piece CopyEnd(absl::string_view rest, size_t total);
   void FailBefore(size_t place, absl::string_view bytes, size_t execute, bool commits, Plan plan);
+  void EndLate(size_t place);
   size_t CountOf(uint8_t flag, size_t places);
 
   // The server's side: postgresql_server.cc.

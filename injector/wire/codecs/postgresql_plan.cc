@@ -62,10 +62,16 @@ std::optional<Substitute> PostgresqlCodec::Fail(const v1::QueryFailure& failure)
   }
   Plan plan{.error = std::move(error->message), .fatal = error->fatal};
   if (!after) {
-    client_skip_dropped_ = last == Last::kQuery && client_skip_ > 0;
     group_failed_ = last == Last::kExecute;
     FailBefore(place, last_bytes_, last_execute_, commits, std::move(plan));
-    made.to_server = made_;
+    if (last == Last::kQuery && client_skip_ > 0) {
+      EndLate(place);
+      // What holds the request up holds the first byte.
+      made.to_server = tail_.substr(0, 1);
+      tail_.remove_prefix(1);
+    } else {
+      made.to_server = made_;
+    }
     return made;
   }
   AddPlan(place, std::move(plan));
@@ -125,6 +131,13 @@ void PostgresqlCodec::FailBefore(size_t place, absl::string_view bytes, size_t e
   if (!query) answers_.Insert(place + 1, kTrapParse | kPlanned);
 }
 
+// For the query whose end is still to come: a server answers once it has it all, and some clients
+// rely on that. What FailBefore() made of it goes when the rest of it has come.
+void PostgresqlCodec::EndLate(size_t place) {
+  client_skip_dropped_ = true;
+  tail_ = KindOf(answers_.at(place)) == kRollback ? RollbackQuery() : TrapQuery();
+}
+
 // The number of its answer, and whether it is a COMMIT.
 uint32_t PostgresqlCodec::Ticket() const {
   if (last_ != Last::kQuery && last_ != Last::kExecute) return 0;
@@ -164,9 +177,7 @@ std::optional<Cancelled> PostgresqlCodec::Cancel(uint32_t ticket, absl::string_v
   FailBefore(place, bytes, last, (ticket & 1) != 0,
              {.error = std::move(MakeError(failure, false)->message)});
   if (last + total > bytes.size()) {
-    // A server answers a query once it has it all: some clients rely on that.
-    client_skip_dropped_ = true;
-    tail_ = KindOf(answers_.at(place)) == kRollback ? RollbackQuery() : TrapQuery();
+    EndLate(place);
   } else {
     made.to_server = made_;
   }

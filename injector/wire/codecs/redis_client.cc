@@ -96,7 +96,7 @@ Piece RedisCodec::FromClient(absl::string_view bytes) {
       return {Step::kPass, bytes.size()};
     }
   }
-  if (words_left_ > 0 || client_skip_ > 0 || client_line_) return Rest(bytes);
+  if (!Whole()) return Rest(bytes);
   return bytes[0] == '*' ? ReadArray(bytes) : ReadLine(bytes);
 }
 
@@ -128,7 +128,8 @@ Piece RedisCodec::Rest(absl::string_view bytes) {
     }
   }
   if (at == 0) return More();
-  return {drop_rest_ ? Step::kReplace : Step::kPass, at};
+  if (!drop_rest_) return {Step::kPass, at};
+  return {Step::kReplace, at, {}, Whole() ? tail_ : absl::string_view()};
 }
 
 Piece RedisCodec::ReadArray(absl::string_view bytes) {
@@ -267,15 +268,23 @@ std::optional<Substitute> RedisCodec::Fail(const v1::QueryFailure& failure) {
   if (executes) return Substitute{last_request_};
   uncommitted_ = false;
   special.user.reset();
-  drop_rest_ = true;
   // A transaction whose EXEC is refused is over, and its client is told in these words.
   if (effect == RedisEffect::kExec) {
     special.failing->reply = absl::StrCat("-EXECABORT Transaction discarded because of: ",
                                           special.failing->reply.substr(1));
-    return Substitute{kDiscardCommand};
+    return Instead(kDiscardCommand);
   }
   special.effect = RedisEffect::kNone;
-  return Substitute{kUnknownCommand};
+  return Instead(kUnknownCommand);
+}
+
+// A server answers once it has a command whole: where some of it is still to come, what goes
+// instead does not end before it. What holds the request up holds the first byte.
+Substitute RedisCodec::Instead(absl::string_view command) {
+  if (Whole()) return Substitute{command};
+  drop_rest_ = true;
+  tail_ = command.substr(1);
+  return Substitute{command.substr(0, 1)};
 }
 
 // Thousands of connections rest at a time.

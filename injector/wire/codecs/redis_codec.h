@@ -24,8 +24,7 @@ class RedisCodec final : public Codec {
   std::optional<Substitute> Fail(const v1::QueryFailure& failure) override;
   bool Quiet() const override {
     return asked_ == answered_ && !multi_ && channels_ == 0 && shard_channels_ == 0 &&
-           !client_waits_ && words_left_ == 0 && client_skip_ == 0 && !client_line_ &&
-           !server_waits_ && !in_reply_;
+           !client_waits_ && Whole() && !server_waits_ && !in_reply_;
   }
   bool encrypted() const override { return encrypted_; }
   absl::string_view lost() const override { return lost_; }
@@ -68,6 +67,9 @@ class RedisCodec final : public Codec {
     return {Step::kMore};
   }
   Piece Ask(const Command& command, absl::string_view bytes);
+  Substitute Instead(absl::string_view command);
+  // Nothing of the command that has begun is still to come.
+  bool Whole() const { return words_left_ == 0 && client_skip_ == 0 && !client_line_; }
 
   // Server's side.
   enum class Reached { kEnd, kMore, kWrong };
@@ -91,6 +93,8 @@ class RedisCodec final : public Codec {
   int64_t database_number_ = 0;
   absl::string_view lost_;
   absl::string_view last_request_;
+  // Goes to the server when the last byte of what is dropped does.
+  absl::string_view tail_;
   std::string last_reply_;
   uint64_t channels_ = 0;
   uint64_t shard_channels_ = 0;

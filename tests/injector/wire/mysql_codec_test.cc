@@ -98,6 +98,39 @@ TEST(MysqlCodec, CommandsSentAtOnceFailInTheirTurn) {
           Packet(1, kOkPacket)));
 }
 
+TEST(MysqlCodec, ALongCommandFailsAfterItsLastByte) {
+  v1::QueryFailure failure;
+  failure.set_error("1205");
+  // The second one is two packets long, and its answer is counted on from them.
+  for (const size_t length : {2 * kMaxText, size_t{kMysqlMaxPacket}}) {
+    CodecFeed feed(MakeCodec(v1::PROTOCOL_MYSQL), [&](const Request& request) {
+      return absl::StartsWith(request.text, "INSERT") ? &failure : nullptr;
+    });
+    for (const Line& line : LoggedIn(kUsual)) {
+      line.from_client ? feed.Client(line.bytes) : feed.Server(line.bytes);
+    }
+    const std::string before = feed.to_server;
+    const std::string command = "\x03INSERT " + std::string(length, 'x');
+    std::string packets = Packet(0, command.substr(0, kMysqlMaxPacket));
+    if (command.size() >= kMysqlMaxPacket) packets += Packet(1, command.substr(kMysqlMaxPacket));
+    for (size_t at = 0; at < packets.size() - 1; at += 100'000) {
+      feed.Client(
+          absl::string_view(packets).substr(at, 100'000).substr(0, packets.size() - 1 - at));
+      ASSERT_LE(feed.to_server.size(), before.size() + 1);
+    }
+    feed.Client(packets.substr(packets.size() - 1));
+    EXPECT_EQ(feed.to_server, before + Packet(0, "\x0e"));
+    feed.Server(Packet(1, kOkPacket));
+    const int sequence = command.size() >= kMysqlMaxPacket ? 2 : 1;
+    EXPECT_TRUE(
+        absl::EndsWith(feed.to_client, Packet(sequence,
+                                              "\xff\xb5\x04#HY000Lock wait timeout exceeded; try "
+                                              "restarting transaction")));
+    EXPECT_EQ(feed.broken, "");
+    EXPECT_TRUE(feed.codec().Quiet());
+  }
+}
+
 TEST(MysqlCodec, RefusesAConnectionInAnswerToItsLogin) {
   v1::QueryFailure failure;
   failure.set_error("1040");

@@ -556,7 +556,14 @@ TEST(PostgresqlCodec, ALongQueryFailsAfterItsLastByte) {
       feed.Client(Hello());
       feed.Server(Welcome());
       const std::string all = Simple(text) + Simple("good");
-      for (size_t at = 0; at < all.size(); at += chunk) feed.Client(all.substr(at, chunk));
+      for (size_t at = 0; at < all.size(); at += chunk) {
+        feed.Client(all.substr(at, chunk));
+        const bool more = at + chunk < Simple(text).size();
+        // The server has nothing that it could answer.
+        if (more && moment == v1::FAILURE_MOMENT_BEFORE) {
+          ASSERT_LE(feed.to_server.size(), Hello().size() + 1) << chunk;
+        }
+      }
       const std::string first = moment == v1::FAILURE_MOMENT_AFTER ? Simple(text) : "";
       EXPECT_EQ(feed.to_server,
                 Hello() + first + Simple("firedrill_planned_failure") + Simple("good"));

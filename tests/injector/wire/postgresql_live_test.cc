@@ -545,6 +545,19 @@ TEST_F(PostgresqlLive, ACommitThatEndsTheSessionEndsItsTransaction) {
   ExpectSound(pump);
 }
 
+TEST_F(PostgresqlLive, AVeryLongQueryFailsAndTheSessionGoesOn) {
+  for (const bool after : {false, true}) {
+    server_->Run("truncate t");
+    Pump pump(v1::PROTOCOL_POSTGRESQL, server_->port(), Those("bad", Failure("57014", after)));
+    const Connection connection = Connect(pump.port());
+    const std::string text = "insert into t /* bad */ values (1)" + std::string(5'000'000, ' ');
+    EXPECT_EQ(Code(Result(PQexec(connection.get(), text.c_str()), PQclear)), "57014");
+    EXPECT_EQ(Code(Result(PQexec(connection.get(), "select 7"), PQclear)), "");
+    EXPECT_EQ(Rows(), after ? 1 : 0);
+    ExpectSound(pump);
+  }
+}
+
 TEST_F(PostgresqlLive, APipelineFailsFromTheOneThatIsMeant) {
   for (const bool after : {false, true}) {
     server_->Run("truncate t");
