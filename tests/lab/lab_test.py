@@ -96,6 +96,10 @@ class LabTest(unittest.TestCase):
         self.assertEqual(self.rules(one) - {defects.SLOTS_ALERT}, self.rules(two))
         self.assert_site_is_usable(os.path.join(one, "site.yaml"), one)
         self.assert_site_is_usable(os.path.join(self.folder, "two.yaml"), two)
+        third = lab("up", "--dir", os.path.join(self.folder, "three"), "--site", os.path.join(self.folder, "two.yaml"), check=False)
+        self.assertEqual(1, third.returncode)
+        self.assertIn(f"is the site file of the lab in {two}, which runs", third.stderr)
+        self.assert_site_is_usable(os.path.join(self.folder, "two.yaml"), two)
 
         # Of a crowd that asks for reports, so many get one at a time, and nobody else is kept waiting.
         counted = dict(part.split(": ") for part in
@@ -238,7 +242,12 @@ class LabTest(unittest.TestCase):
         self.assertIn(servers["postgresql"], processes_of(directory))
         made = [row for row in layout.segments() if row["cpid"] == str(servers["postgresql"])]
         self.assertEqual(len(made), 1)
+        # Somebody who reads its logs, in its folder.
+        reader = subprocess.Popen(["/bin/sleep", "60"], cwd=directory, env={"HOME": "/root"})
         lab("down", "--dir", directory)
+        self.assertIsNone(reader.poll())
+        reader.kill()
+        reader.wait()
         self.assertTrue(wait_until(lambda: not processes_of(directory), 3), processes_of(directory))
         self.assertFalse(os.path.exists(directory))
         # It could not free its shared memory itself.
@@ -285,6 +294,7 @@ class LabTest(unittest.TestCase):
             done = lab(*arguments, check=False)
             self.assertEqual(1, done.returncode)
             self.assertIn(words, done.stderr)
+        self.assertIn("0 is not more than 0", lab("crowd", "--rate", "0", check=False).stderr)
         self.assertEqual(["precious"], os.listdir(foreign))
 
 
@@ -294,13 +304,13 @@ class DefectTest(unittest.TestCase):
         slots, scans = defects.SLOTS_ALERT, "PgSeqScanSurge"
         for name, alert, gone, come in (("rule-deleted", slots, slots, ""), ("rule-deleted", scans, scans, ""),
                                         ("threshold-too-high", slots, "> 0.8", "> 1.5"),
-                                        ("threshold-too-high", scans, "> 1e6", "> 1e9"),
+                                        ("threshold-too-high", scans, "> 5e5", "> 1e9"),
                                         ("already-firing", slots, "> 0.8", "> 0.01"),
-                                        ("already-firing", scans, "> 1e6", "> -1"),
+                                        ("already-firing", scans, "> 5e5", "> -1"),
                                         ("for-10m", slots, "for: 2s", "for: 10m"),
                                         ("for-10m", scans, "for: 1s", "for: 10m"),
                                         ("rule-flaps", slots, "> 0.8\n", "% 3 < 1"),
-                                        ("rule-flaps", scans, "> 1e6\n", "% 3 < 1"),
+                                        ("rule-flaps", scans, "> 5e5\n", "% 3 < 1"),
                                         ("page-flaps", slots, "> 0.8\n", "% 5 < 3"),
                                         ("page-flaps", scans, "for: 1s", "for: 0s"),
                                         ("label-wrong", scans, "severity: page\n", "severity: pager"),

@@ -7,6 +7,7 @@ Every process that a run starts inherits a mark in its environment; the look sea
 
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -40,6 +41,8 @@ FACTS = {
     "in recovery": "SELECT pg_is_in_recovery()::text",
 }
 NOT_THERE = "does not answer"
+# A control group that a run has made; those of unit tests, which have no run, come and go beside us.
+OF_A_RUN = re.compile(r"firedrill-[a-z0-9]{8}-")
 
 
 def facts_of(server, connect_to):
@@ -63,7 +66,7 @@ def facts_of_machine():
         said = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
         found |= {f"{name}: {line.strip()}" for line in said.stdout.splitlines() if line.strip(" }")}
     for folder, folders, _ in os.walk("/sys/fs/cgroup"):
-        found |= {f"cgroup: {os.path.join(folder, name)}" for name in folders if "firedrill" in name}
+        found |= {f"cgroup: {os.path.join(folder, name)}" for name in folders if OF_A_RUN.match(name)}
     return found
 
 

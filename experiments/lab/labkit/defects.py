@@ -16,7 +16,7 @@ SLOTS_ALERT = "PostgresConnectionsNearLimit"
 Alert = collections.namedtuple("Alert", "threshold never always metric")
 ALERTS = {
     SLOTS_ALERT: Alert("> 0.8", "> 1.5", "> 0.01", "pg_stat_activity_count"),
-    "PgSeqScanSurge": Alert("> 1e6", "> 1e9", "> -1", "pg_table_seq_rows"),
+    "PgSeqScanSurge": Alert("> 5e5", "> 1e9", "> -1", "pg_table_seq_rows"),
 }
 
 DEFECTS = {

@@ -135,8 +135,19 @@ def free_shared_memory(lab):
             time.sleep(0.02)
 
 
+def is_a_servers(pid, lab):
+    """Whether one of the lab's servers is this process, and not somebody who looks at its files."""
+    folder = os.readlink(f"/proc/{pid}/cwd")
+    if folder != lab.dir and not folder.startswith(lab.dir + "/"):
+        return False
+    with open(f"/proc/{pid}/environ", "rb") as environment:
+        homes = [word for word in environment.read().split(b"\0") if word.startswith(b"HOME=")]
+    # PostgreSQL writes its title over the words.
+    return homes in ([], [b"HOME=" + os.fsencode(lab.dir)])
+
+
 def end_survivors(lab):
-    """Kills who still works in a dead lab's directory: the orphan signal waits when a drill stopped a server."""
+    """Kills what is left of a dead lab's servers: the orphan signal waits when a drill stopped one."""
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             handle = os.pidfd_open(int(name))
@@ -144,8 +155,7 @@ def end_survivors(lab):
             continue
         try:
             # Read after the handle was taken, hence it is about this very process.
-            if os.readlink(f"/proc/{name}/cwd").startswith(lab.dir + "/") or \
-                    os.readlink(f"/proc/{name}/cwd") == lab.dir:
+            if is_a_servers(name, lab):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         except OSError:
             pass
@@ -235,6 +245,14 @@ def known_labs():
         else:
             forget(lab)
     return labs
+
+
+def check_site_is_free(site, directory):
+    """Of the lab that is about to be made in `directory`: the site file of another that runs is not overwritten."""
+    for lab in known_labs():
+        if lab.alive() and (lab.describe() or {}).get("site") == site and lab.dir != (directory and os.path.abspath(directory)):
+            raise LabError(f"{site} is the site file of the lab in {lab.dir}, which runs: choose another --site, "
+                           f"or stop that one with `lab down --dir {lab.dir}`")
 
 
 def find_lab(directory):

@@ -263,9 +263,12 @@ class Supervisor:
         begin = time.monotonic()
         try:
             self.ACTIONS[request["do"]](self, request, begin + RESTART_TIMEOUT_S)
+            self.store_description(ready=True)
         except LabError as error:
             return {"ok": False, "error": str(error)}
-        self.store_description(ready=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            return {"ok": False, "error": f"{request['do']}: {error}; mend that and say `lab reset --dir {self.lab.dir}`, "
+                                          f"which makes all of it anew, or `lab down`"}
         return {"ok": True, "took": round(time.monotonic() - begin, 2)}
 
     def restart(self, names, limit):
