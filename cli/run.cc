@@ -1,5 +1,4 @@
 // `firedrill run` and `firedrill plan`.
-#include <pwd.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -34,13 +33,6 @@ namespace {
 constexpr absl::Duration kFinishWithin = absl::Seconds(10);
 // After the controller was lost the injectors undo everything, at the latest when a lease is over.
 constexpr absl::Duration kUndoWithin = absl::Seconds(30);
-
-std::string Owner() {
-  char host[256] = "";
-  gethostname(host, sizeof(host) - 1);
-  const passwd* user = getpwuid(geteuid());
-  return absl::StrCat(user != nullptr ? user->pw_name : absl::StrCat(geteuid()), "@", host);
-}
 
 void Complain(const absl::Status& status) {
   std::fprintf(stderr, "firedrill: %s\n", std::string(status.message()).c_str());
@@ -167,7 +159,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   start.set_seed(options.seed);
   start.set_inject_anyway(options.inject_anyway);
   start.set_detach(options.detach);
-  start.set_owner(Owner());
+  start.set_owner(OwnerWords());
 
   LiveLines lines(screen.style(), screen.terminal());
   const absl::Time since = absl::Now();

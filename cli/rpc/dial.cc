@@ -1,10 +1,14 @@
 // Dials a controller: a Unix socket as it is, anything else over TLS.
 #include "cli/rpc/dial.h"
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "identity/protocol.h"
 #include "identity/rpc/credentials.h"
 
 namespace firedrill {
@@ -12,6 +16,10 @@ namespace firedrill {
 absl::StatusOr<std::unique_ptr<v1::ControllerService::Stub>> Dial(const ControllerAddress& at) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(64 << 20);
+  arguments.SetUserAgentPrefix(ProtocolAgent());
+  // Whoever only listens would not notice a link that is cut.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
   if (absl::StartsWith(at.address, "unix:")) {
     // A Unix socket's 0700 folder is its authority.
     return v1::ControllerService::NewStub(
@@ -29,6 +37,13 @@ absl::StatusOr<std::unique_ptr<v1::ControllerService::Stub>> Dial(const Controll
   PrepareTls();
   return v1::ControllerService::NewStub(
       grpc::CreateCustomChannel(at.address, ChannelTls(files), arguments));
+}
+
+std::string OwnerWords() {
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  const passwd* user = getpwuid(geteuid());
+  return absl::StrCat(user != nullptr ? user->pw_name : absl::StrCat(geteuid()), "@", host);
 }
 
 absl::Status FromGrpc(const grpc::Status& status) {

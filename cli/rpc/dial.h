@@ -23,6 +23,9 @@ struct ControllerAddress {
 // with what to do. Does not wait for the controller.
 absl::StatusOr<std::unique_ptr<v1::ControllerService::Stub>> Dial(const ControllerAddress& at);
 
+// Who calls, where no certificate says so: "user@host".
+std::string OwnerWords();
+
 absl::Status FromGrpc(const grpc::Status& status);
 
 }  // namespace firedrill

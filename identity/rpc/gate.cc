@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "firedrill/v1/controller.pb.h"
 #include "firedrill/v1/injector.pb.h"
+#include "identity/protocol.h"
 
 namespace firedrill {
 namespace {
@@ -96,7 +97,11 @@ grpc::Status Gate::Process(const InputMetadata& metadata, grpc::AuthContext* con
   const absl::string_view method =
       path == metadata.end() ? absl::string_view()
                              : absl::string_view(path->second.data(), path->second.size());
-  const absl::Status decided = Decide(CallerOf(*context), method, absl::Now());
+  const auto agent = metadata.find("user-agent");
+  absl::Status decided = Decide(CallerOf(*context), method, absl::Now());
+  if (decided.ok() && agent != metadata.end()) {
+    decided = CheckProtocol(absl::string_view(agent->second.data(), agent->second.size()));
+  }
   if (decided.ok()) return grpc::Status::OK;
   if (refused_) refused_(std::string(method), decided);
   return grpc::Status(static_cast<grpc::StatusCode>(decided.code()),

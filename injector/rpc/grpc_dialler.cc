@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "base/mutex.h"
 #include "firedrill/v1/injector.grpc.pb.h"
+#include "identity/protocol.h"
 #include "identity/rpc/credentials.h"
 
 namespace firedrill {
@@ -229,6 +230,7 @@ class GrpcDialler final : public Dialler {
               const std::shared_ptr<grpc::ChannelCredentials>& credentials)
       : executor_(executor) {
     grpc::ChannelArguments arguments;
+    arguments.SetUserAgentPrefix(ProtocolAgent());
     // The session paces the dialling; gRPC's own minutes of back-off would only hide a controller
     // that is back.
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstPauseMs);

@@ -395,6 +395,28 @@ TEST_F(FleetTest, EpochsOfAnotherGroupAndEpochsThatAreOverAreNothingToIt) {
   EXPECT_NE(Dial("db-3", "c", 3, "test").Registered(), nullptr);
 }
 
+// A release later something was added to these messages, and one message is new.
+TEST_F(FleetTest, WhatALaterReleaseHasAddedIsPassedOver) {
+  const auto add = [](google::protobuf::Message& message) {
+    message.GetReflection()->MutableUnknownFields(&message)->AddLengthDelimited(999, "new");
+  };
+  Injector injector;
+  injector.up = fleet_.Accept(injector.wire);
+  v1::ConnectRequest message;
+  message.mutable_registration()->set_node("db-1");
+  message.mutable_registration()->set_instance("a");
+  add(*message.mutable_registration());
+  add(message);
+  injector.up.message(message);
+  ASSERT_NE(injector.Registered(), nullptr);
+  v1::ConnectRequest unheard_of;
+  add(unheard_of);
+  injector.up.message(unheard_of);
+  injector.Report(1, "active");
+  EXPECT_THAT(Taken(), ElementsAre("active"));
+  EXPECT_EQ(injector.Refused(), nullptr);
+}
+
 TEST_F(FleetTest, RefusesWhoDoesNotSayItsName) {
   const Injector nameless = Dial("", "a");
   ASSERT_NE(nameless.Refused(), nullptr);

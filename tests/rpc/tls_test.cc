@@ -20,6 +20,7 @@
 #include "base/unique_fd.h"
 #include "firedrill/v1/controller.grpc.pb.h"
 #include "firedrill/v1/injector.grpc.pb.h"
+#include "identity/protocol.h"
 #include "identity/rpc/acceptor.h"
 #include "identity/rpc/credentials.h"
 #include "tests/testing/test_folder.h"
@@ -113,8 +114,10 @@ class TlsTest : public testing::Test {
             absl::StrCat(folder_, "/", stem, ".key")};
   }
 
-  std::shared_ptr<grpc::Channel> Dial(std::shared_ptr<grpc::ChannelCredentials> credentials) {
+  std::shared_ptr<grpc::Channel> Dial(std::shared_ptr<grpc::ChannelCredentials> credentials,
+                                      const std::string& agent = "") {
     grpc::ChannelArguments arguments;
+    if (!agent.empty()) arguments.SetUserAgentPrefix(agent);
     // Channels with equal arguments would share a connection, and so an identity.
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", port_), credentials, arguments);
@@ -189,6 +192,29 @@ TEST_F(TlsTest, ARoleMayCallWhatItsRpcsDeclare) {
       EXPECT_EQ(may, !absl::StrContains(status.error_message(), "which takes the role"));
     }
   }
+}
+
+TEST_F(TlsTest, WhoSpeaksAnotherMajorProtocolIsToldWhomToBringUpToDate) {
+  const IdentityFiles alice = Files("alice", Signed("admin", "alice"));
+  const std::string path = "/firedrill.v1.ControllerService/ListRuns";
+  const auto as = [&](const std::string& agent) {
+    return Call(Dial(ChannelTls(alice), agent), path);
+  };
+  // The release before, which said nothing; this one; those that know more, or less, of the same.
+  for (const std::string& agent :
+       {std::string(), ProtocolAgent(), std::string("firedrill-protocol/1.0"),
+        std::string("firedrill-protocol/1.99")}) {
+    EXPECT_EQ(as(agent).error_code(), kLetIn) << agent;
+  }
+  const grpc::Status newer = as("firedrill-protocol/2.0");
+  EXPECT_EQ(newer.error_code(), grpc::StatusCode::FAILED_PRECONDITION) << newer.error_message();
+  EXPECT_THAT(
+      newer.error_message(),
+      HasSubstr("speaks protocol 2.0, this controller 1.1: bring the controller up to date"));
+  const grpc::Status older = as("firedrill-protocol/0.9");
+  EXPECT_EQ(older.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(older.error_message(), HasSubstr("bring it up to the controller's release"));
+  EXPECT_EQ(refused_, 2);
 }
 
 TEST_F(TlsTest, NobodyElseIsLetIn) {
