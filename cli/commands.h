@@ -60,6 +60,17 @@ int RunsCommand(const Places& places);
 // Of a controller that others use, too: one run, or everything until it is unlocked.
 int StopCommand(const Places& places, const std::string& run, bool all, const std::string& reason);
 int UnlockCommand(const Places& places, const std::string& reason);
-int GetInjectorsCommand(const Places& places);
+// `what`: injectors, runs or experiments. `form`: a word of print.h's FormWords().
+int GetCommand(const Places& places, const std::string& what, const std::string& form,
+               uint32_t limit);
+// `what`: injector, run or experiment.
+int DescribeCommand(const Places& places, const std::string& what, const std::string& name,
+                    const std::string& form);
+// The exit code is the run's.
+int WatchCommand(const Places& places, const std::string& run);
+int ApplyCommand(const Places& places, const std::vector<std::string>& files);
+// Of this machine, or of the controller of `places`; 0 where nothing has failed, else 1.
+int DoctorCommand(const Places& places);
+int DeleteExperimentCommand(const Places& places, const std::string& name);
 
 }  // namespace firedrill

@@ -10,10 +10,12 @@
 #include "base/time_proto.h"
 #include "cli/commands.h"
 #include "cli/leftovers.h"
+#include "cli/rpc/history.h"
 #include "cli/screen.h"
 #include "controller/judge.h"
 #include "controller/lost_runs.h"
 #include "controller/report.h"
+#include "controller/run_name.h"
 #include "controller/sqlite_store.h"
 
 namespace firedrill {
@@ -43,6 +45,7 @@ absl::StatusOr<History> OpenHistory(const Places& places) {
 }
 
 absl::StatusOr<std::vector<v1::Event>> ReadHistory(const Places& places, std::string run) {
+  if (!places.controller.empty()) return ReadRemoteHistory(places, run);
   ASSIGN_OR_RETURN(const History history, OpenHistory(places));
   std::vector<v1::RunSummary> newest;
   if (history.store != nullptr) {
@@ -53,11 +56,14 @@ absl::StatusOr<std::vector<v1::Event>> ReadHistory(const Places& places, std::st
         absl::StrCat("there is no run in the history in ", history.folder,
                      " yet; start one with: firedrill run FILE --site SITE"));
   }
-  return history.store->Read(run == "last" ? newest.front().run() : run, 1);
+  ASSIGN_OR_RETURN(run, FindRun(*history.store, run));
+  return history.store->Read(run, 1);
 }
 
 // A run without an end: whether somebody still writes it.
 bool IsAlive(const Places& places, const std::string& run) {
+  // A controller ends the runs that it finds unfinished when it starts.
+  if (!places.controller.empty()) return true;
   const absl::StatusOr<History> history = OpenHistory(places);
   if (!history.ok() || history->store == nullptr) return false;
   const auto open = OpenRuns(*history->store, history->folder);

@@ -20,6 +20,7 @@
 #include "base/version.h"
 #include "cli/commands.h"
 #include "cli/pki.h"
+#include "cli/print.h"
 
 namespace {
 
@@ -36,7 +37,8 @@ constexpr char kExitCodes[] =
 void AddController(CLI::App* command, Places& places) {
   command->add_option(
       "--controller", places.controller,
-      "A running controller, host:port or unix:/path (else run and plan start a private one)");
+      "A running controller, host:port or unix:/path (else run and plan start a private one, and "
+      "report and judge read this machine's history)");
   command
       ->add_option("--identity", places.identity,
                    "Your certificate, without .crt, for a controller on the network")
@@ -151,6 +153,74 @@ void AddPki(CLI::App& app, int& code) {
   list->callback([&code, flags] { code = firedrill::PkiListCommand(flags->folder); });
 }
 
+// What a controller that serves a team knows, and what it is to know.
+void AddCatalog(CLI::App& app, int& code) {
+  struct Flags {
+    Places places;
+    std::string name, form = "table";
+    std::vector<std::string> files;
+    uint32_t limit = 50;
+  };
+  const auto flags = std::make_shared<Flags>();
+  const auto add = [&](CLI::App* parent, const char* word, const char* what) {
+    CLI::App* command = parent->add_subcommand(word, what);
+    AddController(command, flags->places);
+    return command;
+  };
+  const auto add_form = [&](CLI::App* command) {
+    command->add_option("-o,--output", flags->form, "table, json, yaml or name")
+        ->check(CLI::IsMember(firedrill::FormWords()));
+  };
+  CLI::App* get =
+      app.add_subcommand("get", "Lists what a controller knows: injectors, runs, experiments");
+  get->require_subcommand(1);
+  struct Word {
+    const char* word;
+    const char* what;
+  };
+  for (const Word& each :
+       {Word{"injectors", "The nodes that have dialled it"}, Word{"runs", "Runs, newest first"},
+        Word{"experiments", "Definitions that were applied, and their slots"}}) {
+    CLI::App* command = add(get, each.word, each.what);
+    add_form(command);
+    if (std::string(each.word) == "runs") {
+      command->add_option("--limit", flags->limit, "At most so many")->check(CLI::Range(1, 1000));
+    }
+    command->callback([&code, flags, what = std::string(each.word)] {
+      code = firedrill::GetCommand(flags->places, what, flags->form, flags->limit);
+    });
+  }
+  CLI::App* describe =
+      app.add_subcommand("describe", "Says all that a controller knows of one thing");
+  describe->require_subcommand(1);
+  for (const Word& each : {Word{"injector", "A node: what it can do, and what it permits"},
+                           Word{"run", "A run: by whom, and what came of it"},
+                           Word{"experiment", "A definition, and what came of its slots"}}) {
+    CLI::App* command = add(describe, each.word, each.what);
+    command->add_option("name", flags->name, "Its name; a run's may be cut short")->required();
+    add_form(command);
+    command->callback([&code, flags, what = std::string(each.word)] {
+      code = firedrill::DescribeCommand(flags->places, what, flags->name, flags->form);
+    });
+  }
+  CLI::App* watch = add(&app, "watch", "Follows a run at a controller; exit code as that of run");
+  watch->add_option("run", flags->name, "The run's id, or its beginning; `last` is the newest")
+      ->required();
+  watch->add_flag("--no-color", flags->places.no_color, "Plain text also on a terminal");
+  watch->callback([&code, flags] { code = firedrill::WatchCommand(flags->places, flags->name); });
+  CLI::App* apply =
+      add(&app, "apply",
+          "Gives definitions to a controller, which starts them by their schedules only");
+  apply->add_option("file", flags->files, "Experiment files")->required();
+  apply->callback([&code, flags] { code = firedrill::ApplyCommand(flags->places, flags->files); });
+  CLI::App* remove = app.add_subcommand("delete", "Takes back what was applied: experiment NAME");
+  remove->require_subcommand(1);
+  CLI::App* experiment = add(remove, "experiment", "A definition; its runs and slots stay");
+  experiment->add_option("name", flags->name, "Its name")->required();
+  experiment->callback(
+      [&code, flags] { code = firedrill::DeleteExperimentCommand(flags->places, flags->name); });
+}
+
 // Commands to a controller that serves a team.
 void AddRemote(CLI::App& app, int& code) {
   struct Flags {
@@ -175,10 +245,7 @@ void AddRemote(CLI::App& app, int& code) {
   unlock->add_option("--reason", flags->reason, "Why, for the record")->required();
   unlock->callback(
       [&code, flags] { code = firedrill::UnlockCommand(flags->places, flags->reason); });
-  CLI::App* get = app.add_subcommand("get", "Lists what a controller knows: injectors");
-  get->require_subcommand(1);
-  CLI::App* injectors = add(get, "injectors", "The nodes that have dialled it");
-  injectors->callback([&code, flags] { code = firedrill::GetInjectorsCommand(flags->places); });
+  AddCatalog(app, code);
 }
 
 }  // namespace
@@ -270,18 +337,20 @@ int main(int argc, char** argv) {
   std::string judge_run;
   bool judge_json = false;
   CLI::App* judge = app.add_subcommand("judge", "Judges an old run again, from its history");
-  judge->add_option("run", judge_run, "The run's id; `last` is the newest")->required();
+  judge->add_option("run", judge_run, "The run's id, or its beginning; `last` is the newest")
+      ->required();
   judge->add_flag("--json", judge_json, "As JSON");
-  AddPlaces(judge, judge_places, false);
+  AddPlaces(judge, judge_places);
   judge->callback([&] { code = firedrill::JudgeCommand(judge_places, judge_run, judge_json); });
 
   Places report_places;
   std::string report_run, report_format = "text";
   CLI::App* report = app.add_subcommand("report", "Prints the report of a run");
-  report->add_option("run", report_run, "The run's id; `last` is the newest")->required();
+  report->add_option("run", report_run, "The run's id, or its beginning; `last` is the newest")
+      ->required();
   report->add_option("--format", report_format, "text, markdown, json or junit")
       ->check(CLI::IsMember({"text", "markdown", "json", "junit"}));
-  AddPlaces(report, report_places, false);
+  AddPlaces(report, report_places);
   report->callback(
       [&] { code = firedrill::ReportCommand(report_places, report_run, report_format); });
 
@@ -297,6 +366,13 @@ int main(int argc, char** argv) {
                                            "what nobody owns, and how to undo the rest");
   AddPlaces(leftovers, leftovers_places, false);
   leftovers->callback([&] { code = firedrill::LeftoversCommand(leftovers_places); });
+
+  Places doctor_places;
+  CLI::App* doctor = app.add_subcommand(
+      "doctor",
+      "Says whether this machine, or a controller, could do its work, and what to do; exit 0 or 1");
+  AddPlaces(doctor, doctor_places);
+  doctor->callback([&] { code = firedrill::DoctorCommand(doctor_places); });
 
   AddRemote(app, code);
   AddPki(app, code);

@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <vector>
 
@@ -27,11 +29,30 @@ namespace {
 
 // Far above what controllers can have taken since any copy was made.
 constexpr uint64_t kEpochsSince = 1'000'000;
+constexpr char kSqliteMark[] = "SQLite format 3";
 
 std::string StoreOf(const std::string& state_dir) { return absl::StrCat(state_dir, "/history.db"); }
 
 absl::Status Errno(absl::string_view doing, const std::string& file) {
   return absl::UnavailableError(absl::StrCat(doing, " ", file, ": ", std::strerror(errno)));
+}
+
+absl::Status CheckApart(const std::string& store, const std::string& file) {
+  std::error_code error;
+  if (!std::filesystem::equivalent(store, file, error)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(file, " is the history itself: name another file for its copy"));
+}
+
+// Nobody's letters are replaced by a backup.
+absl::Status MayReplace(const std::string& file) {
+  std::ifstream there(file, std::ios::binary);
+  if (!there.is_open()) return absl::OkStatus();
+  std::string begin(sizeof(kSqliteMark) - 1, '\0');
+  there.read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  if (there.gcount() == 0 || begin == kSqliteMark) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(file, " is there, and no backup: name another file"));
 }
 
 // A whole store, and one that this program can read.
@@ -75,6 +96,8 @@ absl::Status Sync(const std::string& file) {
 absl::Status BackUp(const std::string& state_dir, const std::string& file) {
   const std::string from = StoreOf(state_dir);
   if (access(from.c_str(), R_OK) != 0) return Errno("backing up", from);
+  RETURN_IF_ERROR(CheckApart(from, file));
+  RETURN_IF_ERROR(MayReplace(file));
   const std::string beside = file + ".new";
   unlink(beside.c_str());
   {
@@ -91,7 +114,7 @@ absl::Status BackUp(const std::string& state_dir, const std::string& file) {
     // One file, whole by itself.
     copy.exec("PRAGMA journal_mode = DELETE");
   } catch (const SQLite::Exception& error) {
-    status = SqliteFailed("backing up", from, error);
+    status = SqliteFailed(absl::StrCat("backing up to ", file), from, error);
   }
   if (status.ok()) status = CheckCopy(beside);
   if (status.ok()) status = Sync(beside);
@@ -105,6 +128,7 @@ absl::StatusOr<Restored> Restore(const std::string& state_dir, const std::string
   RETURN_IF_ERROR(CheckCopy(file));
   RETURN_IF_ERROR(NobodyUses(state_dir));
   const std::string path = StoreOf(state_dir);
+  RETURN_IF_ERROR(CheckApart(path, file));
   uint64_t seen = 0;
   if (access(path.c_str(), F_OK) == 0) {
     ASSIGN_OR_RETURN(const std::unique_ptr<SqliteStore> old, SqliteStore::Open(path));

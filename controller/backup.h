@@ -10,7 +10,8 @@
 namespace firedrill {
 
 // Copies the store of `state_dir` as it is at one instant, also while controllers write it. `file`
-// is replaced when the copy is whole, synced and checked.
+// is replaced when the copy is whole, synced and checked; INVALID_ARGUMENT where it is there and no
+// database, or the store itself.
 absl::Status BackUp(const std::string& state_dir, const std::string& file);
 
 struct Restored {

@@ -20,14 +20,18 @@
 #include "base/state_dir.h"
 #include "base/status_macros.h"
 #include "base/text.h"
+#include "base/time_proto.h"
 #include "base/unique_fd.h"
 #include "base/version.h"
+#include "controller/backup.h"
+#include "controller/diagnosis.h"
 #include "controller/epoch_lock.h"
 #include "controller/fleet.h"
 #include "controller/lever.h"
 #include "controller/lost_runs.h"
 #include "controller/rpc/service.h"
 #include "controller/runs.h"
+#include "controller/scheduler.h"
 #include "controller/sqlite_store.h"
 #include "controller/system.h"
 #include "experiment/address.h"
@@ -48,10 +52,12 @@ constexpr absl::Duration kAwaitOwner = absl::Seconds(5);
 constexpr absl::Duration kLook = absl::Milliseconds(100);
 // After a signal: how long undoing may take before the process ends without having seen it.
 constexpr absl::Duration kUndoWithin = absl::Seconds(20);
+constexpr absl::Duration kForgetEvery = absl::Minutes(10);
 
 struct Flags {
   std::string config, listen, site, state_dir, identity, revoked;
   v1::RunLimits limits;
+  v1::Retention retention;
   bool own = false;
   // The process that must be our parent as long as somebody needs us; 0: whoever it is at the
   // start.
@@ -97,23 +103,45 @@ void RefreshRevocations(Revocations& revocations, std::string& told) {
   told = now;
 }
 
+absl::StatusOr<v1::ControllerSpec> ReadSpec(const std::string& config) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFileText(config));
+  const ControllerFile file = ReadController(text, config);
+  if (!file.ok()) return absl::InvalidArgumentError("its file has errors:\n" + file.Report());
+  return file.controller.spec();
+}
+
 // A daemon's own file says all that the flags of a private controller say.
 absl::Status ReadConfig(Flags& flags, std::string& domain) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFileText(flags.config));
-  const ControllerFile file = ReadController(text, flags.config);
-  if (!file.ok()) return absl::InvalidArgumentError("its file has errors:\n" + file.Report());
-  const v1::ControllerSpec& spec = file.controller.spec();
+  ASSIGN_OR_RETURN(const v1::ControllerSpec spec, ReadSpec(flags.config));
   flags.listen = spec.listen();
   flags.site = spec.site();
   flags.identity = spec.identity();
   flags.revoked = spec.revoked();
   flags.limits = spec.limits();
+  flags.retention = spec.retention();
   if (flags.state_dir.empty()) flags.state_dir = spec.state_dir();
   ASSIGN_OR_RETURN(
       const Certificate certificate,
       CheckIdentity(IdentityOf(flags.identity), {std::string(kControllerRole)}, absl::Now()));
   domain = certificate.peer.domain;
   return absl::OkStatus();
+}
+
+// Deletes what the retention lets go, off the executor, and comes back later.
+void Forget(EventLoop& loop, Store& store, const v1::Retention& retention) {
+  auto forgotten = std::make_shared<absl::StatusOr<uint32_t>>(0u);
+  loop.Block(
+      [&store, retention, forgotten] {
+        *forgotten = store.Forget(retention.runs(), absl::Now() - FromProto(retention.age()));
+      },
+      [&loop, &store, retention, forgotten] {
+        if (!forgotten->ok()) {
+          spdlog::error("{}", forgotten->status());
+        } else if (**forgotten > 0) {
+          spdlog::info("forgot {} old runs, as spec.retention says", **forgotten);
+        }
+        loop.After(kForgetEvery, [&loop, &store, retention] { Forget(loop, store, retention); });
+      });
 }
 
 int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
@@ -134,6 +162,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   if (flags.own) fleet_options.ping_every = absl::Milliseconds(500);
   std::unique_ptr<Fleet> fleet;
   std::unique_ptr<Runs> runs;
+  std::unique_ptr<Scheduler> scheduler;
   Runs::Options runs_options;
   runs_options.site = site;
   runs_options.limits = flags.limits;
@@ -152,10 +181,20 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
         loop, **store, *fleet, Lever(absl::StrCat(state_dir, "/STOP")), runs_options,
         [&real] { return real.MakeSurroundings(); },
         [&real](const v1::Experiment& experiment) { return real.Facts(experiment); });
+    if (flags.own) return;
+    scheduler = std::make_unique<Scheduler>(
+        loop, **store, *epoch,
+        Scheduler::Starting{.start =
+                                [&runs](const v1::StartRun& start, auto started, auto ended) {
+                                  runs->Start(start, {.event = nullptr, .judged = std::move(ended)},
+                                              std::move(started));
+                                },
+                            .going = [&runs](const std::string& run) { return runs->Going(run); }});
+    if (const absl::Status begun = scheduler->Begin(); !begun.ok()) spdlog::error("{}", begun);
   });
   InjectorServiceImpl injector_service(loop, *fleet);
   ControllerServiceImpl controller_service(
-      loop, *runs, *fleet, **store,
+      loop, *runs, *fleet, **store, scheduler.get(),
       [&](int change) {
         owners += change;
         owned_once = true;
@@ -164,6 +203,18 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
         asking += change;
         asked = absl::Now();
       });
+  if (!flags.config.empty()) {
+    controller_service.AskOfItself(
+        [files = IdentityOf(flags.identity)]() -> std::vector<v1::Diagnosis> {
+          constexpr char kReissue[] =
+              "firedrill pki issue CA --role controller; it is read anew by itself";
+          const absl::StatusOr<Certificate> own =
+              CheckIdentity(files, {std::string(kControllerRole)}, absl::Now());
+          if (!own.ok()) return {Failure("its certificate", own.status().message(), kReissue)};
+          return {DiagnoseExpiry("its certificate", own->not_before, own->not_after, absl::Now(),
+                                 kReissue)};
+        });
+  }
   const auto revocations =
       std::make_shared<Revocations>(flags.revoked, IdentityOf(flags.identity).authority);
   const auto gate = std::make_shared<Gate>(
@@ -183,6 +234,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   // Two controllers on one port would share its connections in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(64 << 20);
+  // Who watches a run in which nothing happens still asks whether the link is there.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
   if (flags.config.empty()) {
     builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials());
   } else {
@@ -204,6 +257,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   spdlog::info("firedrill-controller {} listens on {}{}, epoch {}", kVersion, flags.listen,
                acceptor == nullptr ? "" : absl::StrCat(" (port ", acceptor->port(), ")"), *epoch);
 
+  if (flags.retention.runs() > 0) Forget(loop, **store, flags.retention);
   const pid_t parent = flags.client != 0 ? flags.client : getppid();
   absl::Time give_up = absl::InfiniteFuture();
   bool ending = false;
@@ -231,6 +285,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
       ending = true;
       give_up = absl::Now() + kUndoWithin;
       loop.Run([&] {
+        if (scheduler != nullptr) scheduler->End();
         v1::StopRequested stop;
         stop.set_cause(orphan ? v1::StopRequested::CAUSE_OWNER_LOST
                               : v1::StopRequested::CAUSE_SHUTDOWN);
@@ -247,11 +302,33 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   server->Shutdown(absl::ToChronoTime(absl::Now() + absl::Milliseconds(200)));
   server->Wait();
   loop.Run([&] {
+    scheduler.reset();
     runs.reset();
     fleet.reset();
   });
   loop.Stop();
   if (flags.own) RemoveSocketFolder(flags.listen);
+  return 0;
+}
+
+int BackUpTo(const std::string& state_dir, const std::string& file) {
+  const absl::Status status = BackUp(state_dir, file);
+  if (!status.ok()) return Complain(status);
+  std::printf(
+      "%s holds the history of %s; put it back with:\n  firedrill-controller restore %s "
+      "--state-dir %s\n",
+      file.c_str(), state_dir.c_str(), file.c_str(), state_dir.c_str());
+  return 0;
+}
+
+int RestoreFrom(const std::string& state_dir, const std::string& file) {
+  const absl::StatusOr<Restored> restored = Restore(state_dir, file, RealClock());
+  if (!restored.ok()) return Complain(restored.status());
+  std::printf("restored %llu %s and %llu %s into %s; the next controller has an epoch above %llu\n",
+              static_cast<unsigned long long>(restored->runs), restored->runs == 1 ? "run" : "runs",
+              static_cast<unsigned long long>(restored->experiments),
+              restored->experiments == 1 ? "experiment" : "experiments", state_dir.c_str(),
+              static_cast<unsigned long long>(restored->epoch));
   return 0;
 }
 
@@ -269,10 +346,28 @@ int Main(int argc, char** argv) {
   app.add_flag("--private", flags.own, "Lives for one client, its parent, and ends with it");
   app.add_option("--client", flags.client,
                  "The process of that client: it may die before this one looks");
+  std::string copy;
+  CLI::App* backup =
+      app.add_subcommand("backup", "Copies the history to a file, also while it is written");
+  CLI::App* restore = app.add_subcommand("restore", "Puts such a copy in the place of the history");
+  for (CLI::App* command : {backup, restore}) {
+    command->fallthrough();
+    command->add_option("file", copy, "The copy")->required();
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsageError;
+  }
+  if (backup->parsed() || restore->parsed()) {
+    if (!flags.config.empty()) {
+      const absl::StatusOr<v1::ControllerSpec> spec = ReadSpec(flags.config);
+      if (!spec.ok()) return Complain(spec.status());
+      if (flags.state_dir.empty()) flags.state_dir = spec->state_dir();
+    }
+    const absl::StatusOr<std::string> state_dir = StateDir(flags.state_dir);
+    if (!state_dir.ok()) return Complain(state_dir.status());
+    return backup->parsed() ? BackUpTo(*state_dir, copy) : RestoreFrom(*state_dir, copy);
   }
   std::string domain;
   if (!flags.config.empty()) {

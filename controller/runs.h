@@ -73,6 +73,7 @@ class Runs {
   void OnEnded(std::function<void()> ended) { ended_ = std::move(ended); }
 
   const Lever& lever() const { return lever_; }
+  const v1::SiteSpec& site() const { return options_.site.spec(); }
 
  private:
   struct Running {

@@ -222,7 +222,9 @@ absl::StatusOr<uint32_t> SqliteStore::Forget(uint32_t runs, absl::Time before) {
       }
     }
     for (const char* sql :
-         {"DELETE FROM slot WHERE due < ?", "DELETE FROM inbox WHERE starts_at < ?"}) {
+         {"DELETE FROM slot WHERE due < ? AND due < (SELECT max(due) FROM slot AS newer "
+          "WHERE newer.experiment = slot.experiment)",
+          "DELETE FROM inbox WHERE starts_at < ?"}) {
       SQLite::Statement remove(*database_, sql);
       remove.bind(1, micros);
       remove.exec();

@@ -35,8 +35,8 @@ class Store {
   // As a run was judged when it ended, for lists: the history is what counts.
   virtual absl::Status NoteVerdict(const std::string& run, v1::Verdict verdict) = 0;
   // Forgets whole runs: all but the newest `runs`, and those created before `before`; also slots
-  // and deliveries before then. Never one without an end, or whose undo is not confirmed. Answers
-  // how many runs.
+  // and deliveries before then, but for each experiment's newest slot: it says up to when all are
+  // decided. Never a run without an end, or whose undo is not confirmed. Answers how many runs.
   virtual absl::StatusOr<uint32_t> Forget(uint32_t runs, absl::Time before) = 0;
 
   // Keeps a definition, in place of an older one of its name.

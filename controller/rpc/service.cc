@@ -6,11 +6,16 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_proto.h"
+#include "controller/diagnosis.h"
 #include "controller/judge.h"
 #include "controller/rpc/stream.h"
+#include "controller/run_name.h"
+#include "experiment/reader.h"
 #include "identity/rpc/gate.h"
 
 namespace firedrill {
@@ -294,8 +299,11 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::PlanRun(grpc::CallbackServerCon
 grpc::ServerWriteReactor<v1::WatchRunResponse>* ControllerServiceImpl::WatchRun(
     grpc::CallbackServerContext* context, const v1::WatchRunRequest* request) {
   auto* stream = new WatchStream(calls_, *context);
-  executor_.Post([this, feed = stream->feed(), run = request->run(), from = request->from_seq(),
+  executor_.Post([this, feed = stream->feed(), name = request->run(), from = request->from_seq(),
                   follow = request->follow()] {
+    const absl::StatusOr<std::string> found = FindRun(store_, name);
+    if (!found.ok()) return WatchStream::End(*feed, found.status());
+    const std::string& run = *found;
     const absl::StatusOr<std::vector<v1::Event>> events = store_.Read(run, from);
     if (!events.ok()) return WatchStream::End(*feed, events.status());
     for (const v1::Event& event : *events) WatchStream::Add(*feed, event);
@@ -324,7 +332,8 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::JudgeRun(grpc::CallbackServerCo
                                                           const v1::JudgeRunRequest* request,
                                                           v1::JudgeRunResponse* response) {
   return OnExecutor(context, [this, request, response]() -> absl::Status {
-    const absl::StatusOr<std::vector<v1::Event>> history = store_.Read(request->run(), 1);
+    ASSIGN_OR_RETURN(const std::string run, FindRun(store_, request->run()));
+    const absl::StatusOr<std::vector<v1::Event>> history = store_.Read(run, 1);
     if (!history.ok()) return history.status();
     *response->mutable_judgement() = Judge(*history);
     return absl::OkStatus();
@@ -335,11 +344,12 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::StopRun(grpc::CallbackServerCon
                                                          const v1::StopRunRequest* request,
                                                          v1::StopRunResponse* response) {
   return OnExecutor(context, [this, request, by = NameOf(*context, request->by())] {
+    ASSIGN_OR_RETURN(const std::string run, FindRun(store_, request->run()));
     v1::StopRequested stop;
     stop.set_cause(v1::StopRequested::CAUSE_OPERATOR);
     stop.set_by(by);
     stop.set_reason(request->reason());
-    return runs_.Stop(request->run(), stop);
+    return runs_.Stop(run, stop);
   });
 }
 
@@ -370,6 +380,79 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::ListInjectors(
     for (const v1::InjectorSummary& seen : fleet_.Seen()) *response->add_injectors() = seen;
     return absl::OkStatus();
   });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::ApplyExperiment(
+    grpc::CallbackServerContext* context, const v1::ApplyExperimentRequest* request,
+    v1::ApplyExperimentResponse* response) {
+  return OnExecutor(context, [this, request, response, by = NameOf(*context, request->by())] {
+    RETURN_IF_ERROR(HasSchedules());
+    // The client's reading of its text is not believed.
+    ExperimentFile file = ReadExperiment(request->text(), request->file());
+    if (file.ok()) file.problems = CheckAgainstSite(file, runs_.site());
+    if (!file.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the controller refuses this experiment:\n",
+                       absl::StripTrailingAsciiWhitespace(file.Report())));
+    }
+    v1::AppliedExperiment applied;
+    applied.set_applied_by(by);
+    applied.set_file(request->file());
+    applied.set_text(request->text());
+    *applied.mutable_experiment() = std::move(file.experiment);
+    for (auto& [path, position] : file.Positions()) (*applied.mutable_positions())[path] = position;
+    ASSIGN_OR_RETURN(*response, scheduler_->Apply(std::move(applied)));
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::DeleteExperiment(
+    grpc::CallbackServerContext* context, const v1::DeleteExperimentRequest* request,
+    v1::DeleteExperimentResponse* response) {
+  return OnExecutor(context, [this, request] {
+    RETURN_IF_ERROR(HasSchedules());
+    return scheduler_->Delete(request->name());
+  });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::ListExperiments(
+    grpc::CallbackServerContext* context, const v1::ListExperimentsRequest* request,
+    v1::ListExperimentsResponse* response) {
+  return OnExecutor(context, [this, request, response] {
+    RETURN_IF_ERROR(HasSchedules());
+    ASSIGN_OR_RETURN(*response, scheduler_->List(*request));
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ControllerServiceImpl::Diagnose(grpc::CallbackServerContext* context,
+                                                          const v1::DiagnoseRequest* request,
+                                                          v1::DiagnoseResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  executor_.Post([this, reactor, response] {
+    const auto add = [response](const std::vector<v1::Diagnosis>& diagnoses) {
+      for (const v1::Diagnosis& each : diagnoses) *response->add_diagnoses() = each;
+    };
+    add({DiagnoseLever(runs_.lever().Pulled())});
+    add(DiagnoseInjectors(fleet_.Seen()));
+    if (scheduler_ != nullptr) {
+      if (const auto experiments = scheduler_->List({}); experiments.ok())
+        add(DiagnoseSchedules(*experiments));
+    }
+    executor_.Block(
+        [this, add] {
+          if (of_itself_) add(of_itself_());
+          add(LookAtMonitoring(runs_.site(), executor_.clock()));
+        },
+        [reactor] { reactor->Finish(grpc::Status::OK); });
+  });
+  return reactor;
+}
+
+absl::Status ControllerServiceImpl::HasSchedules() const {
+  if (scheduler_ != nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      "this controller lives for one run only, and keeps no definitions");
 }
 
 }  // namespace firedrill

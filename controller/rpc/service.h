@@ -3,10 +3,12 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "base/executor.h"
 #include "controller/fleet.h"
 #include "controller/runs.h"
+#include "controller/scheduler.h"
 #include "controller/store.h"
 #include "firedrill/v1/controller.grpc.pb.h"
 #include "firedrill/v1/injector.grpc.pb.h"
@@ -31,14 +33,16 @@ class InjectorServiceImpl final : public v1::InjectorService::CallbackService {
 class ControllerServiceImpl final : public v1::ControllerService::CallbackService {
  public:
   // Called on the executor: `owner_changed` whenever an owner's stream has begun (+1) or ended
-  // (-1), `asking_changed` whenever the making of a plan has.
+  // (-1), `asking_changed` whenever the making of a plan has. `scheduler`: null where there are no
+  // schedules.
   ControllerServiceImpl(
-      Executor& executor, Runs& runs, Fleet& fleet, const Store& store,
+      Executor& executor, Runs& runs, Fleet& fleet, const Store& store, Scheduler* scheduler,
       std::function<void(int)> owner_changed, std::function<void(int)> asking_changed = [](int) {})
       : executor_(executor),
         runs_(runs),
         fleet_(fleet),
         store_(store),
+        scheduler_(scheduler),
         owner_changed_(std::move(owner_changed)),
         asking_changed_(std::move(asking_changed)) {}
   // Before it serves: streams are cut when their caller's certificate ends. Outlives it.
@@ -69,16 +73,33 @@ class ControllerServiceImpl final : public v1::ControllerService::CallbackServic
   grpc::ServerUnaryReactor* ListInjectors(grpc::CallbackServerContext* context,
                                           const v1::ListInjectorsRequest* request,
                                           v1::ListInjectorsResponse* response) override;
+  grpc::ServerUnaryReactor* ApplyExperiment(grpc::CallbackServerContext* context,
+                                            const v1::ApplyExperimentRequest* request,
+                                            v1::ApplyExperimentResponse* response) override;
+  grpc::ServerUnaryReactor* DeleteExperiment(grpc::CallbackServerContext* context,
+                                             const v1::DeleteExperimentRequest* request,
+                                             v1::DeleteExperimentResponse* response) override;
+  grpc::ServerUnaryReactor* ListExperiments(grpc::CallbackServerContext* context,
+                                            const v1::ListExperimentsRequest* request,
+                                            v1::ListExperimentsResponse* response) override;
+  grpc::ServerUnaryReactor* Diagnose(grpc::CallbackServerContext* context,
+                                     const v1::DiagnoseRequest* request,
+                                     v1::DiagnoseResponse* response) override;
+  // What only the process knows of itself; asked where blocking is allowed.
+  void AskOfItself(std::function<std::vector<v1::Diagnosis>()> ask) { of_itself_ = std::move(ask); }
 
  private:
   // Answers from the executor with what `answer` returns.
   grpc::ServerUnaryReactor* OnExecutor(grpc::CallbackServerContext* context,
                                        std::function<absl::Status()> answer);
+  absl::Status HasSchedules() const;
 
   Executor& executor_;
   Runs& runs_;
   Fleet& fleet_;
   const Store& store_;
+  Scheduler* const scheduler_;
+  std::function<std::vector<v1::Diagnosis>()> of_itself_;
   const std::function<void(int)> owner_changed_;
   const std::function<void(int)> asking_changed_;
   OpenCalls* calls_ = nullptr;

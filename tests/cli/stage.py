@@ -109,11 +109,11 @@ class Stage(unittest.TestCase):
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S)
         return done.returncode, done.stdout, done.stderr
 
-    def begin(self, *words):
-        """A command that goes on; what it says is in `output`."""
+    def begin(self, *words, state=True):
+        """A command that goes on; what it says is in `output`. `state`: whether it has to do with this machine's."""
         output = os.path.join(self.folder, f"output-{len(self.started)}")
         with open(output, "w") as file:
-            process = subprocess.Popen([*words, "--state-dir", self.state], env=self.look.environment(),
+            process = subprocess.Popen([*words, *(["--state-dir", self.state] if state else [])], env=self.look.environment(),
                                        stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
         self.look.started.append(process.pid)
         self.started.append(process)

@@ -165,6 +165,22 @@ TEST_F(BackupTest, ACopyOfANewerVersionIsRefused) {
   EXPECT_THAT(PutBack().status().message(), HasSubstr("written by a newer firedrill (schema 99"));
 }
 
+TEST_F(BackupTest, OnlyAnotherBackupIsReplaced) {
+  const std::string store = from_.path() + "/history.db";
+  AddRun(*Open(from_.path()), "r1");
+  const absl::Status itself = BackUp(from_.path(), store);
+  EXPECT_TRUE(absl::IsInvalidArgument(itself));
+  EXPECT_THAT(itself.message(), HasSubstr("history.db is the history itself"));
+  EXPECT_TRUE(absl::IsInvalidArgument(Restore(from_.path(), store, RealClock()).status()));
+  EXPECT_EQ(Open(from_.path())->List(10)->size(), 1u);
+  std::ofstream(copy_) << "apiVersion: firedrill/v1";
+  EXPECT_THAT(BackUp(from_.path(), copy_).message(), HasSubstr("is there, and no backup"));
+  EXPECT_EQ(ReadAll(copy_), "apiVersion: firedrill/v1");
+  std::ofstream(copy_, std::ios::trunc).flush();
+  EXPECT_TRUE(BackUp(from_.path(), copy_).ok());
+  EXPECT_TRUE(BackUp(from_.path(), copy_).ok());
+}
+
 TEST_F(BackupTest, WhatCannotBeWrittenIsSaidAndLeavesNothing) {
   AddRun(*Open(from_.path()), "r1");
   EXPECT_THAT(BackUp(from_.path(), "/nonexistent/copy.db").message(),

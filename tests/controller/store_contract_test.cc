@@ -233,6 +233,10 @@ TEST_P(StoreContract, ASlotIsClaimedOnceAndSettledByWhoHasClaimedIt) {
   EXPECT_EQ(*store_->MissedSlots(), (std::map<std::string, uint64_t>{{"leak", 1}}));
   EXPECT_EQ(*store_->Forget(10, absl::FromUnixSeconds(1500)), 0u);
   EXPECT_EQ(store_->Slots("leak", 10)->size(), 1u);
+  // Without its newest slot a schedule could not tell what it has fired already.
+  EXPECT_EQ(*store_->Forget(10, absl::InfiniteFuture()), 0u);
+  EXPECT_EQ(FromProto(store_->Slots("leak", 10)->front().due()), absl::FromUnixSeconds(2000));
+  EXPECT_EQ(store_->Slots("cut", 10)->size(), 1u);
 }
 
 TEST_P(StoreContract, ADeliveryIsTakenOnce) {

@@ -93,7 +93,12 @@ class MemoryStore : public Store {
       if (old && over) forgotten += static_cast<uint32_t>(runs_.erase(list[i].run()));
     }
     const int64_t limit = absl::ToUnixMicros(before);
-    std::erase_if(slots_, [limit](const auto& slot) { return slot.first.second < limit; });
+    for (auto slot = slots_.begin(); slot != slots_.end();) {
+      const auto next = std::next(slot);
+      const bool newest = next == slots_.end() || next->first.first != slot->first.first;
+      if (!newest && slot->first.second < limit) slots_.erase(slot);
+      slot = next;
+    }
     std::erase_if(inbox_, [limit](const auto& entry) { return std::get<2>(entry) < limit; });
     return forgotten;
   }
