@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Network namespaces as machines: a controller, a node with the database and its monitoring, a node with the shop and
 the load, and a laptop, over TLS with certificates of `firedrill pki`. A run begins at the laptop; cables are pulled,
-the controller is killed, the lever is pulled. Needs root; everything is made by the test and gone after it."""
+the controller is killed, the lever is pulled; and a schedule starts it again. Needs root; everything is made by the test and gone after it."""
 
 import contextlib
 import ctypes
@@ -38,7 +38,10 @@ LEASE_S = 2.0
 MARGIN_S = 0.1
 LOOK_EVERY_S = 0.02
 PATIENCE_S = 90
+RUN_TIMEOUT_S = 180
 LEAKER = "reports"
+FIRST = os.path.join(ROOT, "experiments/unclosed-connections.yaml")
+EVERY_MINUTE, EVERY_YEAR = "* * * * *", "0 0 1 1 *"
 
 # A leak and nothing else, for as long as nobody ends it.
 LEAK = """apiVersion: firedrill/v1
@@ -56,6 +59,36 @@ spec:
   expect:
     recovery:
       - {name: still-answers, probe: answers, since: leak.end, within: 5s, for: 500ms}
+"""
+
+# The server itself is held back, and its clients feel it.
+STARVED = """apiVersion: firedrill/v1
+kind: Experiment
+metadata: {name: starved}
+spec:
+  hypothesis: A database that gets a third of the processor time that it needs makes logins slow, and only for as long.
+  targets:
+    - {name: db-node, selector: {matchLabels: {role: database}}, count: 1}
+    - {name: load-node, selector: {matchLabels: {role: load}}, count: 1}
+  limits: {environments: [lab], maxDuration: 2m}
+  load:
+    - name: shoppers
+      target: load-node
+      sendRequests:
+        endpoint: shop
+        rate: 40
+        timeout: 5s
+        values: {email: shop-emails}
+        requests: [{name: login, path: "/login?email={email}"}]
+  steadyState:
+    - {name: logins-answer, load: shoppers, request: login, is: "ok >= 97%, p95 < 250ms", over: 2s, for: 1s}
+  faults:
+    - {name: starve, target: db-node, at: 0s, duration: 10s, throttleCpu: {subject: database, ofUse: 0.3}}
+  expect:
+    impact:
+      - {name: logins-slow, load: shoppers, request: login, is: "p95 >= 100ms", over: 2s, since: starve.start, within: 10s}
+    recovery:
+      - {name: fast-again, probe: logins-answer, since: starve.end, within: 20s, for: 1s}
 """
 
 
@@ -328,10 +361,14 @@ class OverTheNetwork(unittest.TestCase):
                               capture_output=True, text=True, timeout=PATIENCE_S)
         return done.returncode, done.stdout + done.stderr
 
-    def run_leak(self, duration="60s"):
-        path = os.path.join(self.folder, "leak.yaml")
+    def write_text(self, name, text):
+        path = os.path.join(self.folder, name)
         with open(path, "w") as written:
-            written.write(LEAK.replace("DURATION", duration))
+            written.write(text)
+        return path
+
+    def run_leak(self, duration="60s"):
+        path = self.write_text("leak.yaml", LEAK.replace("DURATION", duration))
         run = self.begin("laptop", "firedrill", "run", path, *self.at("operator"), "--state-dir",
                          os.path.join(self.folder, "state-laptop"))
         self.until(lambda: self.watcher.held == 5 or run.poll() is not None, "the leak in force")
@@ -351,10 +388,9 @@ class OverTheNetwork(unittest.TestCase):
         return " ".join((done.stdout + done.stderr).split())
 
     def test_1_the_first_experiment_runs_from_a_laptop(self):
-        experiment = os.path.join(ROOT, "experiments/unclosed-connections.yaml")
-        run = self.begin("laptop", "firedrill", "run", experiment, *self.at("operator"), "--state-dir",
+        run = self.begin("laptop", "firedrill", "run", FIRST, *self.at("operator"), "--state-dir",
                          os.path.join(self.folder, "state-laptop"))
-        self.assertEqual(run.wait(180), 0, self.said(run))
+        self.assertEqual(run.wait(RUN_TIMEOUT_S), 0, self.said(run))
         self.assertIn("every fault undone", self.said(run))
         self.assertEqual(self.watcher.held, 0)
         self.assertIn("started by operator", self.report())
@@ -399,6 +435,66 @@ class OverTheNetwork(unittest.TestCase):
         self.assertEqual(code, 3, said)
         self.assertRegex(" ".join(said.split()), "the emergency lever is pulled")
         self.assertEqual(self.ask("unlock", "--reason", "it is over", who="admin")[0], 0)
+
+    def active_alerts(self):
+        """As the monitoring says on its own machine."""
+        def get(server, path):
+            return json.loads(subprocess.run([*self.machines.at("database"), "curl", "-sf", "-m", "5", server["url"] + path],
+                                             check=True, capture_output=True).stdout)
+        site = self.lab.site()
+        alerts = get(site["prometheus"], "/api/v1/alerts")["data"]["alerts"]
+        alerts += get(site["alertmanagers"][0], "/api/v2/alerts")
+        return [each["labels"]["alertname"] for each in alerts if "firedrill_canary" not in each["labels"]]
+
+    def apply(self, cron):
+        with open(FIRST) as first:
+            path = self.write_text("first.yaml", f'{first.read()}  schedule: {{cron: "{cron}", timeZone: Europe/Berlin, '
+                                                 "startingDeadline: 30s}\n")
+        code, said = self.ask("apply", path)
+        self.assertEqual(code, 0, said)
+        return said
+
+    def slots(self):
+        code, said = self.ask("describe", "experiment", "unclosed-connections", "-o", "json")
+        self.assertEqual(code, 0, said)
+        return [(slot["run"], slot["missed"], slot["reason"]) for slot in json.loads(said)["slots"]]
+
+    def test_5_by_its_schedule_it_runs_again_whoever_watches(self):
+        self.until(lambda: not self.active_alerts(), "an end of all alerts")
+        self.assertIn("created (version 1), next slot", self.apply(EVERY_MINUTE))
+        self.assertEqual(self.slots(), [])
+        self.until(lambda: any(run or missed for run, missed, _ in self.slots()), "a slot that is decided")
+        [(run, missed, reason)] = self.slots()
+        self.assertEqual(missed, "", reason)
+        # While it goes on; the next minute is not its business any more.
+        self.assertIn(f"schedule.cron: {EVERY_MINUTE} -> {EVERY_YEAR}", self.apply(EVERY_YEAR))
+        watching = self.begin("laptop", "firedrill", "watch", run, *self.at("operator"))
+        self.until(lambda: self.watcher.held > 0, "the leak")
+        # Who watches may go; the run is nobody's.
+        watching.kill()
+        watching = self.begin("laptop", "firedrill", "watch", run, *self.at("operator"))
+        self.assertEqual(watching.wait(RUN_TIMEOUT_S), 0, self.said(watching))
+        self.assertIn("every fault undone", self.said(watching))
+        self.assertEqual(self.watcher.held, 0)
+        self.assertIn("started by schedule:unclosed-connections", self.report())
+        self.assertEqual(self.slots(), [(run, "", "")])
+
+    def control_groups(self):
+        """Of every process of the server: where it is, and what limits it."""
+        with open(self.lab.path("postgresql", "data", "postmaster.pid")) as file:
+            postmaster = file.readline().strip()
+        with open(f"/proc/{postmaster}/cgroup") as file:
+            return file.read()
+
+    def test_6_the_database_itself_is_held_back_and_let_go(self):
+        before = self.control_groups()
+        run = self.begin("laptop", "firedrill", "run", self.write_text("starved.yaml", STARVED), *self.at("operator"),
+                         "--state-dir", os.path.join(self.folder, "state-laptop"))
+        self.until(lambda: "starve in force" in self.said(run) or run.poll() is not None, "the server held back")
+        self.assertNotEqual(self.control_groups(), before)
+        self.assertEqual(run.wait(RUN_TIMEOUT_S), 0, self.said(run))
+        self.assertIn("every fault undone", self.said(run))
+        self.assertEqual(self.control_groups(), before)
 
 
 if __name__ == "__main__":
