@@ -66,27 +66,37 @@ std::string IsSeed(const std::string& text) {
 
 // "did you mean run?", where the word is no command or the flag no flag of the command.
 std::string Advice(const CLI::App& app, int argc, char** argv) {
-  const std::string first = argc > 1 ? argv[1] : "";
-  std::vector<std::string> commands;
-  const CLI::App* command = nullptr;
-  for (const CLI::App* each : app.get_subcommands({})) {
-    commands.push_back(each->get_name());
-    if (each->get_name() == first) command = each;
-  }
-  if (first.empty() || first[0] == '-') {
-    return absl::StrCat("say what to do, one of: ", absl::StrJoin(commands, ", "));
-  }
-  if (command == nullptr) {
-    const std::string near = firedrill::NearestOf(first, commands);
-    return absl::StrCat("there is no command ", first,
-                        near.empty() ? "" : absl::StrCat("; did you mean ", near, "?"),
-                        " There are: ", absl::StrJoin(commands, ", "));
+  const CLI::App* command = &app;
+  std::string before;
+  int at = 1;
+  // As deep as the words are commands: `pki issue`.
+  for (std::vector<const CLI::App*> below = command->get_subcommands({}); !below.empty(); ++at) {
+    const std::string word = at < argc ? argv[at] : "";
+    std::vector<std::string> commands;
+    const CLI::App* found = nullptr;
+    for (const CLI::App* each : below) {
+      commands.push_back(each->get_name());
+      if (each->get_name() == word) found = each;
+    }
+    if (word.empty() || word[0] == '-') {
+      return absl::StrCat("say what to ", before.empty() ? "do" : before,
+                          ", one of: ", absl::StrJoin(commands, ", "));
+    }
+    absl::StrAppend(&before, before.empty() ? "" : " ", word);
+    if (found == nullptr) {
+      const std::string near = firedrill::NearestOf(word, commands);
+      return absl::StrCat("there is no command ", before,
+                          near.empty() ? "" : absl::StrCat("; did you mean ", near, "?"),
+                          " There are: ", absl::StrJoin(commands, ", "));
+    }
+    command = found;
+    below = command->get_subcommands({});
   }
   std::vector<std::string> flags;
   for (const CLI::Option* option : command->get_options()) {
     for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
   }
-  for (int i = 2; i < argc; ++i) {
+  for (int i = at; i < argc; ++i) {
     std::string word = argv[i];
     word.resize(std::min(word.size(), word.find('=')));
     if (word.rfind("--", 0) != 0 || absl::c_linear_search(flags, word)) continue;

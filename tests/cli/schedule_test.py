@@ -106,6 +106,8 @@ class Schedules(DaemonsStage):
         code, _, err = self.answer(PROGRAM, "apply", path)
         self.assertEqual(code, 2)
         self.assertIn("name the controller with --controller", err)
+        self.assertIn("there is no command get run; did you mean runs?", self.answer(PROGRAM, "get", "run")[2])
+        self.assertIn("say what to describe, one of: injector, run, experiment", self.answer(PROGRAM, "describe")[2])
         self.assertIn("no experiment was applied", self.ask("get", "experiments", as_who="viewer")[1])
         self.assertIn("experiment held created (version 1), next slot", self.ask("apply", path, as_who="operator")[1])
         self.assertIn("experiment held unchanged (version 1)", self.ask("apply", path, as_who="operator")[1])
