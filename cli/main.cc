@@ -283,6 +283,9 @@ int main(int argc, char** argv) {
       ->add_option("--seed", run.seed,
                    "Every choice by chance is drawn from it (else a new one, printed)")
       ->check(IsSeed);
+  run_command->add_flag("--detach", run.detach,
+                        "Leaves the run to the controller as soon as it has begun: it goes on "
+                        "without this client (with --controller)");
   run_command->add_flag("--inject-anyway", run.inject_anyway,
                         "Goes on although the alerting under test is seen to be broken");
   run_command

@@ -164,6 +164,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   LiveLines lines(screen.style(), screen.terminal());
   const absl::Time since = absl::Now();
   std::vector<v1::Event> phases;
+  bool begun = false;
   OwnerDuties duties;
   duties.event = [&](const v1::Event& event) {
     if (watch.event) watch.event(event);
@@ -171,7 +172,10 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
     const std::string line = lines.Line(event);
     if (watch.shows && !watch.shows(event)) return;
     if (!line.empty()) screen.Line(line);
-    if (event.has_created()) screen.Line(lines.Beneath("Ctrl-C stops it and undoes everything"));
+    begun = begun || event.has_created();
+    if (event.has_created() && !options.detach) {
+      screen.Line(lines.Beneath("Ctrl-C stops it and undoes everything"));
+    }
   };
   duties.say = [&](const std::string& text) { screen.Line(text); };
   duties.tick = [&] {
@@ -186,6 +190,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
   duties.controller_hangs = [&] {
     if (own.has_value()) own->KillController();
   };
+  if (options.detach) duties.leave = [&begun] { return begun; };
   Interrupts interrupts;
   OwnedRun owned = OwnRun(at, start, duties, interrupts);
   screen.Status("");
@@ -211,6 +216,11 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
                  ? absl::CancelledError("interrupted before the run began; nothing was broken")
                  : owned.status);
     result.code = result.interrupted ? kInterrupted : NotStartedCode(owned.status);
+  } else if (options.detach && begun && !result.interrupted) {
+    screen.Line(absl::StrCat("run ", result.history.front().run(),
+                             " goes on without this client; to end it: firedrill stop ",
+                             result.history.front().run(), " --reason WHY"));
+    result.code = 0;
   } else if (end.has_value()) {
     EndLostRun(*end, result.interrupted, state_dir, screen, result);
   } else {
@@ -303,6 +313,11 @@ int RunDefinitions(const Definitions& all, const RunOptions& options, const std:
 
 int RunCommand(const RunOptions& options) {
   BlockSignals();
+  if (options.detach && options.places.controller.empty()) {
+    Complain(absl::InvalidArgumentError(
+        "--detach: a private controller ends with its client; name a team's with --controller"));
+    return kUsageError;
+  }
   const std::optional<Definitions> all = ReadDefinitions(options.files, options.places);
   if (!all.has_value()) return kUsageError;
   const absl::StatusOr<std::string> state_dir = StateDir(options.places.state_dir);

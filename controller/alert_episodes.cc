@@ -89,6 +89,24 @@ class Builder {
     }
   }
 
+  // The controller was away until now, and what is active still is told anew.
+  void ForgetPrometheus(const v1::Event& resumed) {
+    for (Building& building : buildings_) {
+      if (!building.open || building.episode.vanished.has_value()) continue;
+      building.episode.vanished = BeginOf(resumed);
+      building.episode.unwatched = true;
+    }
+  }
+  void ForgetAlertmanager(const v1::Event& resumed) {
+    for (Building& building : buildings_) {
+      AlertEpisode& episode = building.episode;
+      if (!episode.reached_alertmanager.has_value() || episode.left_alertmanager.has_value()) {
+        continue;
+      }
+      episode.left_alertmanager = Moment(resumed);
+    }
+  }
+
   void TakeAlertmanager(const v1::Event& event) {
     const v1::AlertTransition& alert = event.alert();
     const auto labels = Copy(alert.labels(), alert.alert());
@@ -144,6 +162,10 @@ class Builder {
   }
 
  private:
+  // Of the time in which nobody watched.
+  static Instant BeginOf(const v1::Event& resumed) {
+    return {FromProto(resumed.at()) - FromProto(resumed.resumed().gap()), absl::ZeroDuration()};
+  }
   static Instant Moment(const v1::Event& event) { return InstantOf(event); }
   static Instant Moment(const v1::Event& event, const google::protobuf::Timestamp& time) {
     return InstantOf(event, time);
@@ -170,6 +192,7 @@ class Builder {
     if (open != nullptr) {
       if (!alert.has_active_at() || open->active_raw == FromProto(active)) {
         open->episode.vanished.reset();
+        open->episode.unwatched = false;
         return *open;
       }
       // It ended and began again between two looks.
@@ -314,16 +337,18 @@ bool MeansPage(const v1::Site& site, const AlertEpisode& episode) {
 
 std::vector<AlertEpisode> AlertEpisodes(const std::vector<v1::Event>& history) {
   Builder builder;
-  const auto each = [&](v1::AlertSource source, void (Builder::*take)(const v1::Event&)) {
+  using Take = void (Builder::*)(const v1::Event&);
+  const auto each = [&](v1::AlertSource source, Take take, Take forget) {
     for (const v1::Event& event : history) {
+      if (event.has_resumed() && forget != nullptr) (builder.*forget)(event);
       if (!event.has_alert() || event.alert().source() != source) continue;
       if (event.alert().labels().contains(kCanaryLabel)) continue;
       (builder.*take)(event);
     }
   };
-  each(v1::ALERT_SOURCE_PROMETHEUS, &Builder::TakePrometheus);
-  each(v1::ALERT_SOURCE_ALERTMANAGER, &Builder::TakeAlertmanager);
-  each(v1::ALERT_SOURCE_WEBHOOK, &Builder::TakeWebhook);
+  each(v1::ALERT_SOURCE_PROMETHEUS, &Builder::TakePrometheus, &Builder::ForgetPrometheus);
+  each(v1::ALERT_SOURCE_ALERTMANAGER, &Builder::TakeAlertmanager, &Builder::ForgetAlertmanager);
+  each(v1::ALERT_SOURCE_WEBHOOK, &Builder::TakeWebhook, nullptr);
   return builder.Take();
 }
 

@@ -43,6 +43,8 @@ struct AlertEpisode {
   bool end_seen = false;
   // Gone from Prometheus while its series were absent: nobody knows whether it ended.
   std::optional<Instant> vanished;
+  // That was while the controller was away, and it was not seen again since.
+  bool unwatched = false;
   std::optional<Instant> reached_alertmanager;
   std::optional<Instant> left_alertmanager;
   bool suppressed = false;

@@ -3,6 +3,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 #include <variant>
 
@@ -11,6 +13,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_proto.h"
+#include "controller/replay.h"
 
 namespace firedrill {
 namespace {
@@ -47,14 +50,7 @@ absl::Status Conductor::Begin(v1::RunCreated created) {
   begin_boot_ = executor_.clock().Boot();
   created.set_boot_id(BootId());
   *created.mutable_boot() = ToProto(begin_boot_);
-  FleetListener listener;
-  listener.report = [this](v1::Event event) { return Record(std::move(event)); };
-  listener.node = [this](const v1::NodeReport& report) {
-    v1::Event event;
-    *event.mutable_node() = report;
-    Record(std::move(event));
-  };
-  fleet_.Subscribe(run_, std::move(listener));
+  Listen();
   v1::Event event;
   *event.mutable_created() = std::move(created);
   if (!Record(std::move(event))) {
@@ -63,6 +59,69 @@ absl::Status Conductor::Begin(v1::RunCreated created) {
   }
   return absl::OkStatus();
 }
+
+absl::Status Conductor::Resume(const std::vector<v1::Event>& history,
+                               const std::optional<v1::StopRequested>& stop) {
+  created_ = history.front().created();
+  run_ = created_.plan().run();
+  begin_wall_ = FromProto(history.front().at());
+  begin_boot_ = FromProto(created_.boot());
+  Replayed replayed = Replay(history);
+  state_ = std::move(replayed.state);
+  next_seq_ = history.back().seq() + 1;
+  told_ = std::move(replayed.told);
+  Listen();
+  const absl::Time now = Now();
+  for (const auto& [timer, due] : replayed.timers) {
+    Arm(timer, std::max(due - now, absl::ZeroDuration()));
+  }
+  v1::Event resumed;
+  *resumed.mutable_resumed()->mutable_gap() = ToProto(now - FromProto(history.back().at()));
+  queue_.push_back(std::move(resumed));
+  if (stop.has_value()) {
+    *queue_.emplace_back().mutable_stop() = *stop;
+    DropBeginnings(replayed.decided);
+  }
+  for (v1::Event& event : replayed.decided) {
+    if (event.has_command()) Address(*event.mutable_command()->mutable_command());
+    queue_.push_back(std::move(event));
+  }
+  if (!RecordQueued()) {
+    fleet_.Unsubscribe(run_);
+    return Annotate(store_status_, absl::StrCat("going on with run ", run_));
+  }
+  if (finished()) return absl::OkStatus();
+  for (v1::Command& command : replayed.unheard) {
+    Address(command);
+    fleet_.Send(command);
+  }
+  if (replayed.asking && !state_.everything_stopped) surroundings_->StartProbes(created_, Sink());
+  return absl::OkStatus();
+}
+
+void Conductor::Listen() {
+  FleetListener listener;
+  listener.report = [this](v1::Event event) {
+    event.set_run(run_);
+    if (!told_.empty() && told_.erase(MarkOf(event)) > 0) return true;
+    return Record(std::move(event));
+  };
+  listener.node = [this](const v1::NodeReport& report) {
+    v1::Event event;
+    *event.mutable_node() = report;
+    Record(std::move(event));
+  };
+  fleet_.Subscribe(run_, std::move(listener));
+}
+
+void Conductor::Address(v1::Command& command) const {
+  v1::CommandId& id = *command.mutable_id();
+  id.set_group(fleet_.options().group);
+  id.set_epoch(fleet_.options().epoch);
+  id.set_run(run_);
+}
+
+absl::Time Conductor::Now() const { return begin_wall_ + (executor_.clock().Boot() - begin_boot_); }
 
 void Conductor::Stop(v1::StopRequested stop) {
   if (finished()) return;
@@ -76,6 +135,10 @@ void Conductor::Stop(v1::StopRequested stop) {
 bool Conductor::Record(v1::Event event) {
   if (finished()) return true;
   queue_.push_back(std::move(event));
+  return RecordQueued();
+}
+
+bool Conductor::RecordQueued() {
   if (recording_) return true;  // The loop below is further up the stack.
   recording_ = true;
   while (!queue_.empty() && !finished()) {
@@ -85,13 +148,14 @@ bool Conductor::Record(v1::Event event) {
     next.set_run(run_);
     next.set_seq(next_seq_);
     next.set_epoch(fleet_.options().epoch);
-    *next.mutable_at() = ToProto(begin_wall_ + (executor_.clock().Boot() - begin_boot_));
+    *next.mutable_at() = ToProto(Now());
     if (store_status_.ok()) {
       const absl::Status appended = store_.Append(run_, next_seq_, fleet_.options().epoch, {next});
       if (!appended.ok()) {
         store_status_ = appended;
         spdlog::error("run {}: {}", run_, appended);
-        if (next.has_created()) {
+        // Nothing was done yet that would have to be undone from here.
+        if (next.has_created() || next.has_resumed()) {
           recording_ = false;
           return false;
         }
@@ -135,53 +199,35 @@ void Conductor::Do(Action action) {
                  [this](StartPreflight&) { surroundings_->Preflight(created_, Sink()); },
                  [this](StartProbes&) { surroundings_->StartProbes(created_, Sink()); },
                  [this](StopProbes&) { surroundings_->StopProbes(); },
-                 [this](SetTimer& timer) {
-                   executor_.Cancel(std::exchange(timers_[timer.name], 0));
-                   timers_[timer.name] =
-                       executor_.After(timer.delay, [this, alive = alive_, name = timer.name] {
-                         if (!*alive) return;
-                         timers_.erase(name);
-                         v1::Event event;
-                         event.mutable_timer()->set_name(name);
-                         Record(std::move(event));
-                       });
-                 },
+                 [this](SetTimer& timer) { Arm(timer.name, timer.delay); },
                  [this](CancelTimer& timer) {
                    auto found = timers_.find(timer.name);
                    if (found == timers_.end()) return;
                    executor_.Cancel(found->second);
                    timers_.erase(found);
                  },
-                 [this](Issue& issue) {
-                   v1::CommandId& id = *issue.command.mutable_id();
-                   id.set_group(fleet_.options().group);
-                   id.set_epoch(fleet_.options().epoch);
-                   id.set_run(run_);
-                   v1::Event event;
-                   *event.mutable_command()->mutable_command() = std::move(issue.command);
-                   queue_.push_back(std::move(event));
-                 },
-                 [this](EnterPhase& phase) {
-                   v1::Event event;
-                   event.mutable_phase()->set_phase(phase.phase);
-                   event.mutable_phase()->set_reason(phase.reason);
-                   queue_.push_back(std::move(event));
-                 },
                  [this](Announce& announce) {
                    surroundings_->Announce(created_, announce.what, announce.detail, Sink());
                  },
-                 [this](firedrill::Stop& stop) {
-                   v1::Event event;
-                   *event.mutable_stop() = std::move(stop.stop);
-                   queue_.push_back(std::move(event));
-                 },
-                 [this](Finish& finish) {
-                   v1::Event event;
-                   *event.mutable_finished() = std::move(finish.finished);
-                   queue_.push_back(std::move(event));
+                 // What is recorded is done when it is folded.
+                 [this, &action](auto&) {
+                   std::optional<v1::Event> event = RecordOf(action);
+                   if (event->has_command()) Address(*event->mutable_command()->mutable_command());
+                   queue_.push_back(*std::move(event));
                  },
              },
              action);
+}
+
+void Conductor::Arm(const std::string& timer, absl::Duration delay) {
+  executor_.Cancel(std::exchange(timers_[timer], 0));
+  timers_[timer] = executor_.After(delay, [this, alive = alive_, timer] {
+    if (!*alive) return;
+    timers_.erase(timer);
+    v1::Event event;
+    event.mutable_timer()->set_name(timer);
+    Record(std::move(event));
+  });
 }
 
 Surroundings::Sink Conductor::Sink() {

@@ -6,6 +6,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,6 +51,12 @@ class Conductor {
 
   // Begins the run. An error means that the history cannot be written, and that nothing was begun.
   absl::Status Begin(v1::RunCreated created);
+  // Goes on with a run whose controller has died in this boot of the machine, without an end:
+  // timers go on where they were, and what was decided and never done is done. Until its nodes have
+  // dialled in, what they carry is unknown. With `stop` it is gone on with only to be undone, and
+  // nothing of it begins. An error as of Begin().
+  absl::Status Resume(const std::vector<v1::Event>& history,
+                      const std::optional<v1::StopRequested>& stop = std::nullopt);
   // Ends the run early. Idempotent.
   void Stop(v1::StopRequested stop);
 
@@ -62,6 +70,13 @@ class Conductor {
   // Stamps and appends the event, folds it, and does what comes out, until nothing is left to do.
   // False where it could not be appended.
   bool Record(v1::Event event);
+  bool RecordQueued();
+  void Listen();
+  // Fills in what of its id is this controller's.
+  void Address(v1::Command& command) const;
+  void Arm(const std::string& timer, absl::Duration delay);
+  // By the clock of the run's events.
+  absl::Time Now() const;
   void Fold(const v1::Event& event);
   void Do(Action action);
   void StopForLostStore();
@@ -84,6 +99,8 @@ class Conductor {
   // Events that came out of folding another one.
   std::deque<v1::Event> queue_;
   bool recording_ = false;
+  // Reports that are in the history since before it was resumed.
+  std::set<std::string> told_;
   absl::Status store_status_;
   std::map<std::string, Executor::TimerId> timers_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
 #include "base/time_proto.h"
+#include "controller/run.h"
 
 namespace firedrill {
 namespace {
@@ -19,11 +20,6 @@ constexpr size_t kMostNodes = 10000;
 constexpr size_t kMostPingsKept = 16;
 // A node that was away for longer has ended everything by itself: no lease is longer than 60 s.
 constexpr absl::Duration kLastOrders = absl::Seconds(65);
-
-bool EndsSomething(const v1::Command& command) {
-  return command.has_revert() || command.has_stop_load() || command.has_stop_probe() ||
-         command.has_stop_remedy();
-}
 
 absl::Duration LessSince(const google::protobuf::Duration& remaining, absl::Duration elapsed) {
   return std::max(FromProto(remaining) - elapsed, absl::ZeroDuration());
@@ -132,7 +128,8 @@ void Fleet::SendToSuccessor(uint64_t link_id, const v1::Registration& registrati
   const std::string why =
       absl::StrCat("epoch ", options_.epoch, " of the controller group ", options_.group,
                    " is over: the node ", registration.node(), " has seen ", registration.epoch(),
-                   "; another controller has taken over");
+                   "; another controller has taken over: end this one, or start it again if it is "
+                   "the one that should serve");
   if (registration.epoch() > superseded_by_) spdlog::warn("{}", why);
   superseded_by_ = std::max(superseded_by_, registration.epoch());
   const std::shared_ptr<Down> link = links_[link_id].link;
@@ -165,7 +162,9 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
                                node.registration.pid(), ")"),
                   "end that injector, or give this one another --node");
   }
-  const bool restarted = !same && !node.registration.instance().empty();
+  // Whom a controller before this one knew, this one cannot tell from another process of that node.
+  const bool restarted = !same && (!node.registration.instance().empty() ||
+                                   (registration.fresh() && !resumed_.empty()));
   if (node.link != nullptr) {
     const std::shared_ptr<Down> old = node.link;
     links_.erase(node.link_id);
@@ -193,6 +192,9 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
   registered.set_epoch(options_.epoch);
   *registered.mutable_ping_every() = ToProto(options_.ping_every);
   registered.set_acknowledged(node.reports_taken);
+  for (const std::string& run : resumed_) {
+    if (listeners_.count(run) > 0) registered.add_runs(run);
+  }
   node.link->Send(response);
   for (const Kept& kept : node.kept) Transmit(node, kept);
   Tell(name, true, restarted ? "its injector was started again" : "", restarted);

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -70,6 +71,10 @@ class Fleet {
   void AskSubjects(const std::vector<v1::PlannedFault>& faults,
                    std::function<void(std::vector<v1::Subject>)> done);
 
+  // A run of a controller before this one with which this one goes on: injectors that dial in are
+  // told, and leave on what they have on of it, as long as it is subscribed to.
+  void GoOnWith(const std::string& run) { resumed_.insert(run); }
+
   const Options& options() const { return options_; }
 
  private:
@@ -128,6 +133,7 @@ class Fleet {
   std::map<uint64_t, Pending> links_;
   std::map<std::string, NodeEntry> nodes_;
   std::map<std::string, FleetListener> listeners_;
+  std::set<std::string> resumed_;
   // What is being asked about subjects.
   std::vector<std::shared_ptr<Asked>> asked_;
   uint64_t questions_ = 0;

@@ -16,6 +16,13 @@ void JudgeNotResolved(Case& run, const Contract& contract, absl::Time deadline,
   result.set_observed(absl::StrCat("still ", open.ended.has_value() ? "at Alertmanager" : "firing",
                                    " at the run's end"));
   // What stays unknown is no matter of time, and no failure either.
+  if (open.unwatched) {
+    result.set_observed(absl::StrCat("last seen ", run.At(open.vanished->at)));
+    return Doubt(result, "blind",
+                 absl::StrCat(contract.expected.alert(),
+                              " ended or went on while the controller was away: nobody watched"),
+                 "run again");
+  }
   const bool only_alertmanager = !open.pending.has_value() && !open.ended.has_value();
   if (open.vanished.has_value() || (only_alertmanager && open.left_alertmanager.has_value())) {
     result.set_observed(absl::StrCat(
@@ -31,9 +38,7 @@ void JudgeNotResolved(Case& run, const Contract& contract, absl::Time deadline,
   if (CutShort(run, deadline, result)) return;
   if (const Gap* gap =
           BlindIn(run, {"prometheus", "alertmanager"}, contract.since->started.at, deadline)) {
-    return Doubt(result, "blind",
-                 absl::StrCat(gap->source, " told nothing fresh from ", run.At(gap->from), " to ",
-                              run.At(gap->to)));
+    return Doubt(result, "blind", GapText(run, *gap));
   }
   Fail(result, "not-resolved",
        absl::StrCat(contract.expected.alert(), " was still active when the run ended"),
@@ -102,7 +107,8 @@ void JudgeResolved(Case& run, Contract& contract) {
     return Doubt(result, "clock", "the clocks do not tell whether that was in time");
   }
   if (CutShort(run, deadline, result)) return;
-  if (BlindIn(run, {"prometheus", "alertmanager"}, since->at.at, last->at)) {
+  if (BlindIn(run, {"prometheus", "alertmanager"}, since->at.at, last->at) ||
+      AwayIn(run, since->at.at, last->at)) {
     return Doubt(result, "blind",
                  "a source told nothing fresh, so that it may have resolved in time");
   }

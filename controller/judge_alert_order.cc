@@ -107,9 +107,7 @@ void JudgeForbidden(Case& run) {
     } else if (run.stop.has_value()) {
       Doubt(result, "cut-short", "the run was stopped, and it might have fired later");
     } else if (const Gap* gap = BlindIn(run, {"prometheus"}, *run.gate_passed, run.end)) {
-      Doubt(result, "blind",
-            absl::StrCat("Prometheus told nothing fresh from ", run.At(gap->from), " to ",
-                         run.At(gap->to), ", and it may have fired then"));
+      Doubt(result, "blind", absl::StrCat(GapText(run, *gap), ", and it may have fired then"));
     } else {
       Pass(result, observed);
     }

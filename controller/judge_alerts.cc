@@ -89,9 +89,7 @@ void JudgeNotFired(Case& run, Contract& contract, Result& result) {
   result.set_observed("never fired");
   if (CutShort(run, deadline, result)) return;
   if (const Gap* gap = BlindIn(run, {"prometheus"}, contract.since->started.at, deadline)) {
-    return Doubt(result, "blind",
-                 absl::StrCat("Prometheus told nothing fresh from ", run.At(gap->from), " to ",
-                              run.At(gap->to), ", while it should have fired"),
+    return Doubt(result, "blind", absl::StrCat(GapText(run, *gap), ", while it should have fired"),
                  "make Prometheus answer during the fault, or run again");
   }
   if (const ImpactSeen* impact = MissingImpact(run, *contract.since)) {
@@ -140,8 +138,12 @@ void JudgeNotFired(Case& run, Contract& contract, Result& result) {
   }
   for (const AlertEpisode* episode : contract.credited) {
     if (!episode->vanished.has_value()) continue;
-    return Doubt(result, "blind", absl::StrCat(alert, "'s series went away while it was pending"),
-                 "see why the exporter stopped answering");
+    return Doubt(
+        result, "blind",
+        absl::StrCat(alert, episode->unwatched
+                                ? " was pending when the controller went away, and nobody watched"
+                                : "'s series went away while it was pending"),
+        "see why the exporter stopped answering");
   }
   Fail(result, "never-fired",
        absl::StrCat("the condition of ", alert, " never became true, not even pending"),
@@ -192,7 +194,8 @@ void JudgeFiring(Case& run, Contract& contract) {
   }
   const absl::Time deadline = contract.since->at.at + budget;
   if (CutShort(run, deadline, result)) return;
-  if (BlindIn(run, {"prometheus"}, contract.since->started.at, firing.at)) {
+  if (BlindIn(run, {"prometheus"}, contract.since->started.at, firing.at) ||
+      AwayIn(run, contract.since->started.at, firing.at)) {
     return Doubt(
         result, "blind",
         "Prometheus told nothing fresh for a while before it was seen, so that it may have "
@@ -269,9 +272,7 @@ void JudgeNotDelivered(Case& run, const Contract& contract, Result& result) {
   if (CutShort(run, deadline, result)) return;
   if (const Gap* gap = BlindIn(run, {"webhook", "alertmanager", "prometheus"},
                                contract.since->at.at, deadline)) {
-    return Doubt(result, "blind",
-                 absl::StrCat(gap->source, " told nothing from ", run.At(gap->from), " to ",
-                              run.At(gap->to)));
+    return Doubt(result, "blind", GapText(run, *gap));
   }
   if (contract.fired->suppressed) {
     return Fail(result, "silenced",
@@ -342,6 +343,10 @@ void JudgeDelivered(Case& run, const Contract& contract) {
   if (CutShort(run, contract.since->at.at + budget, result)) return;
   if (const ImpactSeen* impact = MissingImpact(run, *contract.since)) {
     return Doubt(result, "no-impact", absl::StrCat("impact ", impact->name, " was not reached"));
+  }
+  if (const Gap* gap = AwayIn(run, contract.since->at.at, *delivered)) {
+    return Doubt(result, "blind",
+                 absl::StrCat(GapText(run, *gap), ", so that it may have been sent in time"));
   }
   const absl::Duration grouped = *delivered - contract.fired->firing->at;
   Fail(result, "late",

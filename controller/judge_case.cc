@@ -18,7 +18,16 @@ constexpr absl::Duration kShortestGap = absl::Seconds(3);
 std::vector<Gap> GapsOf(const std::vector<v1::Event>& history, absl::Time end) {
   // A gap is told when it opens and again when it closes.
   std::map<std::pair<std::string, absl::Time>, Gap> gaps;
+  std::vector<Gap> all;
   for (const v1::Event& event : history) {
+    if (event.has_resumed()) {
+      const absl::Time back = FromProto(event.at());
+      all.push_back({.source = "controller",
+                     .from = back - FromProto(event.resumed().gap()),
+                     .to = back,
+                     .reason = "the controller was started again",
+                     .away = true});
+    }
     if (!event.has_gap()) continue;
     const v1::MonitorGap& told = event.gap();
     const absl::Time from = FromProto(told.has_from() ? told.from() : event.at());
@@ -29,7 +38,6 @@ std::vector<Gap> GapsOf(const std::vector<v1::Event>& history, absl::Time end) {
     gap.to = told.has_to() ? FromProto(told.to()) : end;
     if (!told.reason().empty()) gap.reason = told.reason();
   }
-  std::vector<Gap> all;
   for (auto& [key, gap] : gaps) all.push_back(std::move(gap));
   std::sort(all.begin(), all.end(), [](const Gap& a, const Gap& b) { return a.from < b.from; });
   return all;
@@ -240,11 +248,25 @@ const Gap* BlindIn(const Case& run, std::initializer_list<absl::string_view> sou
                    absl::Time from, absl::Time to) {
   for (const Gap& gap : run.gaps) {
     if (gap.covered || gap.to - gap.from < kShortestGap || gap.from > to || gap.to < from) continue;
+    if (gap.away) return &gap;
     for (absl::string_view source : sources) {
       if (absl::StartsWith(gap.source, source)) return &gap;
     }
   }
   return nullptr;
+}
+
+const Gap* AwayIn(const Case& run, absl::Time from, absl::Time to) {
+  for (const Gap& gap : run.gaps) {
+    if (gap.away && gap.from <= to && gap.to >= from) return &gap;
+  }
+  return nullptr;
+}
+
+std::string GapText(const Case& run, const Gap& gap) {
+  const std::string who = gap.source == "prometheus" ? "Prometheus" : gap.source;
+  return absl::StrCat(gap.away ? "nobody watched" : absl::StrCat(who, " told nothing fresh"),
+                      " from ", run.At(gap.from), " to ", run.At(gap.to));
 }
 
 const ImpactSeen* MissingImpact(const Case& run, const Since& since) {

@@ -23,6 +23,8 @@ struct Gap {
   std::string reason;
   // Another one that says the same went on.
   bool covered = false;
+  // The controller itself was away: no source was heard, however many there are.
+  bool away = false;
 };
 
 // An impact, as far as other expectations depend on it.
@@ -89,6 +91,11 @@ bool CutShort(const Case& run, absl::Time deadline, v1::ExpectationResult& resul
 // The first gap of at least three seconds of one of the sources that touches [from, to].
 const Gap* BlindIn(const Case& run, std::initializer_list<absl::string_view> sources,
                    absl::Time from, absl::Time to);
+// The time in which the controller was away, where that touches [from, to], however short: it
+// remembers nothing of what was before, so that ends and deliveries may be older than they look.
+const Gap* AwayIn(const Case& run, absl::Time from, absl::Time to);
+// "prometheus told nothing fresh from +3.1s to +8.1s", "nobody watched ...".
+std::string GapText(const Case& run, const Gap& gap);
 // The impact that was not reached and on which what is anchored there depends.
 const ImpactSeen* MissingImpact(const Case& run, const Since& since);
 

@@ -139,21 +139,18 @@ void FindObservations(Case& run) {
   for (const Gap& gap : run.gaps) {
     const bool during =
         start.has_value() && gap.to >= start->at && (!end.has_value() || gap.from <= end->at);
+    const std::string why = gap.reason.empty() ? "" : absl::StrCat(": ", gap.reason);
     if (gap.covered) {
       run.Note("replica-gap", gap.source,
-               absl::StrCat(gap.source, " told nothing fresh from ", run.At(gap.from), " to ",
-                            run.At(gap.to), ", while another one did",
-                            gap.reason.empty() ? "" : ": ", gap.reason));
+               absl::StrCat(GapText(run, gap), ", while another one did", why));
       continue;
     }
-    run.Note("monitor-gap", gap.source,
-             absl::StrCat(gap.source, " told nothing fresh from ", run.At(gap.from), " to ",
-                          run.At(gap.to), during ? ", during the fault" : "",
-                          gap.reason.empty() ? "" : ": ", gap.reason),
-             during ? "monitoring must outlive the failure that it watches" : "");
+    run.Note(gap.away ? "controller-gap" : "monitor-gap", gap.source,
+             absl::StrCat(GapText(run, gap), during ? ", during the fault" : "", why),
+             during && !gap.away ? "monitoring must outlive the failure that it watches" : "");
   }
   for (const AlertEpisode& episode : run.episodes) {
-    if (!episode.vanished.has_value()) continue;
+    if (!episode.vanished.has_value() || episode.unwatched) continue;
     run.Note("false-resolve", episode.alert,
              absl::StrCat(episode.alert, " went away at ", run.At(episode.vanished->at),
                           " because its series did: that was no recovery"),

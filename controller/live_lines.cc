@@ -133,6 +133,10 @@ std::string LiveLines::Words(const v1::Event& event) {
       return Alert(event.alert());
     case v1::Event::kGap:
       return Gap(event.gap(), event.source());
+    case v1::Event::kResumed:
+      return absl::StrCat(Paint(style_, Ink::kYellow, "the controller was started again"),
+                          " after ", Short(FromProto(event.resumed().gap())),
+                          " in which nobody watched; it goes on with the run");
     case v1::Event::kSample:
     case v1::Event::kLoad:
       return Truths(event);

@@ -128,13 +128,31 @@ absl::StatusOr<std::vector<OpenRun>> OpenRuns(const Store& store, const std::str
   return open;
 }
 
+absl::StatusOr<std::vector<LeftRun>> RunsToGoOnWith(const Store& store,
+                                                    const std::string& state_dir,
+                                                    const Clock& clock,
+                                                    const std::optional<std::string>& lever) {
+  ASSIGN_OR_RETURN(const std::vector<OpenRun> open, OpenRuns(store, state_dir));
+  const Machine machine{BootId(), clock.Boot()};
+  std::vector<LeftRun> left;
+  for (const OpenRun& lost : open) {
+    if (lost.alive) continue;
+    ASSIGN_OR_RETURN(std::vector<v1::Event> history, store.Read(lost.run, 1));
+    Fate fate = FateOf(history, machine, lever);
+    if (fate.what != Fate::What::kGoOn && fate.what != Fate::What::kUndo) continue;
+    left.push_back({std::move(history), std::move(fate)});
+  }
+  return left;
+}
+
 absl::StatusOr<std::vector<ClosedRun>> CloseLostRuns(Store& store, const std::string& state_dir,
-                                                     const Clock& clock, const WhereIs& where_is) {
+                                                     const Clock& clock, const WhereIs& where_is,
+                                                     const std::set<std::string>& spared) {
   ASSIGN_OR_RETURN(const std::vector<OpenRun> open, OpenRuns(store, state_dir));
   std::vector<ClosedRun> closed;
   std::optional<uint64_t> epoch;
   for (const OpenRun& lost : open) {
-    if (lost.alive) continue;
+    if (lost.alive || spared.count(lost.run) > 0) continue;
     // Read again: its controller may have written its end after the look, and died after that.
     ASSIGN_OR_RETURN(const std::vector<v1::Event> history, store.Read(lost.run, 1));
     if (history.empty() || history.back().has_finished()) continue;

@@ -3,11 +3,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "controller/replay.h"
 #include "controller/store.h"
 #include "firedrill/v1/run.pb.h"
 
@@ -42,10 +45,24 @@ struct ClosedRun {
   bool undo_confirmed = false;
 };
 
+// A run of a controller that has died, with which another one goes on, as FateOf() says.
+struct LeftRun {
+  std::vector<v1::Event> history;
+  Fate fate;
+};
+// `clock` is of the machine whose controllers they were; `lever`: why it is pulled, where it is.
+// Blocks on the disk.
+absl::StatusOr<std::vector<LeftRun>> RunsToGoOnWith(const Store& store,
+                                                    const std::string& state_dir,
+                                                    const Clock& clock,
+                                                    const std::optional<std::string>& lever);
+
 // Appends StopRequested and RunFinished to each run whose controller is dead, under a new epoch,
 // which shuts its old one out for ever. Blocks on the disk. Several may do it at once: each run is
-// closed by one. `clock` is of the machine whose controllers they were.
+// closed by one. `clock` is of the machine whose controllers they were. `spared` are left as they
+// are.
 absl::StatusOr<std::vector<ClosedRun>> CloseLostRuns(Store& store, const std::string& state_dir,
-                                                     const Clock& clock, const WhereIs& where_is);
+                                                     const Clock& clock, const WhereIs& where_is,
+                                                     const std::set<std::string>& spared = {});
 
 }  // namespace firedrill

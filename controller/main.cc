@@ -12,6 +12,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -81,9 +82,11 @@ void RemoveSocketFolder(const std::string& listen) {
 // What a predecessor left unfinished. Whether its faults are off is not to be seen from here: the
 // commands of `firedrill`, which can look at this machine's journals, have done this before where
 // they could.
-void CloseWhatWasLost(Store& store, const std::string& state_dir) {
+void CloseWhatWasLost(Store& store, const std::string& state_dir,
+                      const std::set<std::string>& spared) {
   const absl::StatusOr<std::vector<ClosedRun>> closed = CloseLostRuns(
-      store, state_dir, RealClock(), [](const v1::Command&) { return Whereabouts::kUnknown; });
+      store, state_dir, RealClock(), [](const v1::Command&) { return Whereabouts::kUnknown; },
+      spared);
   if (!closed.ok())
     spdlog::error("closing the runs of controllers that have died: {}", closed.status());
   if (!closed.ok()) return;
@@ -93,6 +96,32 @@ void CloseWhatWasLost(Store& store, const std::string& state_dir) {
         run.run, run.experiment,
         run.undo_confirmed ? "confirmed" : "NOT confirmed: look with firedrill leftovers");
   }
+}
+
+// A team's controller goes on with the runs of the one before it. Answers with those that it has.
+std::set<std::string> ResumeRuns(Store& store, const std::string& state_dir,
+                                 const std::optional<std::string>& lever, Runs& runs) {
+  std::set<std::string> resumed;
+  const absl::StatusOr<std::vector<LeftRun>> left =
+      RunsToGoOnWith(store, state_dir, RealClock(), lever);
+  if (!left.ok()) spdlog::error("looking for runs to go on with: {}", left.status());
+  if (!left.ok()) return resumed;
+  for (const LeftRun& each : *left) {
+    const std::string& run = each.history.front().run();
+    const absl::Status status = runs.Resume(each.history, each.fate.stop);
+    if (!status.ok()) {
+      spdlog::error("run {} cannot be gone on with, its nodes undo it: {}", run, status);
+      continue;
+    }
+    resumed.insert(run);
+    const std::string& experiment = each.history.front().created().experiment().metadata().name();
+    if (each.fate.stop.has_value()) {
+      spdlog::warn("undoes run {} of {}: {}", run, experiment, each.fate.why);
+    } else {
+      spdlog::warn("goes on with run {} of {}", run, experiment);
+    }
+  }
+  return resumed;
 }
 
 // The old list stays in force where the new one cannot be read: said once for each reason.
@@ -153,8 +182,6 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   if (!epoch.ok()) return Complain(epoch.status());
   const absl::StatusOr<EpochLock> alive = EpochLock::Take(state_dir, *epoch);
   if (!alive.ok()) return Complain(alive.status());
-  CloseWhatWasLost(**store, state_dir);
-
   EventLoop loop;
   Fleet::Options fleet_options;
   fleet_options.epoch = *epoch;
@@ -181,6 +208,10 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
         loop, **store, *fleet, Lever(absl::StrCat(state_dir, "/STOP")), runs_options,
         [&real] { return real.MakeSurroundings(); },
         [&real](const v1::Experiment& experiment) { return real.Facts(experiment); });
+    // Before any injector can dial in.
+    std::set<std::string> resumed;
+    if (!flags.own) resumed = ResumeRuns(**store, state_dir, runs->lever().Pulled(), *runs);
+    CloseWhatWasLost(**store, state_dir, resumed);
     if (flags.own) return;
     scheduler = std::make_unique<Scheduler>(
         loop, **store, *epoch,

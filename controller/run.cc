@@ -49,6 +49,8 @@ void Dispatch(Turn& turn) {
       return turn::OnNodeReport(turn);
     case v1::Event::kLoadReport:
       return turn::OnLoadReport(turn);
+    case v1::Event::kResumed:
+      return turn::OnResumed(turn);
     default:
       return;  // Samples, load windows and alerts are watched below; the rest is for readers.
   }
@@ -68,6 +70,11 @@ bool IsLive(const FaultProgress& fault) {
     default:
       return true;
   }
+}
+
+bool EndsSomething(const v1::Command& command) {
+  return command.has_revert() || command.has_stop_load() || command.has_stop_probe() ||
+         command.has_stop_remedy();
 }
 
 std::string FaultKey(const v1::PlannedFault& planned) {

@@ -56,6 +56,8 @@ using Action = std::variant<StartPreflight, StartProbes, StopProbes, SetTimer, C
 
 // How long a silent node may take to come back before the run is stopped for it.
 inline constexpr absl::Duration kReconnectGrace = absl::Seconds(2);
+// The same, when it was the controller that was away.
+inline constexpr absl::Duration kResumeGrace = absl::Seconds(10);
 // How long after its lease a silent injector's fault is given up as expired.
 inline constexpr absl::Duration kLeaseMargin = absl::Seconds(1);
 // A revert that is not answered for so long is sent again, at most so many times in all.
@@ -78,12 +80,16 @@ struct FaultProgress {
   std::optional<absl::Time> started;
   std::optional<absl::Time> reached;
   std::optional<absl::Time> ended;
+  // When it is to go off, once it has started.
+  std::optional<absl::Time> due;
   // How often its revert was sent.
   uint32_t attempts = 0;
 };
 
 // May this fault be on? From the decision to apply it until it has ended, in whatever way.
 bool IsLive(const FaultProgress& fault);
+// Such commands do no harm when they come twice, or late.
+bool EndsSomething(const v1::Command& command);
 // "leak@db-1": the key in RunState::faults and the end of its timers' names.
 std::string FaultKey(const v1::PlannedFault& planned);
 
@@ -128,10 +134,21 @@ struct RunState {
   // By name.
   std::map<std::string, CheckProgress> gate;
   std::map<std::string, CheckProgress> guardrails;
-  // Node → why it is gone, as far as that is known.
-  std::map<std::string, std::string> silent_nodes;
+  // Node → why it is gone, as far as that is known, and how long it may take to come back.
+  struct Silence {
+    std::string why;
+    absl::Duration patience;
+  };
+  std::map<std::string, Silence> silent_nodes;
   // By node: how often its injector was started again since the gate began.
   std::map<std::string, uint32_t> restarts;
+  // Its controller was started again: nobody watched from the last event before that to this one.
+  // The last time, where there were several.
+  struct Away {
+    absl::Time from;
+    absl::Time to;
+  };
+  std::optional<Away> away;
   // The end was decided; only its event is awaited.
   bool finishing = false;
   std::optional<v1::RunFinished> finished;

@@ -268,6 +268,11 @@ void OnEndTimer(Turn& turn) {
   RunState& state = turn.state;
   if (state.stopping) return;
   if (state.phase == v1::PHASE_RECOVER) {
+    // What they saw while their controller was away comes when they have dialled in.
+    if (state.away.has_value() && !state.silent_nodes.empty() &&
+        turn.now < state.away->to + kResumeGrace) {
+      return turn.Do(SetTimer{"end", kRetryRemedy});
+    }
     return SayFinish(turn, v1::OUTCOME_COMPLETED,
                      state.end_set ? "" : "the plan's longest time is over");
   }

@@ -4,7 +4,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
 #include "base/time_proto.h"
+#include "controller/run_steps.h"
 #include "controller/run_turn.h"
+#include "controller/words.h"
 
 namespace firedrill::turn {
 namespace {
@@ -67,8 +69,9 @@ void NoteEffect(Turn& turn, const std::string& key, FaultProgress& fault,
   if (!fault.started.has_value()) {
     fault.started = turn.now;
     if (!IsOneShot(fault.planned) && !fault.revert_issued) {
-      const absl::Duration lasting = Remaining(turn, fault.planned);
-      turn.Do(SetTimer{absl::StrCat("revert/", key), std::max(lasting, absl::ZeroDuration())});
+      const absl::Duration lasting = std::max(Remaining(turn, fault.planned), absl::ZeroDuration());
+      fault.due = turn.now + lasting;
+      turn.Do(SetTimer{absl::StrCat("revert/", key), lasting});
     }
     if (!turn.state.limit_set && turn.plan.has_max_duration()) {
       turn.state.limit_set = true;
@@ -108,11 +111,29 @@ void Stuck(Turn& turn, const std::string& key, FaultProgress& fault, const std::
   SayStop(turn, v1::StopRequested::CAUSE_FAULT_STUCK, fault.planned.node(), what);
 }
 
+// While its controller was away its node has ended it before its time, as it must: this is not the
+// experiment that was asked for any more. Empty where that is not so.
+std::string HealedMeanwhile(const Turn& turn, const FaultProgress& fault,
+                            const v1::FaultReport& report) {
+  const std::optional<RunState::Away>& away = turn.state.away;
+  if (!away.has_value() || IsOneShot(fault.planned)) return "";
+  const absl::Time off = InstantOf(turn.event).at;
+  if (off < away->from || off >= away->to) return "";
+  if (fault.due.has_value() && off >= *fault.due - kRetryApply) return "";
+  return absl::StrCat(OnNode(fault.planned),
+                      " was ended by its node while the controller was away (",
+                      Short(away->to - away->from), "), ", Short(off - away->from),
+                      " after it was last heard: ", report.reason());
+}
+
 void OnReverted(Turn& turn, const std::string& key, FaultProgress& fault,
                 const v1::FaultReport& report) {
   if (IsOneShot(fault.planned) && report.has_observation()) NoteEffect(turn, key, fault, report);
+  const std::string healed = HealedMeanwhile(turn, fault, report);
   Settle(turn, key, fault, v1::FAULT_STATE_REVERTED);
   turn.Do(Announce{"fault off", OnNode(fault.planned)});
+  if (healed.empty()) return;
+  SayStop(turn, v1::StopRequested::CAUSE_CONTROLLER_LOST, fault.planned.node(), healed);
 }
 
 void OnRefused(Turn& turn, const std::string& key, FaultProgress& fault,

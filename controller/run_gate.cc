@@ -119,7 +119,7 @@ void OnGateTimer(Turn& turn) {
     if (!progress.broken_since.has_value()) continue;
     missing.push_back(absl::StrCat("guardrail ", name, " is broken: ", progress.observed));
   }
-  for (const auto& [node, why] : turn.state.silent_nodes) {
+  for (const auto& [node, silence] : turn.state.silent_nodes) {
     missing.push_back(absl::StrCat("node ", node, " is silent"));
   }
   SayFinish(turn, v1::OUTCOME_NOT_STARTED,

@@ -1,6 +1,8 @@
 // Nodes that go silent: what they carry is unknown until its lease is over, and never assumed
 // undone. Those that come back as another process: what ran in the old one is started again where
 // that is no lie.
+#include <set>
+
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
 #include "base/time_proto.h"
@@ -9,9 +11,10 @@
 namespace firedrill::turn {
 namespace {
 
-void WentSilent(Turn& turn, const std::string& node, const std::string& why) {
-  if (!turn.state.silent_nodes.emplace(node, why).second) return;
-  turn.Do(SetTimer{absl::StrCat("lost/", node), kReconnectGrace});
+void WentSilent(Turn& turn, const std::string& node, const std::string& why,
+                absl::Duration patience) {
+  if (!turn.state.silent_nodes.emplace(node, RunState::Silence{why, patience}).second) return;
+  turn.Do(SetTimer{absl::StrCat("lost/", node), patience});
   for (auto& [key, fault] : turn.state.faults) {
     if (fault.planned.node() != node || !IsLive(fault)) continue;
     fault.state = v1::FAULT_STATE_UNKNOWN;
@@ -85,7 +88,25 @@ void OnNodeReport(Turn& turn) {
     CameBack(turn, report.node());
     if (report.restarted()) WasRestarted(turn, report.node());
   } else {
-    WentSilent(turn, report.node(), report.reason());
+    WentSilent(turn, report.node(), report.reason(), kReconnectGrace);
+  }
+}
+
+void OnResumed(Turn& turn) {
+  if (turn.state.phase == v1::PHASE_UNSPECIFIED) return;
+  turn.state.away = {turn.now - FromProto(turn.event.resumed().gap()), turn.now};
+  std::set<std::string> nodes;
+  const auto add = [&nodes](const auto& steps) {
+    for (const auto& step : steps) {
+      if (!step.node().empty()) nodes.insert(step.node());
+    }
+  };
+  add(turn.plan.faults());
+  add(turn.plan.remedies());
+  add(turn.plan.loads());
+  add(turn.plan.probes());
+  for (const std::string& node : nodes) {
+    WentSilent(turn, node, "its controller was started again", kResumeGrace);
   }
 }
 
@@ -93,8 +114,8 @@ void OnLostTimer(Turn& turn, const std::string& node) {
   const auto silent = turn.state.silent_nodes.find(node);
   if (silent == turn.state.silent_nodes.end()) return;
   const std::string reason = absl::StrCat(
-      "node ", node, " has been silent for ", firedrill::FormatDuration(kReconnectGrace),
-      silent->second.empty() ? "" : absl::StrCat(": ", silent->second));
+      "node ", node, " has been silent for ", firedrill::FormatDuration(silent->second.patience),
+      silent->second.why.empty() ? "" : absl::StrCat(": ", silent->second.why));
   switch (turn.state.phase) {
     case v1::PHASE_GATE:
       // Nothing has been touched: this is a circumstance, not an abort.

@@ -56,6 +56,8 @@ void ReleasePrepared(Turn& turn);
 
 // ---- run_nodes.cc: nodes that go silent, or are started again.
 void OnNodeReport(Turn& turn);
+// Its controller was away: what the nodes carry is unknown until they have dialled in.
+void OnResumed(Turn& turn);
 void OnLostTimer(Turn& turn, const std::string& node);
 void OnExpireTimer(Turn& turn, const std::string& key);
 bool BelongsToRun(const v1::Plan& plan, const std::string& node);

@@ -17,6 +17,8 @@
 namespace firedrill {
 namespace {
 
+// As long as an owner may be silent, and for dialling.
+constexpr absl::Duration kOwnerComesBack = absl::Seconds(10);
 constexpr absl::Duration kLookForNodesEvery = absl::Milliseconds(20);
 bool HasCircumstance(const v1::Plan& plan) {
   return absl::c_any_of(plan.findings(), [](const v1::Finding& finding) {
@@ -162,11 +164,6 @@ void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
   *created.mutable_site() = options_.site;
   // The nodes' own files stay with the nodes.
   created.mutable_site()->mutable_spec()->clear_injectors();
-  // One that will not start hits nothing.
-  if (!HasCircumstance(plan)) {
-    subjects_.Take(
-        plan, {run, start.experiment().metadata().name(), start.owner(), executor_.clock().Now()});
-  }
   *created.mutable_plan() = std::move(plan);
   created.set_file(start.file());
   *created.mutable_positions() = start.positions();
@@ -175,26 +172,10 @@ void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
   created.set_detached(start.detach());
   created.set_version(kVersion);
 
-  Running& running = runs_[run];
+  // One that will not start hits nothing.
+  if (!HasCircumstance(created.plan())) TakeSubjects(created, executor_.clock().Now());
+  Running& running = Add(run, *std::move(surroundings));
   running.watchers.push_back(std::move(watcher));
-  running.conductor = std::make_unique<Conductor>(
-      executor_, store_, fleet_, *std::move(surroundings),
-      Conductor::Watchers{
-          .event =
-              [this, run](const v1::Event& event) {
-                Running& self = runs_[run];
-                self.history.push_back(event);
-                for (const Watcher& each : self.watchers) {
-                  if (each.event) each.event(event);
-                }
-              },
-          // The conductor is further up the stack: it is let go in a task of its own.
-          .finished =
-              [this, run] {
-                executor_.Post([this, alive = alive_, run] {
-                  if (*alive) Ended(run);
-                });
-              }});
   started(run);
   const absl::Status begun = running.conductor->Begin(std::move(created));
   if (begun.ok()) return;
@@ -211,6 +192,107 @@ void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
   executor_.Post([this, alive = alive_, run] {
     if (*alive) LetGo(run);
   });
+}
+
+void Runs::TakeSubjects(const v1::RunCreated& created, absl::Time since) {
+  subjects_.Take(created.plan(), {created.plan().run(), created.experiment().metadata().name(),
+                                  created.owner(), since});
+}
+
+Runs::Running& Runs::Add(const std::string& run, std::unique_ptr<Surroundings> surroundings) {
+  Running& running = runs_[run];
+  running.conductor = std::make_unique<Conductor>(
+      executor_, store_, fleet_, std::move(surroundings),
+      Conductor::Watchers{
+          .event =
+              [this, run](const v1::Event& event) {
+                Running& self = runs_[run];
+                self.history.push_back(event);
+                for (const Watcher& each : self.watchers) {
+                  if (each.event) each.event(event);
+                }
+              },
+          // The conductor is further up the stack: it is let go in a task of its own.
+          .finished =
+              [this, run] {
+                executor_.Post([this, alive = alive_, run] {
+                  if (*alive) Ended(run);
+                });
+              }});
+  return running;
+}
+
+absl::Status Runs::Resume(const std::vector<v1::Event>& history,
+                          const std::optional<v1::StopRequested>& stop) {
+  const v1::RunCreated& created = history.front().created();
+  const std::string run = created.plan().run();
+  absl::StatusOr<std::unique_ptr<Surroundings>> surroundings = make_surroundings_();
+  if (!surroundings.ok()) return surroundings.status();
+  TakeSubjects(created, FromProto(history.front().at()));
+  Running& running = Add(run, *std::move(surroundings));
+  running.history = history;
+  if (!stop.has_value()) fleet_.GoOnWith(run);
+  const absl::Status resumed = running.conductor->Resume(history, stop);
+  if (!resumed.ok()) {
+    LetGo(run);
+    return resumed;
+  }
+  if (created.detached() || stop.has_value()) return absl::OkStatus();
+  running.unowned = true;
+  executor_.After(kOwnerComesBack, [this, alive = alive_, run] {
+    auto found = *alive ? runs_.find(run) : runs_.end();
+    if (found == runs_.end() || !found->second.unowned) return;
+    v1::StopRequested gone;
+    gone.set_cause(v1::StopRequested::CAUSE_OWNER_LOST);
+    gone.set_by("controller");
+    gone.set_reason(absl::StrCat("the client that owns the run did not come back within ",
+                                 firedrill::FormatDuration(kOwnerComesBack),
+                                 " to the controller, which was started again"));
+    (void)Stop(run, gone);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status Runs::Reclaim(const v1::ResumeRun& resume, const std::string& owner, Watcher watcher) {
+  const std::string& run = resume.run();
+  auto found = runs_.find(run);
+  std::vector<v1::Event> history;
+  if (found == runs_.end()) {
+    ASSIGN_OR_RETURN(history, store_.Read(run, 1));
+  } else {
+    history = found->second.history;
+  }
+  if (history.empty() || !history.front().has_created()) {
+    return absl::NotFoundError(absl::StrCat("taking back run ", run,
+                                            ": this controller has none of "
+                                            "that name; is it the one that began it?"));
+  }
+  const std::string& its = history.front().created().owner();
+  if (its != owner) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("taking back run ", run, ": it belongs to ", its,
+                     "; an operator may end it: firedrill stop ", run));
+  }
+  if (found != runs_.end()) {
+    Running& running = found->second;
+    if (!running.unowned && !running.conductor->state().stopping) {
+      return absl::UnavailableError(absl::StrCat(
+          "taking back run ", run, ": its client before this one has not been missed yet"));
+    }
+    running.unowned = false;
+  } else if (!history.back().has_finished()) {
+    return absl::NotFoundError(absl::StrCat(
+        "taking back run ", run, ": it is not going on here, and has no end; its nodes undo it"));
+  }
+  for (const v1::Event& event : history) {
+    if (event.seq() >= resume.from_seq() && watcher.event) watcher.event(event);
+  }
+  if (found != runs_.end()) {
+    found->second.watchers.push_back(std::move(watcher));
+  } else if (watcher.judged) {
+    watcher.judged(Judge(history));
+  }
+  return absl::OkStatus();
 }
 
 void Runs::Ended(const std::string& run) {

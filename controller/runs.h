@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -60,6 +61,15 @@ class Runs {
   // Starts a run and lets `watcher` see it from its first event. `started` gets the run's id.
   void Start(const v1::StartRun& start, Watcher watcher,
              std::function<void(absl::StatusOr<std::string>)> started);
+  // Goes on with a run of a controller that has died, before any injector has dialled in. Where it
+  // is owned, its client must come back soon, or it is stopped. With `stop` it is only seen undone,
+  // and its nodes leave nothing of it on.
+  absl::Status Resume(const std::vector<v1::Event>& history,
+                      const std::optional<v1::StopRequested>& stop);
+  // Gives a resumed run back to its client, which is told of it from `from_seq` on; of one that is
+  // being stopped, or has ended, it is told the rest. NOT_FOUND where there is none, UNAVAILABLE as
+  // long as its client has not been missed, PERMISSION_DENIED where it is somebody else's.
+  absl::Status Reclaim(const v1::ResumeRun& resume, const std::string& owner, Watcher watcher);
   absl::Status Stop(const std::string& run, v1::StopRequested stop);
   // Stops every run; returns how many there were.
   size_t StopEvery(const v1::StopRequested& stop);
@@ -80,6 +90,8 @@ class Runs {
     std::unique_ptr<Conductor> conductor;
     std::vector<Watcher> watchers;
     std::vector<v1::Event> history;
+    // It was resumed, and its client has not come back.
+    bool unowned = false;
   };
 
   void PlanChecked(const v1::Experiment& experiment, uint64_t seed,
@@ -93,6 +105,8 @@ class Runs {
   void FindSubjects(v1::Plan plan, std::function<void(absl::StatusOr<v1::Plan>)> done);
   void Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
              std::function<void(absl::StatusOr<std::string>)> started);
+  Running& Add(const std::string& run, std::unique_ptr<Surroundings> surroundings);
+  void TakeSubjects(const v1::RunCreated& created, absl::Time since);
   void Ended(const std::string& run);
   // Lets go of the run, and of what it hit as far as that is off.
   void LetGo(const std::string& run);

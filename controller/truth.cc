@@ -77,6 +77,14 @@ std::map<std::string, double> Fields(const Tally& tally) {
   return fields;
 }
 
+// By the controller itself; what nodes ask goes on while it is away, and is told later.
+bool AskedHere(const v1::Plan& plan, const v1::PlannedCheck& check) {
+  return std::any_of(plan.probes().begin(), plan.probes().end(),
+                     [&](const v1::PlannedProbe& probe) {
+                       return probe.id() == check.probe() && probe.node().empty();
+                     });
+}
+
 absl::Time EndOf(const v1::LoadWindow& window) {
   const absl::Duration length = FromProto(window.length());
   return FromProto(window.start()) + (length > absl::ZeroDuration() ? length : absl::Seconds(1));
@@ -176,7 +184,14 @@ std::vector<TruthPoint> TruthOf(const v1::PlannedCheck& check,
                                 const std::vector<v1::Event>& history) {
   TruthTracker tracker(check);
   std::vector<TruthPoint> points;
+  const bool asked_here = !history.empty() && AskedHere(history.front().created().plan(), check);
   for (const v1::Event& event : history) {
+    if (asked_here && event.has_resumed()) {
+      points.push_back({.at = FromProto(event.at()),
+                        .observed = "unknown: the controller was away, and nobody asked",
+                        .code = "blind",
+                        .away = true});
+    }
     if (std::optional<TruthPoint> point = tracker.Feed(event)) points.push_back(*std::move(point));
   }
   std::stable_sort(points.begin(), points.end(),
@@ -200,14 +215,14 @@ std::optional<Hold> FirstHold(const std::vector<TruthPoint>& points, absl::Time 
     return stretch.has_value() && stretch->end - stretch->begin >= hold;
   };
   for (const TruthPoint& point : points) {
-    if (point.at < from || point.truth == Truth::kUnknown) continue;
-    const bool broken = point.truth == Truth::kFalse ||
+    if (point.at < from || (point.truth == Truth::kUnknown && !point.away)) continue;
+    const bool broken = point.truth != Truth::kTrue ||
                         (stretch.has_value() && point.at - stretch->end > blind_after);
     if (broken) {
       if (long_enough()) return stretch;
       stretch.reset();
     }
-    if (point.truth == Truth::kFalse) continue;
+    if (point.truth != Truth::kTrue) continue;
     if (!stretch.has_value()) {
       if (point.at > from + within) return std::nullopt;
       stretch = Hold{point.at, point.at};
@@ -236,9 +251,10 @@ std::optional<Hold> FirstPossibleHold(const std::vector<TruthPoint>& points, abs
   };
   absl::Time known = from;
   for (const TruthPoint& point : points) {
-    if (point.at < from || point.truth == Truth::kUnknown) continue;
-    if (point.at - known > blind_after) extend(known, point.at);
+    if (point.at < from || (point.truth == Truth::kUnknown && !point.away)) continue;
+    if (point.away || point.at - known > blind_after) extend(known, point.at);
     known = point.at;
+    if (point.away) continue;
     if (point.truth == Truth::kTrue) {
       extend(point.at, point.at);
     } else {

@@ -25,6 +25,8 @@ struct TruthPoint {
   std::string code = {};
   // What was measured, by field; empty where nothing is known.
   std::map<std::string, double> values = {};
+  // Unknown: whoever asks was away until now. However short that was, no stretch goes across it.
+  bool away = false;
 };
 
 // Folds events into points of one condition. A late sample, a missing series and a starved load are

@@ -42,7 +42,7 @@ absl::Status Epochs::Admit(const std::string& group, uint64_t epoch) {
   if (epoch < highest) {
     return absl::FailedPreconditionError(absl::StrCat(
         "epoch ", epoch, " of the controller group ", group, " is over: this node has seen ",
-        highest, "; another controller has taken over"));
+        highest, "; another controller has taken over: end the one that still says this"));
   }
   if (epoch == highest && epoch != 0 && kept_) return absl::OkStatus();
   // Also where the disk cannot keep it: as long as this process lives, the old one is not obeyed.

@@ -243,9 +243,11 @@ void NodeWork::Stop(const Key& key, const std::string& reason) {
   if (!reason.empty()) SendUnknown(id, std::get<2>(key), reason);
 }
 
-void NodeWork::End(const std::string& reason) {
+void NodeWork::End(const std::string& reason, const std::set<std::string>& kept) {
   std::vector<Key> keys;
-  for (const auto& [key, job] : jobs_) keys.push_back(key);
+  for (const auto& [key, job] : jobs_) {
+    if (kept.count(std::get<0>(key)) == 0) keys.push_back(key);
+  }
   for (const Key& key : keys) Stop(key, reason);
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <tuple>
@@ -65,8 +66,9 @@ class NodeWork {
   // Looks what faults would hit; `told` is called on the executor, unless this is gone by then.
   void FindSubjects(const v1::SubjectsAsked& asked, std::function<void(v1::SubjectsTold)> told);
   void Renew();
-  // Everything ends; what is running of a remedy is asked to.
-  void End(const std::string& reason);
+  // Everything ends, but for what is of the runs in `kept`; what is running of a remedy is asked
+  // to.
+  void End(const std::string& reason, const std::set<std::string>& kept = {});
   // Nothing runs. Handles that are still being let go do not count.
   bool idle() const { return jobs_.empty(); }
   // Runs that have something running here.

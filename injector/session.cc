@@ -69,6 +69,7 @@ void Session::Dial() {
     *registration.add_leftovers() = leftover;
   registration.set_group(heard_of_);
   registration.set_epoch(parts_.epochs.Highest(heard_of_));
+  registration.set_fresh(!ever_registered_);
   link_->Send(request);
 }
 
@@ -120,13 +121,14 @@ void Session::BeginGrace() {
   });
 }
 
-void Session::OnLost(const std::string& why) {
+void Session::OnLost(const std::string& why, const std::set<std::string>& kept) {
   spdlog::warn("what the controller has on here goes off: {}", why);
   for (const std::string& run : parts_.work.runs()) {
+    if (kept.count(run) > 0) continue;
     parts_.warden.StopRun(run, "the connection to its controller was lost");
   }
-  parts_.work.End("the connection to its controller was lost");
-  parts_.warden.ControllerLost();
+  parts_.work.End("the connection to its controller was lost", kept);
+  parts_.warden.ControllerLost(kept);
   if (options_.is_private) EndPrivate({.reason = "the controller is gone"});
 }
 
@@ -171,19 +173,22 @@ void Session::OnRegistered(const v1::Registered& registered) {
   registered_ = true;
   dropped_ = false;
   parts_.executor.Cancel(grace_timer_);
-  // Nobody conducts the runs of another controller, or of one that has been started again: what
-  // that one has on here is as lost as if nobody had come. Before anything of the new one can be
-  // on.
+  // Nobody conducts the runs of another controller, or of one that has been started again, unless
+  // it says that it goes on with them: what that one has on here is as lost as if nobody had come.
+  // Before anything of the new one can be on.
   const bool another =
       ever_registered_ && (group_ != registered.group() || epoch_ != registered.epoch());
+  std::set<std::string> kept;
+  if (group_ == registered.group()) kept = {registered.runs().begin(), registered.runs().end()};
   ever_registered_ = true;
   group_ = registered.group();
   epoch_ = registered.epoch();
   pause_ = options_.first_pause;
   if (another) {
     const std::shared_ptr<bool> alive = alive_;
-    OnLost("another controller has taken its place");
+    OnLost("another controller has taken its place", kept);
     if (!*alive || closed_) return;
+    parts_.warden.TakeOver(kept, group_, epoch_);
   }
   spdlog::info("registered with the controller group {}, epoch {}", group_, registered.epoch());
   // It is there: that is what a lease asks.

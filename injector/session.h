@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -88,7 +89,8 @@ class Session {
   // Ends the link as if the other side had; the leases decide what becomes of the faults.
   void Drop(const std::string& why);
   void BeginGrace();
-  void OnLost(const std::string& why);
+  // What it has on goes off, but for the runs in `kept`.
+  void OnLost(const std::string& why, const std::set<std::string>& kept = {});
   void EndPrivate(End end);
   void OnWatch();
   void FinishClose(bool clean, absl::Duration until);

@@ -64,8 +64,11 @@ class Warden {
   absl::Status Handle(const v1::Command& command);
   // A ping of this controller: renews the leases of its faults.
   void Renew(const std::string& group, uint64_t epoch);
-  // The stream is gone for longer than its grace: what is not `untilLease` goes off.
-  void ControllerLost();
+  // The stream is gone for longer than its grace, or another controller has come: what is not
+  // `untilLease` goes off, but for what is of the runs in `kept`.
+  void ControllerLost(const std::set<std::string>& kept = {});
+  // Another life of the controller goes on with these runs: it renews their leases from now on.
+  void TakeOver(const std::set<std::string>& runs, const std::string& group, uint64_t epoch);
   // Everything goes off, and nothing goes on any more. `done` gets false where something is stuck.
   void Close(const std::string& reason, std::function<void(bool clean)> done);
 

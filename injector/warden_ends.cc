@@ -64,8 +64,15 @@ void Warden::Renew(const std::string& group, uint64_t epoch) {
   }
 }
 
-void Warden::ControllerLost() {
+void Warden::TakeOver(const std::set<std::string>& runs, const std::string& group, uint64_t epoch) {
   for (auto& [key, entry] : entries_) {
+    if (entry.group == group && runs.count(key.first) > 0) entry.applied_by.set_epoch(epoch);
+  }
+}
+
+void Warden::ControllerLost(const std::set<std::string>& kept) {
+  for (auto& [key, entry] : entries_) {
+    if (kept.count(key.first) > 0) continue;
     if (entry.touched && entry.planned.on_controller_loss() == v1::ON_CONTROLLER_LOSS_UNTIL_LEASE) {
       continue;
     }

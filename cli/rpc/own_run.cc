@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/mutex.h"
@@ -27,6 +28,8 @@ constexpr absl::Duration kTick = absl::Milliseconds(200);
 // No answer to a beat for so long: the controller hangs.
 constexpr absl::Duration kControllerSilence = absl::Seconds(6);
 constexpr absl::Duration kPlanWithin = absl::Seconds(60);
+// A controller that goes on with a run waits as long for its client.
+constexpr absl::Duration kComesBackWithin = absl::Seconds(10);
 
 sigset_t Signals() {
   sigset_t set;
@@ -134,20 +137,27 @@ void Interrupts::Take(const std::function<void(const std::string&)>& say,
   }
 }
 
-OwnedRun OwnRun(const ControllerAddress& at, const v1::StartRun& start, const OwnerDuties& duties,
-                Interrupts& interrupts) {
-  OwnedRun owned;
+namespace {
+
+// One stream, from its first message to its end.
+void Talk(const ControllerAddress& at, const v1::OwnRunRequest& first, const std::string& owner,
+          const OwnerDuties& duties, Interrupts& interrupts, OwnedRun& owned) {
   const auto dialled = Dial(at);
   if (!dialled.ok()) {
     owned.status = dialled.status();
-    return owned;
+    return;
   }
   const auto& stub = *dialled;
   grpc::ClientContext context;
   Outbox outbox;
   v1::OwnRunRequest request;
-  *request.mutable_start() = start;
-  outbox.Add(request);
+  outbox.Add(first);
+  if (first.has_resume() && interrupts.any()) {
+    request.mutable_stop()->set_cause(v1::StopRequested::CAUSE_INTERRUPT);
+    request.mutable_stop()->set_by(owner);
+    request.mutable_stop()->set_reason("an interruption while the controller was away");
+    outbox.Add(request);
+  }
 
   Inbox inbox;
   // Whatever may block on a controller that hangs is done there; TryCancel() ends it.
@@ -187,11 +197,11 @@ OwnedRun OwnRun(const ControllerAddress& at, const v1::StartRun& start, const Ow
     interrupts.Take(duties.say, [&](int signal) {
       request.Clear();
       request.mutable_stop()->set_cause(v1::StopRequested::CAUSE_INTERRUPT);
-      request.mutable_stop()->set_by(start.owner());
+      request.mutable_stop()->set_by(owner);
       request.mutable_stop()->set_reason(SignalWords(signal));
       outbox.Add(request);
     });
-    if (interrupts.leave()) context.TryCancel();
+    if (interrupts.leave() || (duties.leave && duties.leave())) context.TryCancel();
     if (absl::Now() - beat >= kBeatEvery) {
       beat = absl::Now();
       request.Clear();
@@ -212,6 +222,38 @@ OwnedRun OwnRun(const ControllerAddress& at, const v1::StartRun& start, const Ow
     }
   }
   talking.join();
+  if (hung) owned.status = absl::UnavailableError("the controller did not answer");
+}
+
+}  // namespace
+
+OwnedRun OwnRun(const ControllerAddress& at, const v1::StartRun& start, const OwnerDuties& duties,
+                Interrupts& interrupts) {
+  OwnedRun owned;
+  v1::OwnRunRequest request;
+  *request.mutable_start() = start;
+  Talk(at, request, start.owner(), duties, interrupts, owned);
+  const bool comes_back = !absl::StartsWith(at.address, "unix:");
+  absl::Time until = absl::Now() + kComesBackWithin;
+  bool said = false;
+  while (comes_back && !owned.judgement.has_value() && !owned.history.empty() &&
+         absl::IsUnavailable(owned.status) && !interrupts.leave() && absl::Now() < until) {
+    const uint64_t next = owned.history.back().seq() + 1;
+    const std::string run = owned.history.front().run();
+    if (!std::exchange(said, true)) {
+      duties.say(absl::StrCat("the connection to the controller was lost; looking for ",
+                              firedrill::FormatDuration(kComesBackWithin),
+                              " whether it comes back and goes on with run ", run));
+    }
+    absl::SleepFor(kTick);
+    request.Clear();
+    request.mutable_resume()->set_run(run);
+    request.mutable_resume()->set_from_seq(next);
+    Talk(at, request, start.owner(), duties, interrupts, owned);
+    if (owned.history.back().seq() < next) continue;
+    until = absl::Now() + kComesBackWithin;
+    said = false;
+  }
   if (owned.judgement.has_value()) owned.status = absl::OkStatus();
   return owned;
 }

@@ -23,6 +23,8 @@ struct OwnerDuties {
   std::function<void(const std::string&)> say;
   // Called about five times a second.
   std::function<void()> tick;
+  // Asked about five times a second: whether to leave, since the run goes on without its client.
+  std::function<bool()> leave;
   // The controller was silent for too long: end it, if it is ours.
   std::function<void()> controller_hangs;
 };
@@ -60,7 +62,8 @@ struct OwnedRun {
 // first.
 void BlockSignals();
 
-// Blocks until the run has ended, the controller is lost, or the person leaves.
+// Blocks until the run has ended, the controller is lost, or the person leaves. A team's controller
+// that was started again, and goes on with the run, is found again; a private one is not.
 OwnedRun OwnRun(const ControllerAddress& at, const v1::StartRun& start, const OwnerDuties& duties,
                 Interrupts& interrupts);
 

@@ -50,6 +50,7 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
   void OnMessage(const v1::OwnRunRequest& message) {
     last_beat_ = executor_.clock().Boot();
     if (message.has_start()) Start(message.start());
+    if (message.has_resume()) Resume(message.resume());
     if (message.has_stop()) {
       wanted_stop_ = message.stop();
       if (!owner_.empty()) wanted_stop_->set_by(owner_);
@@ -70,6 +71,36 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
     detached_ = start.detach();
     if (start.has_lease()) lease_ = FromProto(start.lease());
     Look();
+    runs_.Start(start, NewWatcher(), [self = shared_from_this()](absl::StatusOr<std::string> run) {
+      if (!run.ok()) {
+        self->over_ = true;
+        return self->link_->Close(run.status());
+      }
+      self->run_ = *run;
+      // A stop that came while the plan was made.
+      self->executor_.Post([self] {
+        if (self->wanted_stop_.has_value()) {
+          (void)self->runs_.Stop(self->run_, *self->wanted_stop_);
+        }
+      });
+    });
+  }
+
+  void Resume(const v1::ResumeRun& resume) {
+    if (std::exchange(started_, true)) {
+      return link_->Close(absl::FailedPreconditionError("one stream owns one run"));
+    }
+    if (resume.has_lease()) lease_ = FromProto(resume.lease());
+    const absl::Status reclaimed = runs_.Reclaim(resume, owner_, NewWatcher());
+    if (!reclaimed.ok()) {
+      over_ = true;
+      return link_->Close(reclaimed);
+    }
+    run_ = resume.run();
+    Look();
+  }
+
+  Runs::Watcher NewWatcher() {
     Runs::Watcher watcher;
     watcher.event = [link = link_](const v1::Event& event) {
       v1::OwnRunResponse response;
@@ -83,20 +114,7 @@ class Ownership : public std::enable_shared_from_this<Ownership> {
       self->over_ = true;
       self->link_->Close(absl::OkStatus());
     };
-    runs_.Start(start, std::move(watcher),
-                [self = shared_from_this()](absl::StatusOr<std::string> run) {
-                  if (!run.ok()) {
-                    self->over_ = true;
-                    return self->link_->Close(run.status());
-                  }
-                  self->run_ = *run;
-                  // A stop that came while the plan was made.
-                  self->executor_.Post([self] {
-                    if (self->wanted_stop_.has_value()) {
-                      (void)self->runs_.Stop(self->run_, *self->wanted_stop_);
-                    }
-                  });
-                });
+    return watcher;
   }
 
   // Looks for beats until the run is over.

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/time_proto.h"
 #include "controller/judge.h"
+#include "controller/replay.h"
 #include "tests/controller/rehearsal.h"
 #include "tests/testing/memory_store.h"
 #include "tests/testing/sim_executor.h"
@@ -111,11 +112,16 @@ class FakeInjector final : public Link<v1::ConnectResponse>,
     if (command.has_revert()) Report(command.id().name(), v1::FAULT_STATE_REVERTED);
   }
   void Close(absl::Status) override {}
-  void Report(const std::string& fault, v1::FaultState state) {
+  // `ago`: on the node, which told it when it had dialled in.
+  void Report(const std::string& fault, v1::FaultState state,
+              std::optional<absl::Duration> ago = std::nullopt) {
     v1::ConnectRequest message;
     message.mutable_report()->set_number(++reports_);
     v1::Event& event = *message.mutable_report()->mutable_event();
     event.set_run("r1");
+    if (ago.has_value()) {
+      *event.mutable_source_time() = ToProto(executor_.clock().Now() - *ago);
+    }
     event.mutable_fault()->set_fault(fault);
     event.mutable_fault()->set_node(node_);
     event.mutable_fault()->set_state(state);
@@ -291,6 +297,188 @@ TEST_F(ConductorTest, AHistoryThatCannotBeWrittenStopsTheRunAndEverythingIsUndon
   EXPECT_EQ(judgement.exit_code(), 4);
   // Numbers go on without gaps, so that what was seen is one history.
   for (size_t i = 0; i < seen_.size(); ++i) EXPECT_EQ(seen_[i].seq(), i + 1);
+}
+
+// Its controller is killed, and another one goes on with what is in the history.
+class ResumedTest : public ConductorTest {
+ protected:
+  // With the events of the history up to `kept`, the rest of which died with the controller.
+  void KilledAndResumed(absl::Duration away, std::optional<size_t> kept = std::nullopt,
+                        const std::optional<v1::StopRequested>& stop = std::nullopt) {
+    std::vector<v1::Event> history = History();
+    if (kept.has_value()) history.resize(*kept);
+    if (conductor_ != nullptr) injector_->Cut();
+    conductor_.reset();
+    time_.RunFor(away);
+    order_.clear();
+    next_ = std::make_unique<Conductor>(
+        executor_, *memory_, fleet2_, std::make_unique<FakeSurroundings>(order_, sink_),
+        Conductor::Watchers{.event = [this](const v1::Event& event) { seen_.push_back(event); },
+                            .finished = [this] { ++finished_; }});
+    ASSERT_TRUE(memory_->Append("r1", 1, 3, history).ok());
+    ASSERT_TRUE(next_->Resume(history, stop).ok());
+    fleet2_.GoOnWith("r1");
+  }
+  // For another try with the same history.
+  void SetUpNext() {
+    if (next_ == nullptr) return;
+    injector_->Cut();
+    next_.reset();
+    memory_ = std::make_unique<MemoryStore>();
+  }
+  std::vector<v1::Event> Written2() { return *memory_->Read("r1", 1); }
+  int Count(const std::string& what) {
+    int count = 0;
+    for (const v1::Event& event : Written2()) count += Describe(event) == what ? 1 : 0;
+    return count;
+  }
+
+  Fleet fleet2_{executor_, {.group = "test", .epoch = 4}};
+  std::unique_ptr<MemoryStore> memory_ = std::make_unique<MemoryStore>();
+  std::unique_ptr<Conductor> next_;
+};
+
+TEST_F(ResumedTest, TheRunEndsAsItWouldHave) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(3));
+  KilledAndResumed(absl::Seconds(2));
+  EXPECT_THAT(order_, Contains("did start probes"));
+  injector_->Dial(fleet2_);
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(next_->finished());
+  EXPECT_EQ(finished_, 1);
+  EXPECT_EQ(Describe(Written2().back()), "finished COMPLETED");
+  EXPECT_TRUE(Written2().back().finished().undo_confirmed());
+  // On as long as it was planned, and put on once.
+  EXPECT_EQ(Count("apply leak"), 1);
+  EXPECT_THAT(order_, Not(Contains("sent apply leak")));
+  absl::Time on, off;
+  for (const v1::Event& event : Written2()) {
+    if (Describe(event) == "report leak ACTIVE") on = FromProto(event.at());
+    if (Describe(event) == "revert leak") off = FromProto(event.at());
+  }
+  EXPECT_EQ(off - on, absl::Seconds(10));
+  EXPECT_EQ(Fold(Written2()).phase, v1::PHASE_FINISHED);
+}
+
+TEST_F(ResumedTest, WhatWasDueMeanwhileIsDoneAtOnce) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(8));
+  KilledAndResumed(absl::Seconds(4));
+  injector_->Dial(fleet2_);
+  time_.RunFor(absl::Milliseconds(10));
+  EXPECT_THAT(order_, Contains("sent revert leak"));
+}
+
+// A command is an event before it is sent: one that is not in the history was never sent.
+TEST_F(ResumedTest, WhatWasDecidedAndNotWrittenIsDone) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(15));
+  const std::vector<std::string> written = Written();
+  const size_t decided =
+      std::find(written.begin(), written.end(), "timer revert/leak@db-1") - written.begin() + 1;
+  ASSERT_EQ(written[decided], "revert leak");
+  KilledAndResumed(absl::Seconds(1), decided);
+  injector_->Dial(fleet2_);
+  time_.RunFor(absl::Milliseconds(100));
+  EXPECT_EQ(Count("revert leak"), 1);
+  EXPECT_THAT(order_, Contains("sent revert leak"));
+  EXPECT_EQ(Count("phase REVERT"), 1);
+}
+
+// It was written, and nobody knows whether it was sent.
+TEST_F(ResumedTest, ARevertThatWasWrittenIsSentAgain) {
+  injector_->honest = false;
+  StartTheLeak();
+  injector_->Report("leak", v1::FAULT_STATE_ACTIVE);
+  time_.RunFor(absl::Seconds(11));
+  ASSERT_THAT(Written(), Contains("revert leak"));
+  KilledAndResumed(absl::Seconds(1));
+  injector_->honest = true;
+  injector_->Dial(fleet2_);
+  time_.RunFor(absl::Milliseconds(100));
+  EXPECT_THAT(order_, Contains("sent revert leak"));
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(next_->finished());
+  EXPECT_TRUE(Written2().back().finished().undo_confirmed());
+}
+
+TEST_F(ResumedTest, ToBeUndoneNothingOfItBeginsAndEverythingGoesOff) {
+  StartTheLeak();
+  const std::vector<std::string> written = Written();
+  const size_t timer =
+      std::find(written.begin(), written.end(), "timer apply/leak@db-1") - written.begin() + 1;
+  ASSERT_EQ(written[timer], "apply leak");
+  v1::StopRequested lever;
+  lever.set_cause(v1::StopRequested::CAUSE_LEVER);
+  lever.set_reason("pulled");
+  // The apply was decided, and died with the controller; or it was written, and was heard.
+  for (const size_t kept : {timer, timer + 1}) {
+    SetUpNext();
+    KilledAndResumed(absl::Seconds(1), kept, lever);
+    injector_->Dial(fleet2_);
+    time_.RunFor(absl::Seconds(60));
+    ASSERT_TRUE(next_->finished()) << kept;
+    EXPECT_THAT(order_, Not(Contains("sent apply leak")));
+    EXPECT_THAT(order_, Contains("sent revert leak"));
+    EXPECT_EQ(Written2().back().finished().cause(), v1::StopRequested::CAUSE_LEVER);
+    EXPECT_TRUE(Written2().back().finished().undo_confirmed());
+  }
+}
+
+// Its acknowledgement was lost with the controller, and the node tells it again.
+TEST_F(ResumedTest, AReportThatIsInTheHistoryIsNotWrittenTwice) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(2));
+  ASSERT_THAT(Written(), Contains("report leak ACTIVE"));
+  KilledAndResumed(absl::Seconds(1));
+  injector_->Dial(fleet2_);
+  injector_->Report("leak", v1::FAULT_STATE_ACTIVE);
+  time_.RunFor(absl::Milliseconds(10));
+  EXPECT_EQ(Count("report leak ACTIVE"), 1);
+  // The next one that says the same is news.
+  injector_->Report("leak", v1::FAULT_STATE_ACTIVE);
+  time_.RunFor(absl::Milliseconds(10));
+  EXPECT_EQ(Count("report leak ACTIVE"), 2);
+}
+
+// What is restarted again and again ends as it would have, with each of its gaps told.
+TEST_F(ResumedTest, IsResumedOnceMore) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(3));
+  KilledAndResumed(absl::Seconds(1));
+  injector_->Dial(fleet2_);
+  time_.RunFor(absl::Seconds(1));
+  const std::vector<v1::Event> twice = Written2();
+  const Replayed replayed = Replay(twice);
+  EXPECT_EQ(replayed.state.phase, next_->state().phase);
+  EXPECT_THAT(replayed.decided, IsEmpty());
+  EXPECT_EQ(replayed.timers.count("revert/leak@db-1"), 1u);
+}
+
+TEST_F(ResumedTest, ANodeThatDoesNotComeBackEndsTheRunWithItsLease) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(2));
+  KilledAndResumed(absl::Seconds(1));
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(next_->finished());
+  EXPECT_EQ(Written2().back().finished().outcome(), v1::OUTCOME_ABORTED);
+  EXPECT_FALSE(Written2().back().finished().undo_confirmed());
+}
+
+TEST_F(ResumedTest, ANodeThatHasHealedItselfMeanwhileEndsTheRun) {
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(2));
+  KilledAndResumed(absl::Seconds(1));
+  injector_->Dial(fleet2_);
+  injector_->Report("leak", v1::FAULT_STATE_REVERTED, absl::Milliseconds(300));
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(next_->finished());
+  const v1::RunFinished finished = Written2().back().finished();
+  EXPECT_EQ(finished.outcome(), v1::OUTCOME_ABORTED);
+  EXPECT_EQ(finished.cause(), v1::StopRequested::CAUSE_CONTROLLER_LOST);
+  EXPECT_TRUE(finished.undo_confirmed());
+  EXPECT_THAT(finished.reason(), HasSubstr("was ended by its node while the controller was away"));
 }
 
 // A disk that heals must not get a history with a hole in it.

@@ -103,7 +103,7 @@ class FleetTest : public testing::Test {
                    }});
   }
   Injector Dial(const std::string& node, const std::string& instance, uint64_t epoch = 0,
-                const std::string& group = "", const std::string& proven = "") {
+                const std::string& group = "", const std::string& proven = "", bool fresh = false) {
     Injector injector;
     injector.up = fleet_.Accept(injector.wire, proven);
     v1::ConnectRequest message;
@@ -112,6 +112,7 @@ class FleetTest : public testing::Test {
     message.mutable_registration()->set_pid(4711);
     message.mutable_registration()->set_epoch(epoch);
     message.mutable_registration()->set_group(group);
+    message.mutable_registration()->set_fresh(fresh);
     injector.up.message(message);
     return injector;
   }
@@ -385,8 +386,26 @@ TEST_F(FleetTest, AnInjectorThatHasSeenAHigherEpochOfTheGroupIsNotTaken) {
   EXPECT_TRUE(absl::IsFailedPrecondition(*superseded.wire->closed));
   EXPECT_THAT(superseded.wire->closed->message(),
               HasSubstr("epoch 7 of the controller group test is over"));
+  EXPECT_THAT(superseded.wire->closed->message(), HasSubstr("end this one, or start it again"));
   EXPECT_THAT(told_, IsEmpty());
   EXPECT_THAT(fleet_.Connected(), IsEmpty());
+}
+
+TEST_F(FleetTest, NodesAreToldWhichRunsAreGoneOnWithAsLongAsTheyAre) {
+  EXPECT_THAT(Dial("db-1", "a").Registered()->runs(), IsEmpty());
+  fleet_.GoOnWith("r1");
+  fleet_.GoOnWith("ended");
+  EXPECT_THAT(Dial("db-2", "b").Registered()->runs(), ElementsAre("r1"));
+  fleet_.Unsubscribe("r1");
+  EXPECT_THAT(Dial("db-3", "c").Registered()->runs(), IsEmpty());
+}
+
+// The controller before this one knew it; this one cannot tell by the name of its process.
+TEST_F(FleetTest, ANodeThatWasStartedAgainWhileTheControllerWasAwayIsToldAsThat) {
+  fleet_.GoOnWith("r1");
+  Dial("db-1", "a");
+  Dial("db-2", "b", 0, "", "", /*fresh=*/true);
+  EXPECT_THAT(told_, ElementsAre("db-1 on ", "db-2 on again its injector was started again"));
 }
 
 TEST_F(FleetTest, EpochsOfAnotherGroupAndEpochsThatAreOverAreNothingToIt) {

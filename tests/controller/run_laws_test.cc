@@ -87,7 +87,7 @@ void Forge(Rehearsal& run, Dice& dice) {
 
 void Play(Rehearsal& run, uint32_t op) {
   Dice dice(op);
-  switch (dice.Below(16)) {
+  switch (dice.Below(17)) {
     case 0:
     case 1:
       return run.Pass(absl::Milliseconds(100) * (1 + dice.Below(120)));
@@ -126,6 +126,11 @@ void Play(Rehearsal& run, uint32_t op) {
       if (dice.Below(3) == 0) return run.Create(dice.Below(2) == 0);
       return dice.Below(2) == 0 ? run.FinishPreflight()
                                 : run.Find(v1::Finding::KIND_DEFECT, "chance");
+    case 15: {
+      v1::Event resumed;
+      *resumed.mutable_resumed()->mutable_gap() = ToProto(absl::Seconds(dice.Below(60)));
+      return dice.Below(3) == 0 ? run.Feed(std::move(resumed)) : run.Pass(absl::Seconds(1));
+    }
     default:
       return Forge(run, dice);
   }
@@ -524,13 +529,15 @@ std::string Text(const RunState& state) {
   for (const auto& [key, fault] : state.faults) {
     absl::StrAppend(&text, key, " ", fault.state, " ", fault.prepared, fault.apply_issued,
                     fault.revert_issued, " ", Text(fault.started), " ", Text(fault.reached), " ",
-                    Text(fault.ended), " ", fault.attempts, "\n");
+                    Text(fault.ended), " ", Text(fault.due), " ", fault.attempts, "\n");
   }
   for (const auto& [key, remedy] : state.remedies) absl::StrAppend(&text, key, " ", remedy, "\n");
   for (const auto& [key, done] : state.remedies_done) absl::StrAppend(&text, key, Text(done), "\n");
   for (const auto& [node, restarts] : state.restarts) absl::StrAppend(&text, node, restarts, "\n");
-  absl::StrAppend(&text, absl::StrJoin(state.silent_nodes, ",", absl::PairFormatter("=")), "\n",
-                  Text(state.gate), Text(state.guardrails));
+  for (const auto& [node, silence] : state.silent_nodes) {
+    absl::StrAppend(&text, node, "=", silence.why, absl::FormatDuration(silence.patience), "\n");
+  }
+  absl::StrAppend(&text, Text(state.gate), Text(state.guardrails));
   return text;
 }
 

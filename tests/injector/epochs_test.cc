@@ -15,7 +15,11 @@ TEST(Epochs, ADiskThatIsFullDoesNotBringTheOldControllerBack) {
   ASSERT_TRUE(epochs->Admit("local", 1).ok());
   disk.space = 0;
   EXPECT_TRUE(absl::IsResourceExhausted(epochs->Admit("local", 2)));
-  EXPECT_TRUE(absl::IsFailedPrecondition(epochs->Admit("local", 1)));
+  const absl::Status stale = epochs->Admit("local", 1);
+  EXPECT_TRUE(absl::IsFailedPrecondition(stale));
+  EXPECT_NE(stale.message().find("epoch 1 of the controller group local is over"),
+            std::string::npos);
+  EXPECT_NE(stale.message().find("end the one that still says this"), std::string::npos);
   // Still not kept, so still said.
   EXPECT_TRUE(absl::IsResourceExhausted(epochs->Admit("local", 2)));
   disk.space.reset();

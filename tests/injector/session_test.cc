@@ -36,6 +36,8 @@ class Wire final : public Dialler {
   bool mute = false;
   uint64_t epoch = 1;
   std::string group = "main";
+  // It goes on with these.
+  std::vector<std::string> runs;
   std::vector<std::shared_ptr<Stream>> streams;
   // Dialling times.
   std::vector<absl::Duration> dialled;
@@ -98,6 +100,7 @@ class Wire final : public Dialler {
     if (message.has_registration()) {
       response.mutable_registered()->set_group(group);
       response.mutable_registered()->set_epoch(epoch);
+      for (const std::string& run : runs) response.mutable_registered()->add_runs(run);
       response.mutable_registered()->set_acknowledged(reports.empty() ? 0 : reports.back());
       Push(response);
     }
@@ -292,6 +295,62 @@ TEST_F(SessionTest, AControllerThatWasStartedAgainDoesNotBringItsRunsBack) {
   wire_.Order(again, "r2");
   Live(absl::Seconds(8));
   EXPECT_TRUE(On());
+}
+
+TEST_F(SessionTest, AControllerThatGoesOnWithARunKeepsWhatIsOnOfItAndNothingElse) {
+  Start();
+  EXPECT_TRUE(wire_.streams[0]->got.at(0).registration().fresh());
+  wire_.Order(ApplyLeak());
+  wire_.Order(LoadCommand());
+  v1::Command other = ApplyLeak();
+  other.mutable_id()->set_name("other");
+  other.mutable_apply()->mutable_fault()->set_name("other");
+  wire_.Order(other, "r2");
+  Live(absl::Seconds(1));
+  EXPECT_EQ(system_.held.size(), 2u);
+  ++wire_.epoch;
+  wire_.runs = {"r1"};
+  wire_.Cut();
+  // Longer than every lease: the new epoch renews what is kept.
+  Live(absl::Seconds(12));
+  EXPECT_FALSE(wire_.streams[1]->got.at(0).registration().fresh());
+  EXPECT_EQ(system_.held.size(), 1u);
+  EXPECT_EQ(work_.running, 1);
+  EXPECT_EQ(system_.applies.begin()->second, 1);
+  // The old life of the controller is over for good.
+  v1::Command stale;
+  stale.mutable_id()->set_name("leak");
+  stale.mutable_id()->set_verb("revert");
+  stale.mutable_id()->set_epoch(wire_.epoch - 1);
+  stale.mutable_revert()->set_fault("leak");
+  wire_.Order(stale);
+  Live(absl::Seconds(1));
+  EXPECT_TRUE(On());
+  v1::Command revert = stale;
+  revert.mutable_id()->clear_epoch();
+  wire_.Order(revert);
+  Live(absl::Seconds(1));
+  EXPECT_FALSE(On());
+}
+
+TEST_F(SessionTest, AControllerThatComesBackAfterTheGraceFindsNothingOnAndMayNotBeginAgain) {
+  Start();
+  wire_.Order(ApplyLeak());
+  Live(absl::Seconds(1));
+  wire_.reachable = false;
+  wire_.Cut();
+  time_.RunFor(absl::Seconds(1));
+  EXPECT_FALSE(On());
+  ++wire_.epoch;
+  wire_.runs = {"r1"};
+  wire_.reachable = true;
+  Live(absl::Seconds(3));
+  EXPECT_EQ(LastState(), v1::FAULT_STATE_REVERTED);
+  v1::Command again = ApplyLeak();
+  wire_.Order(again);
+  Live(absl::Seconds(1));
+  EXPECT_FALSE(On());
+  EXPECT_EQ(LastState(), v1::FAULT_STATE_REFUSED);
 }
 
 TEST_F(SessionTest, AControllerOfALowerEpochIsLeft) {

@@ -33,7 +33,8 @@ std::string StateText(const RunState& state) {
   for (const auto& [key, fault] : state.faults) {
     absl::StrAppend(&text, "fault ", key, ": ", fault.state, " ", fault.prepared,
                     fault.apply_issued, fault.revert_issued, " ", Text(fault.started), " ",
-                    Text(fault.reached), " ", Text(fault.ended), " ", fault.attempts, "\n");
+                    Text(fault.reached), " ", Text(fault.ended), " ", Text(fault.due), " ",
+                    fault.attempts, "\n");
   }
   for (const auto& [key, remedy] : state.remedies)
     absl::StrAppend(&text, "remedy ", key, ": ", remedy, "\n");
@@ -41,8 +42,9 @@ std::string StateText(const RunState& state) {
     absl::StrAppend(&text, "done ", key, ": ", Text(done), "\n");
   Append("gate", state.gate, text);
   Append("guardrail", state.guardrails, text);
-  for (const auto& [node, why] : state.silent_nodes) {
-    absl::StrAppend(&text, "silent ", node, ": ", why, "\n");
+  for (const auto& [node, silence] : state.silent_nodes) {
+    absl::StrAppend(&text, "silent ", node, ": ", silence.why, " ",
+                    absl::FormatDuration(silence.patience), "\n");
   }
   for (const auto& [node, restarts] : state.restarts)
     absl::StrAppend(&text, "restarts ", node, ": ", restarts, "\n");

@@ -265,7 +265,7 @@ void Witness::Recorded(const std::string& run, uint64_t epoch, const v1::Event& 
   RunFacts& facts = found->second;
   if (first) {
     run_names_.push_back(run);
-    first_controller_[run] = by_epoch_[epoch];
+    conductors_[run].push_back(by_epoch_[epoch]);
     for (const v1::PlannedFault& planned : event.created().plan().faults()) {
       facts.planned[absl::StrCat(planned.name(), "@", planned.node())] = planned;
     }
@@ -276,6 +276,7 @@ void Witness::Recorded(const std::string& run, uint64_t epoch, const v1::Event& 
       facts.asked.emplace(planned.node(), planned.name());
     }
   }
+  if (event.has_resumed()) conductors_[run].push_back(by_epoch_[epoch]);
   if (event.phase().phase() == v1::PHASE_GATE) facts.gate = time_.boot();
   if (epoch < facts.epoch)
     Fail(kHistory, absl::StrCat(run, ": an event of the epoch ", epoch, " that is over"));
@@ -381,7 +382,7 @@ void Witness::LookAtQuestions(const std::string& run, RunFacts& facts) {
     const NodeFacts& node = nodes_[i];
     if (!node.alive || node.frozen || node.processes.size() < 2) continue;
     const Process& process = processes_[node.processes.back()];
-    if (!process.in_touch_since.has_value() || process.controller != first_controller_[run] ||
+    if (!process.in_touch_since.has_value() || process.controller != conductors_[run].back() ||
         time_.boot() - process.heard > kInTouch ||
         time_.boot() - std::max(*process.in_touch_since, *facts.gate) <
             kAnswers + 2 * scenario_.slowness) {
@@ -444,9 +445,11 @@ void Witness::LookAt(const std::string& key, bool only_setting) {
     return complain(kOutlivesTime,
                     absl::StrCat("after its time of ", firedrill::FormatDuration(time)));
   }
-  const SimExecutor* const controller = first_controller_[effect.run];
-  const auto contact = node.contact.find(controller);
-  const absl::Duration heard = contact == node.contact.end() ? effect.applied : contact->second;
+  absl::Duration heard = effect.applied;
+  for (const SimExecutor* controller : conductors_[effect.run]) {
+    const auto contact = node.contact.find(controller);
+    if (contact != node.contact.end()) heard = std::max(heard, contact->second);
+  }
   if (over(heard, lease)) {
     return complain(kOutlivesLease,
                     absl::StrCat("though its controller was last heard ",

@@ -151,8 +151,8 @@ class Witness {
   std::vector<NodeFacts> nodes_;
   std::map<std::string, RunFacts> runs_;
   std::vector<std::string> run_names_;
-  // Who has begun a run: its lease is renewed by that one.
-  std::map<std::string, const SimExecutor*> first_controller_;
+  // Who has begun a run, and who went on with it: the last one renews its leases.
+  std::map<std::string, std::vector<const SimExecutor*>> conductors_;
   std::map<std::string, Effect> effects_;
   absl::Duration cannot_undo_until_ = -absl::InfiniteDuration();
   std::vector<std::string> failures_;

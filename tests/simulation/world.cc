@@ -97,11 +97,11 @@ World::Controller* World::Current() {
   return current.alive() ? &current : nullptr;
 }
 
-void World::StartController() {
+void World::StartController(bool resume) {
   const absl::StatusOr<uint64_t> epoch = store_->TakeEpoch();
   if (!epoch.ok()) {
     // Its service manager tries again.
-    At(Milliseconds(500), [this] { StartController(); });
+    At(Milliseconds(500), [this, resume] { StartController(resume); });
     return;
   }
   const size_t number = controllers_.size();
@@ -116,11 +116,6 @@ void World::StartController() {
     return;
   }
   controller.lock = std::make_unique<EpochLock>(*std::move(lock));
-  // As the real one does, which cannot look at its nodes yet.
-  const absl::StatusOr<std::vector<ClosedRun>> closed =
-      CloseLostRuns(*store_, state_dir_.path(), controller.executor->clock(),
-                    [](const v1::Command&) { return Whereabouts::kUnknown; });
-  if (closed.ok()) outcome_.closed += static_cast<int>(closed->size());
   Fleet::Options fleet;
   fleet.group = "simulated";
   fleet.epoch = *epoch;
@@ -140,6 +135,59 @@ void World::StartController() {
       [](const v1::Experiment&) { return AlertingFacts(); });
   address_ = number;
   ++outcome_.controllers;
+  std::set<std::string> resumed;
+  // A team's controller does, a private one does not.
+  if (resume && scenario_.seed % 4 != 0) resumed = ResumeRuns(number);
+  // As the real one does, which cannot look at its nodes yet.
+  const absl::StatusOr<std::vector<ClosedRun>> closed = CloseLostRuns(
+      *store_, state_dir_.path(), controller.executor->clock(),
+      [](const v1::Command&) { return Whereabouts::kUnknown; }, resumed);
+  if (closed.ok()) outcome_.closed += static_cast<int>(closed->size());
+  for (auto& [run, told] : told_) {
+    if (!controllers_[told.controller].alive()) told.over = true;
+  }
+}
+
+std::set<std::string> World::ResumeRuns(size_t number) {
+  Controller& controller = controllers_[number];
+  std::set<std::string> resumed;
+  const auto left = RunsToGoOnWith(*store_, state_dir_.path(), controller.executor->clock(),
+                                   /*lever=*/std::nullopt);
+  if (!left.ok()) return resumed;
+  for (const LeftRun& each : *left) {
+    const std::vector<v1::Event>& history = each.history;
+    const std::string run = history.front().run();
+    Told& told = told_[run];
+    // A controller that still lives and only hangs is not dead: its lock says so.
+    told.events = history;
+    told.controller = number;
+    told.over = false;
+    told.limit += time_.boot() - told.begun + kTeardown;
+    if (!controller.runs->Resume(history, each.fate.stop).ok()) {
+      told.over = true;
+      continue;
+    }
+    resumed.insert(run);
+    ++outcome_.resumed;
+    Runs::Watcher watcher;
+    watcher.event = [this, run](const v1::Event& event) { OnEvent(run, event); };
+    watcher.judged = [this, run](const v1::Judgement& judged) {
+      told_[run].judged = judged;
+      told_[run].over = true;
+    };
+    v1::ResumeRun back;
+    back.set_run(run);
+    back.set_from_seq(history.size() + 1);
+    // Whoever owns it comes back, or not.
+    if (dice_.Chance(0.8)) {
+      (void)controller.runs->Reclaim(back, "", watcher);
+    } else {
+      const auto since = store_->Read(run, back.from_seq());
+      for (const v1::Event& event : *since) OnEvent(run, event);
+      controller.runs->Watch(run, watcher);
+    }
+  }
+  return resumed;
 }
 
 void World::KillController(size_t number) {
@@ -151,7 +199,8 @@ void World::KillController(size_t number) {
     if (state != nullptr && StateText(*state) != StateText(Fold(told.events))) {
       witness_.Fail(kHistory, absl::StrCat(run, ": its history does not give its state"));
     }
-    told.over = true;
+    // The next one may go on with it.
+    told.over = number != address_;
   }
   controller.executor->Kill();
   network_.Died(*controller.executor);
@@ -303,7 +352,8 @@ void World::RunToTheEnd() {
     witness_.Look();
     if (RunsAreOver() || (told_.empty() && time_.boot() > begun_ + Seconds(40))) return;
     for (auto& [run, told] : told_) {
-      if (told.over || controllers_[told.controller].executor->frozen()) continue;
+      const Controller& controller = controllers_[told.controller];
+      if (told.over || !controller.alive() || controller.executor->frozen()) continue;
       if (time_.boot() <= told.begun + told.limit) continue;
       witness_.Fail(kEnds,
                     absl::StrCat(run, " goes on after ", firedrill::FormatDuration(told.limit)));
@@ -381,7 +431,7 @@ void World::LookAtTheEnd() {
 
 void World::CloseRuns() {
   for (size_t i = 0; i < controllers_.size(); ++i) KillController(i);
-  StartController();
+  StartController(/*resume=*/false);
   for (const std::string& run : witness_.runs()) {
     if (!witness_.finished(run))
       witness_.Fail(kEnds, absl::StrCat(run, " has no end in the history"));

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,7 @@ struct Outcome {
   uint64_t steps = 0;
   absl::Duration length;
   int runs = 0, effects = 0, applies = 0, completed = 0, aborted = 0, not_started = 0, closed = 0;
-  int unconfirmed = 0, events = 0, passed = 0;
+  int unconfirmed = 0, events = 0, passed = 0, resumed = 0;
   std::array<int, kTroubles> troubles{};
   int reaped = 0, killed_by_reaper = 0, killed_in_write = 0, controllers = 0, stuck = 0;
   Weather weather;
@@ -70,7 +71,9 @@ class World {
   };
 
   // ---- processes
-  void StartController();
+  // `resume`: it goes on with the runs of those before it, as far as it can.
+  void StartController(bool resume = true);
+  std::set<std::string> ResumeRuns(size_t number);
   void EndController(size_t number);
   void AwaitEnd(size_t number, int tries);
   void KillController(size_t number);

@@ -348,6 +348,19 @@ HistoryBuilder& HistoryBuilder::Gap(const std::string& source, double from, doub
   return *this;
 }
 
+HistoryBuilder& HistoryBuilder::Away(double from, double to) {
+  *Add(to, "controller").mutable_resumed()->mutable_gap() = ToProto(absl::Seconds(to - from));
+  return *this;
+}
+
+HistoryBuilder& HistoryBuilder::Unwatched(double from, double to) {
+  std::erase_if(events_, [&](const v1::Event& event) {
+    const bool told = event.has_alert() || event.has_sample();
+    return told && FromProto(event.at()) >= Time(from) && FromProto(event.at()) < Time(to);
+  });
+  return Away(from, to);
+}
+
 HistoryBuilder& HistoryBuilder::Change(const std::function<void(v1::RunCreated&)>& change) {
   change(created_);
   *events_.front().mutable_created() = created_;

@@ -65,6 +65,10 @@ class HistoryBuilder {
                             const Labels& labels, double starts_at, bool firing = true);
   HistoryBuilder& Gap(const std::string& source, double from, double to,
                       const std::string& reason = "no answer", bool covered = false);
+  // The controller was away: it heard of no alert and asked nothing, and has come back.
+  HistoryBuilder& Unwatched(double from, double to);
+  // That it has come back, alone.
+  HistoryBuilder& Away(double from, double to);
 
   // The last event that was told: to change what has no word here.
   v1::Event& Last() { return events_.back(); }
