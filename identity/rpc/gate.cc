@@ -7,24 +7,15 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
-#include "base/text.h"
 #include "firedrill/v1/controller.pb.h"
 #include "firedrill/v1/injector.pb.h"
+#include "identity/caller.h"
 #include "identity/protocol.h"
 
 namespace firedrill {
-namespace {
-
-std::string RoleWord(v1::Role role) {
-  return absl::AsciiStrToLower(absl::StripPrefix(v1::Role_Name(role), "ROLE_"));
-}
-
-}  // namespace
 
 absl::StatusOr<Certificate> CallerOf(const grpc::AuthContext& context) {
   const std::vector<grpc::string_ref> pem =
@@ -56,39 +47,15 @@ Gate::Gate(std::string domain, std::shared_ptr<const Revocations> revocations, R
 }
 
 absl::Status Gate::StillGood(const Certificate& certificate, absl::Time now) const {
-  const Peer& peer = certificate.peer;
-  if (revocations_->Has(peer.serial)) {
-    return absl::UnauthenticatedError(absl::StrCat("the certificate of ", peer.Uri(), ", serial ",
-                                                   peer.serial,
-                                                   ", was revoked: ask for a new one"));
-  }
-  if (certificate.not_after <= now) {
-    return absl::UnauthenticatedError(
-        absl::StrCat("the certificate of ", peer.Uri(), " expired on ",
-                     firedrill::FormatTime(certificate.not_after), ": issue a new one"));
-  }
-  return absl::OkStatus();
+  return CheckStillGood(certificate, *revocations_, now);
 }
 
 absl::Status Gate::Decide(const absl::StatusOr<Certificate>& caller, absl::string_view method,
                           absl::Time now) const {
   RETURN_IF_ERROR(caller.status());
-  const Peer& peer = caller->peer;
-  if (peer.domain != domain_) {
-    return absl::UnauthenticatedError(absl::StrCat(
-        peer.Uri(), " is of another domain than this controller, which is of ", domain_));
-  }
-  RETURN_IF_ERROR(StillGood(*caller, now));
   const auto role = roles_.find(method);
-  if (role == roles_.end() || role->second == v1::ROLE_UNSPECIFIED) {
-    return absl::PermissionDeniedError(absl::StrCat(method, " is nothing that anybody may call"));
-  }
-  if (!May(RoleOf(peer), role->second)) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        peer.Uri(), " may not call ", method, ", which takes the role ", RoleWord(role->second),
-        ": ask whoever may, or for a certificate of that role"));
-  }
-  return absl::OkStatus();
+  return CheckCaller(*caller, domain_, *revocations_, method,
+                     role == roles_.end() ? v1::ROLE_UNSPECIFIED : role->second, now);
 }
 
 grpc::Status Gate::Process(const InputMetadata& metadata, grpc::AuthContext* context,
