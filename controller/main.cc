@@ -175,6 +175,16 @@ void Forget(EventLoop& loop, Store& store, const v1::Retention& retention) {
 
 int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
           const std::string& state_dir, int signals) {
+  // First: a second controller on this port has to fail before it takes an epoch, and with it every
+  // node, from the one that serves. Outlives the server.
+  std::unique_ptr<Acceptor> acceptor;
+  if (!flags.config.empty()) {
+    const absl::StatusOr<Address> at = ParseListenAddress(flags.listen);
+    if (!at.ok()) return Complain(at.status());
+    absl::StatusOr<std::unique_ptr<Acceptor>> listening = Acceptor::Listen(at->host, at->port);
+    if (!listening.ok()) return Complain(listening.status());
+    acceptor = *std::move(listening);
+  }
   absl::StatusOr<std::unique_ptr<SqliteStore>> store =
       SqliteStore::Open(absl::StrCat(state_dir, "/history.db"));
   if (!store.ok()) return Complain(store.status());
@@ -259,22 +269,15 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   if (!flags.config.empty()) {
     if (const absl::Status read = revocations->Refresh(); !read.ok()) return Complain(read);
   }
-  // Outlives the server.
-  std::unique_ptr<Acceptor> acceptor;
   grpc::ServerBuilder builder;
   // Two controllers on one port would share its connections in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(64 << 20);
   // Who watches a run in which nothing happens still asks whether the link is there.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
-  if (flags.config.empty()) {
+  if (acceptor == nullptr) {
     builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials());
   } else {
-    const absl::StatusOr<Address> at = ParseListenAddress(flags.listen);
-    if (!at.ok()) return Complain(at.status());
-    absl::StatusOr<std::unique_ptr<Acceptor>> listening = Acceptor::Listen(at->host, at->port);
-    if (!listening.ok()) return Complain(listening.status());
-    acceptor = *std::move(listening);
     acceptor->Attach(builder, ServerTls(IdentityOf(flags.identity), gate));
   }
   builder.RegisterService(&injector_service);

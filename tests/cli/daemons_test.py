@@ -138,6 +138,11 @@ class Daemons(DaemonStage):
         self.assertEqual(second.wait(30), 2)
         self.assertIn("it is taken, or no address of this machine", self.said(second))
         self.assertIsNone(first.poll())
+        # It has taken no epoch, with which it would have shut out the one that serves.
+        first.terminate()
+        self.assertEqual(first.wait(30), 0)
+        third = self.controller(self.port)
+        self.assertEqual(self.epoch(third), self.epoch(first) + 1)
         done = subprocess.run([PROGRAM, "get", "injectors", "--controller", f"127.0.0.1:{self.port}"],
                               capture_output=True, text=True, timeout=60, env={})
         self.assertEqual(done.returncode, 2)
@@ -146,6 +151,9 @@ class Daemons(DaemonStage):
         code, _, err = self.ask("get", "injectors", as_who="admin")
         self.assertEqual(code, 3)
         self.assertIn("chmod 600", err)
+
+    def epoch(self, daemon):
+        return int(re.search(r", epoch ([0-9]+)", self.said(daemon))[1])
 
     def test_a_flood_of_silent_connections_keeps_nobody_out_and_loses_no_lease(self):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
