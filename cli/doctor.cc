@@ -153,8 +153,9 @@ Diagnoses LookAtState(const Places& places) {
                              : Failure("leftovers", absl::StrJoin(left, "; "),
                                        "firedrill leftovers undoes what nobody owns"));
   const Lever lever(absl::StrCat(*folder, "/STOP"));
-  all.push_back(DiagnoseLever(lever.Pulled()));
-  if (lever.Pulled().has_value())
+  const std::optional<Pull> pull = lever.Pulled();
+  all.push_back(DiagnoseLever(pull.has_value() ? std::make_optional(pull->Words()) : std::nullopt));
+  if (pull.has_value())
     all.back().set_next(absl::StrCat(all.back().next(), "; or remove ", lever.path()));
   const std::string history = absl::StrCat(*folder, "/history.db");
   if (access(history.c_str(), F_OK) != 0) return all;

@@ -181,7 +181,10 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
     std::erase_if(node.kept, [](const Kept& kept) { return !kept.command.has_revert(); });
   }
   node.registration = registration;
-  node.link = pending.link;
+  *node.figures.mutable_faults() = registration.active();
+  node.figures.set_stopped(registration.stopped());
+  // Before it is asked whether the lever is pulled: who pulls it now reaches this node, too.
+  SetLink(name, node, pending.link);
   node.link_id = link_id;
   node.heard = executor_.clock().Boot();
   node.seen = executor_.clock().Now();
@@ -195,7 +198,16 @@ void Fleet::Register(uint64_t link_id, Pending& pending, const v1::Registration&
   for (const std::string& run : resumed_) {
     if (listeners_.count(run) > 0) registered.add_runs(run);
   }
+  if (options_.halt) {
+    if (const std::optional<v1::Halt> halt = options_.halt()) *registered.mutable_halt() = *halt;
+  }
   node.link->Send(response);
+  // Released meanwhile: that may have been sent before this.
+  if (registered.has_halt() && !options_.halt().has_value()) {
+    v1::ConnectResponse released;
+    released.mutable_halt()->set_released(true);
+    node.link->Send(released);
+  }
   for (const Kept& kept : node.kept) Transmit(node, kept);
   Tell(name, true, restarted ? "its injector was started again" : "", restarted);
 }
@@ -208,8 +220,26 @@ void Fleet::OnClosed(uint64_t link_id, const absl::Status& why) {
   if (name.empty()) return;
   NodeEntry& node = nodes_[name];
   if (node.link_id != link_id) return;
-  node.link = nullptr;
+  SetLink(name, node, nullptr);
   Tell(name, false, why.ok() ? "the injector ended its stream" : std::string(why.message()));
+}
+
+void Fleet::SetLink(const std::string& name, NodeEntry& node, std::shared_ptr<Down> link) {
+  node.link = std::move(link);
+  MutexLock lock(lines_mutex_);
+  if (node.link == nullptr) {
+    lines_.erase(name);
+  } else {
+    lines_[name] = node.link;
+  }
+}
+
+size_t Fleet::Halt(const v1::Halt& halt) {
+  v1::ConnectResponse response;
+  *response.mutable_halt() = halt;
+  MutexLock lock(lines_mutex_);
+  for (const auto& [name, link] : lines_) link->Send(response);
+  return lines_.size();
 }
 
 void Fleet::Tell(const std::string& node, bool connected, const std::string& reason,
@@ -249,6 +279,8 @@ void Fleet::TakeReport(NodeEntry& node, const v1::Report& report) {
 }
 
 void Fleet::TakePong(NodeEntry& node, const v1::Pong& pong) {
+  node.figures = pong.figures();
+  node.registration.set_stopped(node.figures.stopped());
   auto sent = ping_sent_.find(pong.number());
   if (sent == ping_sent_.end()) return;
   const absl::Duration round = executor_.clock().Boot() - sent->second.first;
@@ -348,6 +380,7 @@ std::vector<v1::InjectorSummary> Fleet::Seen() const {
     summary.set_connected(node.link != nullptr);
     *summary.mutable_last_seen() = ToProto(node.seen);
     *summary.mutable_clock_offset() = ToProto(node.offset);
+    *summary.mutable_figures() = node.figures;
   }
   return seen;
 }

@@ -1,6 +1,6 @@
 // The injectors that have dialled in: who they are, what they were told, what they have reported.
 // Commands are kept and sent again after a reconnect until the run lets go of them; reports are
-// taken once. Everything runs on the executor.
+// taken once. Everything runs on the executor, but for Halt().
 #pragma once
 
 #include <functional>
@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "base/executor.h"
 #include "base/link.h"
+#include "base/mutex.h"
 #include "firedrill/v1/controller.pb.h"
 #include "firedrill/v1/injector.pb.h"
 #include "firedrill/v1/run.pb.h"
@@ -39,6 +40,8 @@ class Fleet {
     absl::Duration ping_every = absl::Seconds(1);
     // An injector that says nothing for so long is taken for gone.
     absl::Duration silent_after = absl::Seconds(4);
+    // Set while the lever is pulled: who registers is told at once. Any thread.
+    std::function<std::optional<v1::Halt>()> halt;
   };
 
   using Down = Link<v1::ConnectResponse>;
@@ -75,6 +78,10 @@ class Fleet {
   // told, and leave on what they have on of it, as long as it is subscribed to.
   void GoOnWith(const std::string& run) { resumed_.insert(run); }
 
+  // To every node that is connected, past the executor: the only call that any thread may make.
+  // Returns to how many.
+  size_t Halt(const v1::Halt& halt) FD_EXCLUDES(lines_mutex_);
+
   const Options& options() const { return options_; }
 
  private:
@@ -86,6 +93,7 @@ class Fleet {
   };
   struct NodeEntry {
     v1::Registration registration;
+    v1::NodeFigures figures;
     std::shared_ptr<Down> link;  // Null while it is away.
     uint64_t link_id = 0;
     absl::Duration heard;  // Boot time of its last message.
@@ -122,6 +130,8 @@ class Fleet {
   void TakePong(NodeEntry& node, const v1::Pong& pong);
   void Ping();
   void Transmit(NodeEntry& node, const Kept& kept);
+  void SetLink(const std::string& name, NodeEntry& node, std::shared_ptr<Down> link)
+      FD_EXCLUDES(lines_mutex_);
   void Tell(const std::string& node, bool connected, const std::string& reason,
             bool restarted = false);
 
@@ -137,6 +147,9 @@ class Fleet {
   // What is being asked about subjects.
   std::vector<std::shared_ptr<Asked>> asked_;
   uint64_t questions_ = 0;
+  // The links of nodes_, for Halt().
+  Mutex lines_mutex_;
+  std::map<std::string, std::shared_ptr<Down>> lines_ FD_GUARDED_BY(lines_mutex_);
   uint64_t pings_ = 0;
   // Number → when it was sent: boot and wall time.
   std::map<uint64_t, std::pair<absl::Duration, absl::Time>> ping_sent_;

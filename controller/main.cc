@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <set>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -29,6 +30,7 @@
 #include "controller/epoch_lock.h"
 #include "controller/fleet.h"
 #include "controller/lever.h"
+#include "controller/lever_port.h"
 #include "controller/lost_runs.h"
 #include "controller/rpc/service.h"
 #include "controller/runs.h"
@@ -63,6 +65,8 @@ struct Flags {
   // The process that must be our parent as long as somebody needs us; 0: whoever it is at the
   // start.
   pid_t client = 0;
+  // Of a daemon's file.
+  v1::ControllerSpec spec;
 };
 
 int Complain(const absl::Status& status) {
@@ -124,6 +128,22 @@ std::set<std::string> ResumeRuns(Store& store, const std::string& state_dir,
   return resumed;
 }
 
+std::optional<v1::Halt> HaltOf(const std::optional<Pull>& pull) {
+  if (!pull.has_value()) return std::nullopt;
+  v1::Halt halt;
+  halt.set_by(pull->by);
+  halt.set_reason(pull->reason);
+  return halt;
+}
+
+v1::StopRequested StopBy(const Pull& pull) {
+  v1::StopRequested stop;
+  stop.set_cause(v1::StopRequested::CAUSE_LEVER);
+  stop.set_by(pull.by);
+  stop.set_reason(pull.reason);
+  return stop;
+}
+
 // The old list stays in force where the new one cannot be read: said once for each reason.
 void RefreshRevocations(Revocations& revocations, std::string& told) {
   const absl::Status read = revocations.Refresh();
@@ -142,6 +162,7 @@ absl::StatusOr<v1::ControllerSpec> ReadSpec(const std::string& config) {
 // A daemon's own file says all that the flags of a private controller say.
 absl::Status ReadConfig(Flags& flags, std::string& domain) {
   ASSIGN_OR_RETURN(const v1::ControllerSpec spec, ReadSpec(flags.config));
+  flags.spec = spec;
   flags.listen = spec.listen();
   flags.site = spec.site();
   flags.identity = spec.identity();
@@ -193,7 +214,9 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   const absl::StatusOr<EpochLock> alive = EpochLock::Take(state_dir, *epoch);
   if (!alive.ok()) return Complain(alive.status());
   EventLoop loop;
+  Lever lever(absl::StrCat(state_dir, "/STOP"));
   Fleet::Options fleet_options;
+  fleet_options.halt = [&lever] { return HaltOf(lever.Pulled()); };
   fleet_options.epoch = *epoch;
   if (flags.own) fleet_options.group = absl::StrCat("private-", getpid());
   if (flags.own) fleet_options.ping_every = absl::Milliseconds(500);
@@ -215,12 +238,16 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   loop.Run([&] {
     fleet = std::make_unique<Fleet>(loop, fleet_options);
     runs = std::make_unique<Runs>(
-        loop, **store, *fleet, Lever(absl::StrCat(state_dir, "/STOP")), runs_options,
-        [&real] { return real.MakeSurroundings(); },
+        loop, **store, *fleet, lever, runs_options, [&real] { return real.MakeSurroundings(); },
         [&real](const v1::Experiment& experiment) { return real.Facts(experiment); });
     // Before any injector can dial in.
     std::set<std::string> resumed;
-    if (!flags.own) resumed = ResumeRuns(**store, state_dir, runs->lever().Pulled(), *runs);
+    const std::optional<Pull> pull = lever.Pulled();
+    if (!flags.own) {
+      resumed =
+          ResumeRuns(**store, state_dir,
+                     pull.has_value() ? std::make_optional(pull->Words()) : std::nullopt, *runs);
+    }
     CloseWhatWasLost(**store, state_dir, resumed);
     if (flags.own) return;
     scheduler = std::make_unique<Scheduler>(
@@ -233,9 +260,25 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
                             .going = [&runs](const std::string& run) { return runs->Going(run); }});
     if (const absl::Status begun = scheduler->Begin(); !begun.ok()) spdlog::error("{}", begun);
   });
+  lever.Act({.pulled =
+                 [&](const Pull& pull) {
+                   const Lever::Reached reached{runs->going(), fleet->Halt(*HaltOf(pull))};
+                   loop.Post([&runs, pull] { runs->StopEvery(StopBy(pull)); });
+                   // Last: whoever reads the log may not be reading.
+                   spdlog::warn("the lever is pulled by {}: {} runs, {} injectors", pull.Words(),
+                                reached.runs, reached.injectors);
+                   return reached;
+                 },
+             .released =
+                 [&fleet] {
+                   v1::Halt released;
+                   released.set_released(true);
+                   fleet->Halt(released);
+                 }});
+  const auto rest = absl::MakeCleanup([&lever] { lever.Rest(); });
   InjectorServiceImpl injector_service(loop, *fleet);
   ControllerServiceImpl controller_service(
-      loop, *runs, *fleet, **store, scheduler.get(),
+      loop, *runs, *fleet, lever, **store, scheduler.get(),
       [&](int change) {
         owners += change;
         owned_once = true;
@@ -268,6 +311,15 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   std::string told;
   if (!flags.config.empty()) {
     if (const absl::Status read = revocations->Refresh(); !read.ok()) return Complain(read);
+  }
+  std::unique_ptr<LeverPort> lever_port;
+  if (flags.spec.has_stop()) {
+    absl::StatusOr<std::unique_ptr<LeverPort>> listening = LeverPort::Start(
+        flags.spec.stop(), IdentityOf(flags.identity), domain, *revocations, lever);
+    if (!listening.ok()) return Complain(listening.status());
+    lever_port = *std::move(listening);
+    spdlog::info("the lever listens on {} (port {})", flags.spec.stop().listen(),
+                 lever_port->port());
   }
   grpc::ServerBuilder builder;
   // Two controllers on one port would share its connections in silence.
@@ -335,6 +387,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   // Streams end first: what they post is dropped with the loop.
   server->Shutdown(absl::ToChronoTime(absl::Now() + absl::Milliseconds(200)));
   server->Wait();
+  lever_port.reset();
+  lever.Rest();
   loop.Run([&] {
     scheduler.reset();
     runs.reset();

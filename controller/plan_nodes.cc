@@ -131,6 +131,7 @@ void Choose(const PlanInput& input, const v1::Target& target, v1::Plan& plan) {
   };
   std::vector<std::string> fit;
   size_t elsewhere = 0;
+  std::string stopped;
   for (const v1::Registration* node : ByName(input)) {
     std::string why = WhyNot(target.selector(), node->labels());
     if (why.empty() && !absl::c_linear_search(Environments(input), EnvironmentOf(input, *node))) {
@@ -138,6 +139,7 @@ void Choose(const PlanInput& input, const v1::Target& target, v1::Plan& plan) {
                          AnyOf(Environments(input)));
       ++elsewhere;
     }
+    if (why.empty() && !node->stopped().empty()) why = stopped = node->stopped();
     if (why.empty()) {
       fit.push_back(node->node());
     } else {
@@ -152,7 +154,8 @@ void Choose(const PlanInput& input, const v1::Target& target, v1::Plan& plan) {
                             fit.size(), " of ", input.nodes.size(), " connected fit",
                             elsewhere > 0
                                 ? absl::StrCat(" (", elsewhere, " more in a forbidden environment)")
-                                : std::string()),
+                                : std::string(),
+                            stopped.empty() ? "" : absl::StrCat(" (", stopped, ")")),
                "start the injector of such a node, or change the target's selector or count");
     return;
   }

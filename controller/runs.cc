@@ -37,12 +37,12 @@ std::string NewRunId() {
   return id;
 }
 
-Runs::Runs(Executor& executor, Store& store, Fleet& fleet, Lever lever, Options options,
+Runs::Runs(Executor& executor, Store& store, Fleet& fleet, const Lever& lever, Options options,
            MakeSurroundings make_surroundings, GatherFacts gather_facts)
     : executor_(executor),
       store_(store),
       fleet_(fleet),
-      lever_(std::move(lever)),
+      lever_(lever),
       options_(std::move(options)),
       make_surroundings_(std::move(make_surroundings)),
       gather_facts_(std::move(gather_facts)) {}
@@ -69,7 +69,7 @@ void Runs::Plan(const v1::PlanRunRequest& request,
                 if (plan.ok() && !may.ok()) {
                   v1::Finding& finding = *plan->add_findings();
                   finding.set_kind(v1::Finding::KIND_CIRCUMSTANCE);
-                  finding.set_code("limit");
+                  finding.set_code(absl::IsResourceExhausted(may) ? "limit" : "lever");
                   finding.set_message(std::string(may.message()));
                 }
                 done(std::move(plan));
@@ -114,11 +114,6 @@ void Runs::FindSubjects(v1::Plan plan, std::function<void(absl::StatusOr<v1::Pla
 
 void Runs::Start(const v1::StartRun& start, Watcher watcher,
                  std::function<void(absl::StatusOr<std::string>)> started) {
-  if (const std::optional<std::string> pulled = lever_.Pulled()) {
-    return started(absl::FailedPreconditionError(
-        absl::StrCat("starting a run: the emergency lever is pulled (", *pulled,
-                     "); when nothing may go wrong any more, release it: remove ", lever_.path())));
-  }
   if (const absl::Status may = MayStart(); !may.ok()) return started(may);
   absl::StatusOr<v1::Experiment> checked =
       Checked(start.experiment(), start.file(), start.positions());
@@ -128,7 +123,7 @@ void Runs::Start(const v1::StartRun& start, Watcher watcher,
   PlanChecked(read.experiment(), read.seed(),
               [this, read, watcher = std::move(watcher),
                started = std::move(started)](absl::StatusOr<v1::Plan> plan) mutable {
-                // Others may have begun meanwhile.
+                // Others may have begun meanwhile, and the lever may have been pulled.
                 const absl::Status may = plan.ok() ? MayStart() : plan.status();
                 if (!may.ok()) return started(may);
                 Begin(read, *std::move(plan), std::move(watcher), std::move(started));
@@ -148,6 +143,12 @@ uint32_t Runs::MostRuns() const {
 }
 
 absl::Status Runs::MayStart() const {
+  if (const std::optional<Pull> pulled = lever_.Pulled()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "starting a run: the emergency lever is pulled (", pulled->Words(),
+        "); when nothing may go wrong any more, release it: firedrill unlock, or remove ",
+        lever_.path()));
+  }
   if (runs_.size() < MostRuns()) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
       "starting a run: ", runs_.size(), " are going on, and the controller's limits.runs is ",
@@ -201,6 +202,7 @@ void Runs::TakeSubjects(const v1::RunCreated& created, absl::Time since) {
 
 Runs::Running& Runs::Add(const std::string& run, std::unique_ptr<Surroundings> surroundings) {
   Running& running = runs_[run];
+  going_ = runs_.size();
   running.conductor = std::make_unique<Conductor>(
       executor_, store_, fleet_, std::move(surroundings),
       Conductor::Watchers{
@@ -313,6 +315,7 @@ void Runs::Ended(const std::string& run) {
 void Runs::LetGo(const std::string& run) {
   subjects_.Settle(run, runs_.at(run).conductor->state());
   runs_.erase(run);
+  going_ = runs_.size();
   if (!subjects_.HeldBy(run).empty()) WatchWhatIsStuck(run);
   if (ended_) ended_();
 }
@@ -376,6 +379,12 @@ absl::Status Runs::Stop(const std::string& run, v1::StopRequested stop) {
 const RunState* Runs::StateOf(const std::string& run) const {
   auto found = runs_.find(run);
   return found == runs_.end() ? nullptr : &found->second.conductor->state();
+}
+
+std::vector<v1::Phase> Runs::Phases() const {
+  std::vector<v1::Phase> phases;
+  for (const auto& [run, running] : runs_) phases.push_back(running.conductor->state().phase);
+  return phases;
 }
 
 size_t Runs::StopEvery(const v1::StopRequested& stop) {

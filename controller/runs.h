@@ -2,12 +2,14 @@
 // Everything runs on the executor.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "base/executor.h"
@@ -46,7 +48,8 @@ class Runs {
   // Blocking: asks the monitoring what a plan needs to know.
   using GatherFacts = std::function<AlertingFacts(const v1::Experiment&)>;
 
-  Runs(Executor& executor, Store& store, Fleet& fleet, Lever lever, Options options,
+  // `lever` outlives this, as the others do.
+  Runs(Executor& executor, Store& store, Fleet& fleet, const Lever& lever, Options options,
        MakeSurroundings make_surroundings, GatherFacts gather_facts);
   ~Runs();
 
@@ -76,13 +79,15 @@ class Runs {
   // Adds a watcher of events that come from now on. False for a run that is not going on.
   bool Watch(const std::string& run, Watcher watcher);
   bool Going(const std::string& run) const { return runs_.count(run) > 0; }
-  size_t going() const { return runs_.size(); }
+  // Any thread.
+  size_t going() const { return going_; }
+  // Of each run that is going on.
+  std::vector<v1::Phase> Phases() const;
   // Null for a run that is not going on; valid until something happens to it.
   const RunState* StateOf(const std::string& run) const;
   // Called whenever a run has ended.
   void OnEnded(std::function<void()> ended) { ended_ = std::move(ended); }
 
-  const Lever& lever() const { return lever_; }
   const v1::SiteSpec& site() const { return options_.site.spec(); }
 
  private:
@@ -100,6 +105,8 @@ class Runs {
       const v1::Experiment& experiment, const std::string& file,
       const google::protobuf::Map<std::string, v1::Position>& positions) const;
   uint32_t MostRuns() const;
+  // OK, or why no run may start: FAILED_PRECONDITION says who has pulled the lever,
+  // RESOURCE_EXHAUSTED that there are too many.
   absl::Status MayStart() const;
   void AwaitNodes(absl::Duration give_up, std::function<void()> then);
   void FindSubjects(v1::Plan plan, std::function<void(absl::StatusOr<v1::Plan>)> done);
@@ -118,12 +125,14 @@ class Runs {
   Executor& executor_;
   Store& store_;
   Fleet& fleet_;
-  const Lever lever_;
+  const Lever& lever_;
   const Options options_;
   const MakeSurroundings make_surroundings_;
   const GatherFacts gather_facts_;
   std::map<std::string, Running> runs_;
   Subjects subjects_;
+  // Of runs_.
+  std::atomic<size_t> going_ = 0;
   std::function<void()> ended_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

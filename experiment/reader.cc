@@ -22,10 +22,10 @@ namespace {
 // more of it is read.
 constexpr size_t kMaxFileBytes = 1024 * 1024;
 
-// Their words are settled, what they ask for is not there yet: a lever that nobody answers would be
+// Their words are settled, what they ask for is not there yet: figures that nobody shows would be
 // worse than none.
 void RefuseWhatIsNotServed(const v1::Controller&, Reporter* reporter) {
-  for (const char* key : {"stop", "metrics"}) {
+  for (const char* key : {"metrics"}) {
     if (reporter->IsGiven(key)) {
       reporter->AtKey(key, "this version of firedrill-controller does not serve it yet",
                       "leave it out");

@@ -74,4 +74,11 @@ absl::StatusOr<Certificate> CheckIdentity(const IdentityFiles& files,
   return read;
 }
 
+absl::Time ExpiryOf(const IdentityFiles& files) {
+  const absl::StatusOr<std::string> pem = ReadPem(files.certificate);
+  if (!pem.ok()) return absl::UnixEpoch();
+  const absl::StatusOr<Certificate> read = ReadCertificate(*pem);
+  return read.ok() ? read->not_after : absl::UnixEpoch();
+}
+
 }  // namespace firedrill

@@ -29,4 +29,7 @@ absl::StatusOr<std::string> ReadPem(const std::string& path);
 absl::StatusOr<Certificate> CheckIdentity(const IdentityFiles& files,
                                           const std::vector<std::string>& roles, absl::Time now);
 
+// When the certificate ends; 1970 where it cannot be read.
+absl::Time ExpiryOf(const IdentityFiles& files);
+
 }  // namespace firedrill

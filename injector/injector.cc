@@ -31,6 +31,7 @@ absl::StatusOr<std::unique_ptr<Injector>> Injector::Open(Parts parts, Options op
                                                  const std::string& reason) {
     warden->StopRun(run, reason);
   };
+  work.stopped = [warden = self->warden_.get()] { return warden->Stopped(); };
   self->work_ = std::make_unique<NodeWork>(
       executor, spec, self->parts_.work(self->node_, executor.clock()),
       [warden = self->warden_.get()](const std::string& run) { return warden->MayBegin(run); },
@@ -62,6 +63,11 @@ absl::StatusOr<std::unique_ptr<Injector>> Injector::Open(Parts parts, Options op
 void Injector::Start(std::function<void(Session::End)> ended) {
   ended_ = std::move(ended);
   session_->Start();
+}
+
+void Injector::LookForStop() {
+  warden_->LookForStop();
+  work_->LookForStop();
 }
 
 void Injector::Close(const std::string& reason, std::function<void(Session::End)> done) {

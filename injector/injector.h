@@ -51,6 +51,8 @@ class Injector {
 
   // Dials. `ended` is called once when a private session is over.
   void Start(std::function<void(Session::End)> ended);
+  // Everything goes off now if a file stops this node; also by itself, twice a second.
+  void LookForStop();
   // Everything goes off; then `done`.
   void Close(const std::string& reason, std::function<void(Session::End)> done);
 

@@ -33,6 +33,7 @@
 #include "injector/injector.h"
 #include "injector/rpc/grpc_dialler.h"
 #include "injector/state_dir.h"
+#include "injector/stop_watch.h"
 #include "injector/watchdog.h"
 
 namespace firedrill {
@@ -162,6 +163,14 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
   options.pid = static_cast<uint32_t>(getpid());
   options.capabilities = RegisteredCapabilities();
   options.warden.give_up = GiveUp;
+  const std::vector<std::string> stop_files = {absl::StrCat(lock->folder(), "/", Warden::kStopFile),
+                                               absl::StrCat(state_dir, "/", Warden::kStopFile)};
+  options.warden.stop_file = [&stop_files] { return StopFileIn(stop_files); };
+  if (!flags.identity.empty()) {
+    options.session.certificate_expires = [files = IdentityOf(flags.identity)] {
+      return ExpiryOf(files);
+    };
+  }
   std::unique_ptr<Watchdog> watchdog;
   options.warden.lease_shortened = [&watchdog] {
     if (watchdog != nullptr) watchdog->BeatNow();
@@ -175,6 +184,7 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
   }
 
   std::unique_ptr<Injector> injector;
+  std::unique_ptr<StopWatch> stop_watch;
   absl::Status started;
   loop.Run([&] {
     started = [&]() -> absl::Status {
@@ -200,6 +210,15 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
         RETURN_IF_ERROR(MakeReady(undo, {}));
         return watchdog->AskReady(undo);
       });
+      stop_watch = std::make_unique<StopWatch>(
+          loop, StopWatch::Options{.paths = stop_files,
+                                   .stop =
+                                       [&injector](const std::string& path) {
+                                         spdlog::warn("the file {} is there: everything goes off",
+                                                      path);
+                                         injector->LookForStop();
+                                       },
+                                   .give_up = GiveUp});
       injector->Start(finish);
       return absl::OkStatus();
     }();
@@ -219,6 +238,7 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
   }
   // Faults and links go before what they use.
   loop.Run([&] {
+    stop_watch.reset();
     if (started.ok()) watchdog->Goodbye();
     injector.reset();
     watchdog.reset();

@@ -271,9 +271,18 @@ void NodeWork::OnWatch() {
   watch_timer_ = executor_.After(kWatchEvery, [this, alive = alive_] {
     if (*alive) OnWatch();
   });
+  LookForStop();
   if (jobs_.empty() || executor_.clock().Boot() - renewed_ < options_.lease) return;
-  const std::string reason = absl::StrCat("nothing was heard of the controller for ",
-                                          firedrill::FormatDuration(options_.lease));
+  EndAndStopRuns(absl::StrCat("nothing was heard of the controller for ",
+                              firedrill::FormatDuration(options_.lease)));
+}
+
+void NodeWork::LookForStop() {
+  if (jobs_.empty() || !options_.stopped) return;
+  if (const std::string why = options_.stopped(); !why.empty()) EndAndStopRuns(why);
+}
+
+void NodeWork::EndAndStopRuns(const std::string& reason) {
   if (options_.stop_run) {
     for (const std::string& run : runs()) options_.stop_run(run, reason);
   }

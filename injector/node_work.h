@@ -51,6 +51,8 @@ class NodeWork {
     absl::Duration lease = absl::Seconds(5);
     // Told of every run that lost its lease here: nothing of it may begin any more.
     std::function<void(const std::string& run, const std::string& reason)> stop_run;
+    // Why nothing may go on here any more; empty where it may.
+    std::function<std::string()> stopped;
   };
   using Sink = std::function<void(v1::Report)>;
   // OK, or why nothing of this run may begin.
@@ -66,6 +68,8 @@ class NodeWork {
   // Looks what faults would hit; `told` is called on the executor, unless this is gone by then.
   void FindSubjects(const v1::SubjectsAsked& asked, std::function<void(v1::SubjectsTold)> told);
   void Renew();
+  // Ends everything where nothing may go on: also by itself, twice a second.
+  void LookForStop();
   // Everything ends, but for what is of the runs in `kept`; what is running of a remedy is asked
   // to.
   void End(const std::string& reason, const std::set<std::string>& kept = {});
@@ -96,6 +100,7 @@ class NodeWork {
   // Where blocking is allowed.
   void LetGo(WorkFactories::Handle handle);
   void OnWatch();
+  void EndAndStopRuns(const std::string& reason);
 
   void SendLoad(const v1::CommandId& id, const std::string& load, bool running,
                 const std::string& reason);

@@ -51,6 +51,8 @@ void Session::Dial() {
   if (closed_ || link_ != nullptr) return;
   const uint64_t number = ++link_number_;
   dialled_ = heard_ = parts_.executor.clock().Boot();
+  // Whoever answers says whether its lever is pulled.
+  parts_.warden.Release();
   link_ =
       parts_.dialler.Dial({.message =
                                [this, number, alive = alive_](const v1::ConnectResponse& message) {
@@ -67,6 +69,7 @@ void Session::Dial() {
     *registration.add_active() = std::move(fault);
   for (const v1::Leftover& leftover : parts_.warden.leftovers())
     *registration.add_leftovers() = leftover;
+  registration.set_stopped(parts_.warden.StoppedByFile());
   registration.set_group(heard_of_);
   registration.set_epoch(parts_.epochs.Highest(heard_of_));
   registration.set_fresh(!ever_registered_);
@@ -154,6 +157,8 @@ void Session::OnMessage(uint64_t number, const v1::ConnectResponse& message) {
       return OnPing(message.ping());
     case v1::ConnectResponse::kCommand:
       return OnCommand(message.command());
+    case v1::ConnectResponse::kHalt:
+      return OnHalt(message.halt());
     case v1::ConnectResponse::kReportAck:
       outbox_.Acknowledge(message.report_ack().number());
       progressed_ = heard_;
@@ -190,6 +195,7 @@ void Session::OnRegistered(const v1::Registered& registered) {
     if (!*alive || closed_) return;
     parts_.warden.TakeOver(kept, group_, epoch_);
   }
+  if (registered.has_halt()) OnHalt(registered.halt());
   spdlog::info("registered with the controller group {}, epoch {}", group_, registered.epoch());
   // It is there: that is what a lease asks.
   parts_.warden.Renew(group_, registered.epoch());
@@ -198,6 +204,30 @@ void Session::OnRegistered(const v1::Registered& registered) {
   outbox_.Rewind();
   progressed_ = parts_.executor.clock().Boot();
   Flush();
+}
+
+// Past every queue of the controller: it may even come before the answer to the registration.
+void Session::OnHalt(const v1::Halt& halt) {
+  if (halt.released()) {
+    spdlog::warn("the controller's emergency lever is released");
+    return parts_.warden.Release();
+  }
+  const std::string words =
+      halt.by().empty() ? halt.reason() : absl::StrCat(halt.by(), ": ", halt.reason());
+  spdlog::warn("the controller's emergency lever is pulled ({}): everything goes off", words);
+  parts_.warden.Halt(group_, words);
+  parts_.work.LookForStop();
+}
+
+v1::NodeFigures Session::Figures() const {
+  v1::NodeFigures figures;
+  for (v1::ActiveFault& fault : parts_.warden.active()) *figures.add_faults() = std::move(fault);
+  figures.set_stopped(parts_.warden.StoppedByFile());
+  figures.set_reports_dropped(outbox_.dropped());
+  if (options_.certificate_expires) {
+    *figures.mutable_certificate_expires() = ToProto(options_.certificate_expires());
+  }
+  return figures;
 }
 
 void Session::OnPing(const v1::Ping& ping) {
@@ -209,6 +239,7 @@ void Session::OnPing(const v1::Ping& ping) {
   v1::ConnectRequest request;
   request.mutable_pong()->set_number(ping.number());
   *request.mutable_pong()->mutable_node_time() = ToProto(parts_.executor.clock().Now());
+  *request.mutable_pong()->mutable_figures() = Figures();
   link_->Send(request);
 }
 

@@ -43,6 +43,8 @@ class Session {
     // time.
     bool is_private = false;
     absl::Duration first_contact = absl::Seconds(10);
+    // When this node's certificate ends; not set where it has none.
+    std::function<absl::Time()> certificate_expires;
   };
   struct End {
     // Nothing is on, and nothing is stuck.
@@ -83,6 +85,8 @@ class Session {
   void OnClosed(uint64_t number, const absl::Status& why);
   void OnRegistered(const v1::Registered& registered);
   void OnPing(const v1::Ping& ping);
+  void OnHalt(const v1::Halt& halt);
+  v1::NodeFigures Figures() const;
   void OnCommand(const v1::Command& command);
   void OnSubjectsAsked(const v1::SubjectsAsked& asked);
   void OnRefused(const v1::Refused& refused);

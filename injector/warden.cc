@@ -74,14 +74,29 @@ absl::Status Warden::Handle(const v1::Command& command) {
   return absl::OkStatus();
 }
 
+std::string Warden::StoppedByFile() const {
+  const std::string file = options_.stop_file ? options_.stop_file()
+                           : disk_.Exists(kStopFile)
+                               ? absl::StrCat(kStopFile, " in its state folder")
+                               : "";
+  if (file.empty()) return "";
+  return absl::StrCat("the node ", node_.name(), " is stopped by the file ", file,
+                      "; find out who put it there, and remove it to go on");
+}
+
+std::string Warden::Stopped() const {
+  const std::string file = StoppedByFile();
+  if (!file.empty() || !halted_.has_value()) return file;
+  return absl::StrCat("the controller's emergency lever is pulled (", *halted_,
+                      "); firedrill unlock releases it");
+}
+
 absl::Status Warden::MayBegin(const std::string& run) const {
   if (closed_.has_value()) {
     return absl::FailedPreconditionError(absl::StrCat("nothing begins here any more: ", *closed_));
   }
-  if (disk_.Exists(kStopFile)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the node ", node_.name(), " is stopped by the file ", kStopFile,
-                     " in its state folder; find out who put it there, and remove it to go on"));
+  if (const std::string stopped = Stopped(); !stopped.empty()) {
+    return absl::FailedPreconditionError(stopped);
   }
   const auto stopped = stopped_runs_.find(run);
   if (stopped == stopped_runs_.end()) return absl::OkStatus();

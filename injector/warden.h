@@ -43,6 +43,9 @@ class Warden {
     std::function<void()> lease_shortened;
     // How often what is stuck is tried again.
     absl::Duration retry_stuck = absl::Seconds(5);
+    // The path of a file that stops this node; empty where there is none. Where it is not set, the
+    // file STOP of the node's disk is looked for. Any thread.
+    std::function<std::string()> stop_file;
   };
   // Gets reports without a number. Called within the calls below.
   using Sink = std::function<void(v1::Report)>;
@@ -69,6 +72,15 @@ class Warden {
   void ControllerLost(const std::set<std::string>& kept = {});
   // Another life of the controller goes on with these runs: it renews their leases from now on.
   void TakeOver(const std::set<std::string>& runs, const std::string& group, uint64_t epoch);
+  // The lever of this controller: everything of it goes off, and nothing of it begins, until
+  // Release().
+  void Halt(const std::string& group, const std::string& words);
+  void Release() { halted_.reset(); }
+  // Why nothing begins on this node at all: the lever, or a file; empty where that is not so.
+  std::string Stopped() const;
+  std::string StoppedByFile() const;
+  // Looks for the file that stops this node: also by itself, twice a second.
+  void LookForStop();
   // Everything goes off, and nothing goes on any more. `done` gets false where something is stuck.
   void Close(const std::string& reason, std::function<void(bool clean)> done);
 
@@ -182,6 +194,8 @@ class Warden {
   std::map<std::string, std::string> stopped_runs_;
   std::deque<std::string> stopped_order_;
 
+  // What the lever said.
+  std::optional<std::string> halted_;
   std::optional<std::string> closed_;
   std::function<void(bool)> closed_done_;
   Executor::TimerId watch_timer_ = 0;

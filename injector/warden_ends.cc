@@ -89,11 +89,20 @@ void Warden::OnWatch() {
   watch_timer_ = executor_.After(warden::kWatchEvery, [this, alive = alive_] {
     if (*alive) OnWatch();
   });
-  if (entries_.empty() || !disk_.Exists(kStopFile)) return;
+  LookForStop();
+}
+
+void Warden::LookForStop() {
+  if (entries_.empty()) return;
+  const std::string why = Stopped();
+  if (why.empty()) return;
+  for (auto& [key, entry] : entries_) BeginRevert(entry, why, /*stop_run=*/true);
+}
+
+void Warden::Halt(const std::string& group, const std::string& words) {
+  halted_ = words;
   for (auto& [key, entry] : entries_) {
-    BeginRevert(entry,
-                absl::StrCat("the file ", kStopFile, " was put into the node's state folder"),
-                /*stop_run=*/true);
+    if (entry.group == group) BeginRevert(entry, Stopped(), /*stop_run=*/true);
   }
 }
 

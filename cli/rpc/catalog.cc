@@ -162,7 +162,10 @@ int GetCommand(const Places& places, const std::string& what, const std::string&
     });
     if (!status.ok()) return ComplainOf(status);
     for (const v1::InjectorSummary& each : response.injectors())
-      rows.push_back({each.registration().node(), each.connected() ? "connected" : "away",
+      rows.push_back({each.registration().node(),
+                      !each.connected()                  ? "away"
+                      : each.figures().stopped().empty() ? "connected"
+                                                         : "stopped",
                       Time(each.last_seen()), each.registration().version(),
                       LabelWords(each.registration())});
     PrintList(form, response, {"NODE", "STATE", "LAST SEEN", "VERSION", "LABELS"}, rows,

@@ -33,7 +33,7 @@ int StopCommand(const Places& places, const std::string& run, bool all, const st
     std::fprintf(stderr, "firedrill: stop: name one run, or --all\n");
     return kUsageError;
   }
-  uint32_t stopped = 0;
+  uint32_t stopped = 0, told = 0;
   const absl::Status status = Ask(places, [&](auto& stub, grpc::ClientContext& context) {
     if (!all) {
       v1::StopRunRequest request;
@@ -47,14 +47,16 @@ int StopCommand(const Places& places, const std::string& run, bool all, const st
     v1::StopAllResponse response;
     const grpc::Status answered = stub.StopAll(&context, request, &response);
     stopped = response.runs_stopped();
+    told = response.injectors_told();
     return answered;
   });
   if (!status.ok()) return ComplainOf(status);
   if (all) {
     std::printf(
-        "%u %s stopped, every fault is being undone; nothing starts until\n"
+        "%u %s stopped, %u %s told at once, every fault is being undone; nothing starts until\n"
         "  firedrill unlock --reason ... --controller %s\n",
-        stopped, stopped == 1 ? "run" : "runs", places.controller.c_str());
+        stopped, stopped == 1 ? "run" : "runs", told, told == 1 ? "injector" : "injectors",
+        places.controller.c_str());
   } else {
     std::printf("run %s is being stopped and undone; its report says when that is done\n",
                 run.c_str());

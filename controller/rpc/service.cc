@@ -1,6 +1,8 @@
 // Both services over gRPC.
 #include "controller/rpc/service.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <deque>
 #include <string>
@@ -298,6 +300,13 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::OnExecutor(grpc::CallbackServer
   return reactor;
 }
 
+grpc::ServerUnaryReactor* ControllerServiceImpl::OnThread(grpc::CallbackServerContext* context,
+                                                          std::function<absl::Status()> answer) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  executor_.Block([reactor, answer = std::move(answer)] { reactor->Finish(ToGrpc(answer())); }, {});
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* ControllerServiceImpl::PlanRun(grpc::CallbackServerContext* context,
                                                          const v1::PlanRunRequest* request,
                                                          v1::PlanRunResponse* response) {
@@ -374,21 +383,22 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::StopRun(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* ControllerServiceImpl::StopAll(grpc::CallbackServerContext* context,
                                                          const v1::StopAllRequest* request,
                                                          v1::StopAllResponse* response) {
-  return OnExecutor(context, [this, request, response, by = NameOf(*context, request->by())] {
-    v1::StopRequested stop;
-    stop.set_cause(v1::StopRequested::CAUSE_LEVER);
-    stop.set_by(by);
-    stop.set_reason(request->reason());
-    // The faults first: a lever that cannot be written must not keep them on.
-    response->set_runs_stopped(static_cast<uint32_t>(runs_.StopEvery(stop)));
-    return runs_.lever().Pull(by, request->reason());
+  return OnThread(context, [this, request, response, by = NameOf(*context, request->by())] {
+    const Lever::Answer answer = lever_.PullIt(by, request->reason());
+    response->set_runs_stopped(static_cast<uint32_t>(answer.reached.runs));
+    response->set_injectors_told(static_cast<uint32_t>(answer.reached.injectors));
+    return answer.kept;
   });
 }
 
 grpc::ServerUnaryReactor* ControllerServiceImpl::Unlock(grpc::CallbackServerContext* context,
                                                         const v1::UnlockRequest* request,
                                                         v1::UnlockResponse* response) {
-  return OnExecutor(context, [this] { return runs_.lever().Release(); });
+  return OnThread(context, [this, request, by = NameOf(*context, request->by())] {
+    const absl::Status released = lever_.Release();
+    if (released.ok()) spdlog::warn("{} has released the lever: {}", by, request->reason());
+    return released;
+  });
 }
 
 grpc::ServerUnaryReactor* ControllerServiceImpl::ListInjectors(
@@ -451,7 +461,8 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::Diagnose(grpc::CallbackServerCo
     const auto add = [response](const std::vector<v1::Diagnosis>& diagnoses) {
       for (const v1::Diagnosis& each : diagnoses) *response->add_diagnoses() = each;
     };
-    add({DiagnoseLever(runs_.lever().Pulled())});
+    const std::optional<Pull> pull = lever_.Pulled();
+    add({DiagnoseLever(pull.has_value() ? std::make_optional(pull->Words()) : std::nullopt)});
     add(DiagnoseInjectors(fleet_.Seen()));
     if (scheduler_ != nullptr) {
       if (const auto experiments = scheduler_->List({}); experiments.ok())

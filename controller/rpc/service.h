@@ -1,4 +1,5 @@
-// Both services over gRPC: every call is handed to the executor, and answered from there.
+// Both services over gRPC: every call is handed to the executor, and answered from there;
+// but the lever waits for nobody.
 #pragma once
 
 #include <functional>
@@ -7,6 +8,7 @@
 
 #include "base/executor.h"
 #include "controller/fleet.h"
+#include "controller/lever.h"
 #include "controller/runs.h"
 #include "controller/scheduler.h"
 #include "controller/store.h"
@@ -36,11 +38,13 @@ class ControllerServiceImpl final : public v1::ControllerService::CallbackServic
   // (-1), `asking_changed` whenever the making of a plan has. `scheduler`: null where there are no
   // schedules.
   ControllerServiceImpl(
-      Executor& executor, Runs& runs, Fleet& fleet, const Store& store, Scheduler* scheduler,
-      std::function<void(int)> owner_changed, std::function<void(int)> asking_changed = [](int) {})
+      Executor& executor, Runs& runs, Fleet& fleet, Lever& lever, const Store& store,
+      Scheduler* scheduler, std::function<void(int)> owner_changed,
+      std::function<void(int)> asking_changed = [](int) {})
       : executor_(executor),
         runs_(runs),
         fleet_(fleet),
+        lever_(lever),
         store_(store),
         scheduler_(scheduler),
         owner_changed_(std::move(owner_changed)),
@@ -93,10 +97,14 @@ class ControllerServiceImpl final : public v1::ControllerService::CallbackServic
   grpc::ServerUnaryReactor* OnExecutor(grpc::CallbackServerContext* context,
                                        std::function<absl::Status()> answer);
   absl::Status HasSchedules() const;
+  // The same from a thread of its own: it waits for the disk, and not for the executor.
+  grpc::ServerUnaryReactor* OnThread(grpc::CallbackServerContext* context,
+                                     std::function<absl::Status()> answer);
 
   Executor& executor_;
   Runs& runs_;
   Fleet& fleet_;
+  Lever& lever_;
   const Store& store_;
   Scheduler* const scheduler_;
   std::function<std::vector<v1::Diagnosis>()> of_itself_;

@@ -13,6 +13,7 @@ import unittest
 from daemon_stage import DaemonStage
 from stage import PROGRAM
 
+
 class Daemons(DaemonStage):
     def test_a_run_over_the_network_passes_and_names_its_owner(self):
         daemon, _ = self.up()
@@ -47,7 +48,8 @@ class Daemons(DaemonStage):
         daemon.terminate()
         self.assertEqual(daemon.wait(30), 0)
         self.controller(self.port)
-        self.until(lambda: "connected" in self.ask("get", "injectors", as_who="viewer")[1], "the injector again")
+        # Both share a state folder here, so that the lever's file stops the node as well.
+        self.until(lambda: " stopped " in self.ask("get", "injectors", as_who="viewer")[1], "the injector again")
         again = self.begin_remote(self.experiment(duration="1s"))
         self.assertEqual(again.wait(60), 3, self.said(again))
         self.assertIn("the emergency lever is pulled (operator: a drill of the lever)", " ".join(self.said(again).split()))
@@ -55,6 +57,7 @@ class Daemons(DaemonStage):
         self.assertEqual(code, 3)
         self.assertIn("takes the role admin", err)
         self.assertEqual(self.ask("unlock", "--reason", "it is over", as_who="admin")[0], 0)
+        self.until(lambda: " connected " in self.ask("get", "injectors", as_who="viewer")[1], "the node to be told")
         last = self.begin_remote(self.experiment(duration="1s"))
         self.assertEqual(last.wait(60), 0, self.said(last))
 

@@ -109,12 +109,13 @@ class Stage(unittest.TestCase):
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S)
         return done.returncode, done.stdout, done.stderr
 
-    def begin(self, *words, state=True):
-        """A command that goes on; what it says is in `output`. `state`: whether it has to do with this machine's."""
+    def begin(self, *words, state=None, preexec=None):
+        """A command that goes on; what it says is in `output`. `state`: another folder, or False: it has to do with none."""
         output = os.path.join(self.folder, f"output-{len(self.started)}")
+        folder = [] if state is False else ["--state-dir", state or self.state]
         with open(output, "w") as file:
-            process = subprocess.Popen([*words, *(["--state-dir", self.state] if state else [])], env=self.look.environment(),
-                                       stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+            process = subprocess.Popen([*words, *folder], env=self.look.environment(), stdin=subprocess.DEVNULL, stdout=file,
+                                       stderr=file, start_new_session=True, preexec_fn=preexec)
         self.look.started.append(process.pid)
         self.started.append(process)
         process.output = output

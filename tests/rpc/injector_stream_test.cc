@@ -57,6 +57,7 @@ class Controller {
     loop_.Run([&] {
       Fleet::Options options;
       options.ping_every = absl::Milliseconds(200);
+      options.halt = [this] { return halt_ ? std::make_optional(Pulled()) : std::nullopt; };
       fleet_ = std::make_unique<Fleet>(loop_, options);
       fleet_->Subscribe("r1", {.report =
                                    [this](v1::Event event) {
@@ -82,16 +83,43 @@ class Controller {
     loop_.Run([&] { connected = !fleet_->Connected().empty(); });
     return connected;
   }
-  void Order(v1::Command command, const std::string& verb) {
+  void Order(v1::Command command, const std::string& verb, uint32_t attempt = 1) {
     v1::CommandId& id = *command.mutable_id();
     id.set_group("local");
     id.set_epoch(1);
     id.set_run("r1");
     id.set_name("leak");
     id.set_verb(verb);
-    id.set_attempt(1);
+    id.set_attempt(attempt);
     id.set_node("db-1");
     loop_.Run([&] { fleet_->Send(command); });
+  }
+  // As whoever pulls the lever does it: not on the executor.
+  size_t Halt() {
+    halt_ = true;
+    return fleet_->Halt(Pulled());
+  }
+  void Release() {
+    halt_ = false;
+    v1::Halt halt;
+    halt.set_released(true);
+    fleet_->Halt(halt);
+  }
+  // The executor does nothing until it is let go.
+  void Hang() {
+    loop_.Post([this] {
+      hangs_ = true;
+      while (hangs_) absl::SleepFor(absl::Milliseconds(1));
+    });
+    while (!hangs_) absl::SleepFor(absl::Milliseconds(1));
+  }
+  void GoOn() { hangs_ = false; }
+  std::string LastRefusal() {
+    std::string reason;
+    for (const v1::Event& event : Events()) {
+      if (event.fault().state() == v1::FAULT_STATE_REFUSED) reason = event.fault().reason();
+    }
+    return reason;
   }
   std::vector<v1::Event> Events() {
     std::vector<v1::Event> events;
@@ -111,6 +139,13 @@ class Controller {
   std::unique_ptr<InjectorServiceImpl> service_;
   std::unique_ptr<grpc::Server> server_;
   std::vector<v1::Event> events_;
+  static v1::Halt Pulled() {
+    v1::Halt halt;
+    halt.set_by("alice");
+    halt.set_reason("a real outage");
+    return halt;
+  }
+  std::atomic<bool> halt_ = false, hangs_ = false;
 };
 
 class InjectorStreamTest : public testing::Test {
@@ -202,6 +237,39 @@ TEST_F(InjectorStreamTest, AControllerThatDiesTakesItsFaultsWithItAndHearsOfItLa
   EXPECT_LT(absl::Now() - dead, absl::Seconds(3));
   Controller again(address_);
   ASSERT_TRUE(Within([&] { return again.Saw(v1::FAULT_STATE_REVERTED); }));
+}
+
+TEST_F(InjectorStreamTest, TheLeverReachesANodeWhateverTheControllersExecutorDoes) {
+  Controller controller(address_);
+  ASSERT_TRUE(Within([&] { return controller.Connected(); }));
+  v1::Command apply = Apply();
+  // Nothing but the lever ends it in the time of this test.
+  *apply.mutable_apply()->mutable_fault()->mutable_lease() = ToProto(absl::Seconds(60));
+  controller.Order(apply, "apply");
+  ASSERT_TRUE(Within([&] { return held_ == 1; }));
+  controller.Hang();
+  EXPECT_EQ(controller.Halt(), 1u);
+  EXPECT_TRUE(Within([&] { return held_ == 0; }));
+  controller.GoOn();
+  // Its runs are over, and nothing else begins.
+  apply.mutable_apply()->mutable_fault()->set_name("another");
+  controller.Order(apply, "apply", 2);
+  ASSERT_TRUE(Within([&] { return !controller.LastRefusal().empty(); }));
+  EXPECT_THAT(controller.LastRefusal(),
+              HasSubstr("the controller's emergency lever is pulled (alice: a real outage)"));
+  EXPECT_EQ(held_, 0);
+}
+
+TEST_F(InjectorStreamTest, ANodeThatRegistersHearsThatTheLeverIsPulledAndWhenItIsNot) {
+  Controller controller(address_);
+  EXPECT_LE(controller.Halt(), 1u);
+  ASSERT_TRUE(Within([&] { return controller.Connected(); }));
+  controller.Order(Apply(), "apply");
+  ASSERT_TRUE(Within([&] { return !controller.LastRefusal().empty(); }));
+  EXPECT_THAT(controller.LastRefusal(), HasSubstr("emergency lever"));
+  controller.Release();
+  controller.Order(Apply(), "apply", 2);
+  EXPECT_TRUE(Within([&] { return held_ == 1; }));
 }
 
 TEST_F(InjectorStreamTest, ThousandsOfReportsArriveOnceAndInOrder) {

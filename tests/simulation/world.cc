@@ -128,7 +128,7 @@ void World::StartController(bool resume) {
   runs.name_run = [this] { return absl::StrCat("run-", ++runs_named_); };
   SimExecutor& executor = *controller.executor;
   controller.runs = std::make_unique<Runs>(
-      executor, *store_, *controller.fleet, Lever("/nonexistent/STOP"), runs,
+      executor, *store_, *controller.fleet, lever_, runs,
       [this, &executor]() -> absl::StatusOr<std::unique_ptr<Surroundings>> {
         return std::make_unique<SimSurroundings>(executor, scenario_, system_, weather_, dice_);
       },

@@ -104,6 +104,7 @@ class World {
 
   const Scenario scenario_;
   const TempDir state_dir_{"firedrill-simulation"};
+  const Lever lever_{"/nonexistent/STOP"};
   Dice dice_;
   SimTime time_;
   SimNetwork network_;
