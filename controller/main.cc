@@ -15,6 +15,7 @@
 #include <set>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -28,10 +29,12 @@
 #include "controller/backup.h"
 #include "controller/diagnosis.h"
 #include "controller/epoch_lock.h"
+#include "controller/figures.h"
 #include "controller/fleet.h"
 #include "controller/lever.h"
 #include "controller/lever_port.h"
 #include "controller/lost_runs.h"
+#include "controller/metrics_port.h"
 #include "controller/rpc/service.h"
 #include "controller/runs.h"
 #include "controller/scheduler.h"
@@ -52,6 +55,7 @@ constexpr int kUsageError = 2;
 // A private controller that nobody has asked for anything for so long has lost its client. As long
 // as an owner may be silent: its client may hang before it owns a run.
 constexpr absl::Duration kAwaitOwner = absl::Seconds(5);
+constexpr absl::Duration kFiguresEvery = absl::Seconds(1);
 constexpr absl::Duration kLook = absl::Milliseconds(100);
 // After a signal: how long undoing may take before the process ends without having seen it.
 constexpr absl::Duration kUndoWithin = absl::Seconds(20);
@@ -213,6 +217,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   if (!epoch.ok()) return Complain(epoch.status());
   const absl::StatusOr<EpochLock> alive = EpochLock::Take(state_dir, *epoch);
   if (!alive.ok()) return Complain(alive.status());
+  // Counts calls until the last server is gone.
+  FigureBoard board;
   EventLoop loop;
   Lever lever(absl::StrCat(state_dir, "/STOP"));
   Fleet::Options fleet_options;
@@ -302,12 +308,21 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   const auto revocations =
       std::make_shared<Revocations>(flags.revoked, IdentityOf(flags.identity).authority);
   const auto gate = std::make_shared<Gate>(
-      domain, revocations, [](const std::string& method, const absl::Status& why) {
+      domain, revocations, [&board](const std::string& method, const absl::Status& why) {
+        board.CountRefused(absl::AsciiStrToLower(absl::StatusCodeToString(why.code())));
         spdlog::warn("refused a call of {}: {}", method, why.message());
       });
   OpenCalls calls(gate);
   injector_service.CutBy(&calls);
   controller_service.CutBy(&calls);
+  std::unique_ptr<HttpListener> metrics;
+  if (flags.spec.has_metrics()) {
+    absl::StatusOr<std::unique_ptr<HttpListener>> listening = ListenForMetrics(
+        flags.spec.metrics(), IdentityOf(flags.identity), domain, *revocations, board);
+    if (!listening.ok()) return Complain(listening.status());
+    metrics = *std::move(listening);
+    spdlog::info("metrics are at {} (port {})", flags.spec.metrics().listen(), metrics->port());
+  }
   std::string told;
   if (!flags.config.empty()) {
     if (const absl::Status read = revocations->Refresh(); !read.ok()) return Complain(read);
@@ -347,6 +362,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   const pid_t parent = flags.client != 0 ? flags.client : getppid();
   absl::Time give_up = absl::InfiniteFuture();
   bool ending = false;
+  Figures figures{.now = absl::InfinitePast()};
+  absl::Time shown;
   while (true) {
     if (acceptor != nullptr) {
       RefreshRevocations(*revocations, told);
@@ -362,11 +379,25 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
     size_t going = 0;
     bool unowned = false;
     loop.Run([&] {
+      if (metrics != nullptr && absl::Now() - figures.now >= kFiguresEvery) {
+        figures = {.now = absl::Now(), .injectors = fleet->Seen(), .phases = runs->Phases()};
+        if (scheduler != nullptr) figures.slots_missed = scheduler->missed();
+      }
       going = runs->going();
       if (asking > 0) asked = absl::Now();
       unowned = owners == 0 && (owned_once || absl::Now() - asked > kAwaitOwner);
     });
     const bool orphan = flags.own && getppid() != parent;
+    if (metrics != nullptr && figures.now != shown) {
+      shown = figures.now;
+      if (const std::optional<Pull> pull = lever.Pulled()) {
+        figures.lever_pulled = true;
+        figures.lever_since = pull->at;
+      }
+      figures.certificate_expires = ExpiryOf(IdentityOf(flags.identity));
+      figures.store_failures = (*store)->failed_appends();
+      board.Set(figures);
+    }
     if (!ending && (signalled || orphan)) {
       ending = true;
       give_up = absl::Now() + kUndoWithin;

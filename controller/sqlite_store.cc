@@ -110,6 +110,7 @@ absl::Status SqliteStore::Append(const std::string& run, uint64_t expected_seq, 
     transaction.commit();
     return absl::OkStatus();
   } catch (const SQLite::Exception& error) {
+    ++failed_appends_;
     return SqliteFailed("appending to", path_, error);
   }
 }

@@ -1,6 +1,7 @@
 // The store in one SQLite file: WAL, STRICT tables, a history that triggers keep append-only.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -19,6 +20,9 @@ class SqliteStore final : public Store {
   // Opens or creates `path` (or ":memory:").
   static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(const std::string& path);
   ~SqliteStore() override;
+
+  // Appends that the disk, or somebody who holds the file, did not let through. Any thread.
+  uint64_t failed_appends() const { return failed_appends_; }
 
   absl::StatusOr<uint64_t> TakeEpoch() override;
   absl::Status Append(const std::string& run, uint64_t expected_seq, uint64_t epoch,
@@ -47,6 +51,7 @@ class SqliteStore final : public Store {
   const std::string path_;
   mutable Mutex mutex_;
   std::unique_ptr<SQLite::Database> database_ FD_GUARDED_BY(mutex_);
+  std::atomic<uint64_t> failed_appends_ = 0;
 };
 
 }  // namespace firedrill
