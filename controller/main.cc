@@ -35,6 +35,7 @@
 #include "controller/lever_port.h"
 #include "controller/lost_runs.h"
 #include "controller/metrics_port.h"
+#include "controller/rpc/health.h"
 #include "controller/rpc/service.h"
 #include "controller/runs.h"
 #include "controller/scheduler.h"
@@ -336,10 +337,10 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
     spdlog::info("the lever listens on {} (port {})", flags.spec.stop().listen(),
                  lever_port->port());
   }
+  if (acceptor != nullptr) OfferHealthAndReflection();
   grpc::ServerBuilder builder;
   // Two controllers on one port would share its connections in silence.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.SetMaxReceiveMessageSize(64 << 20);
   // Who watches a run in which nothing happens still asks whether the link is there.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
   if (acceptor == nullptr) {
@@ -364,6 +365,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   bool ending = false;
   Figures figures{.now = absl::InfinitePast()};
   absl::Time shown;
+  SetServing(*server, true);
   while (true) {
     if (acceptor != nullptr) {
       RefreshRevocations(*revocations, told);
@@ -400,6 +402,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
     }
     if (!ending && (signalled || orphan)) {
       ending = true;
+      SetServing(*server, false);
       give_up = absl::Now() + kUndoWithin;
       loop.Run([&] {
         if (scheduler != nullptr) scheduler->End();

@@ -31,9 +31,11 @@ constexpr int kLookMs = 100;
 // For the calls of a connection whose certificate has ended to be told so.
 constexpr absl::Duration kLastWords = absl::Milliseconds(200);
 constexpr int kBacklog = 1024;
-// Left to the rest of the process: the store, the monitoring, the listeners.
-constexpr size_t kReserve = 128;
+// Left to the rest of the process: the store, the monitoring, the listeners of lever and metrics.
+constexpr size_t kReserve = 256;
 constexpr size_t kFewest = 16;
+constexpr int kStreamsOfOne = 100;
+constexpr int kLongestMessage = 4 << 20;
 // Before others have their turn.
 constexpr int kMostAtATime = 256;
 
@@ -166,6 +168,10 @@ void Acceptor::Attach(grpc::ServerBuilder& builder,
   server_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       std::move(credentials));
+  // What one connection may have going on, and how much one message may hold: a definition has 256
+  // KiB, a report of a node less.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsOfOne);
+  builder.SetMaxReceiveMessageSize(kLongestMessage);
 }
 
 void Acceptor::Start() {

@@ -43,7 +43,7 @@ class Acceptor {
   ~Acceptor();
 
   // Before the server is built: it will get its connections from here, and a call that is let in
-  // proves a connection. Takes the builder's interceptors.
+  // proves a connection. Takes the builder's interceptors, and bounds its streams and messages.
   void Attach(grpc::ServerBuilder& builder, std::shared_ptr<grpc::ServerCredentials> credentials);
   // Once the server has started.
   void Start();

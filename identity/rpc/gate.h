@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "firedrill/v1/options.pb.h"
 #include "identity/certificate.h"
+#include "identity/pace.h"
 #include "identity/revocations.h"
 
 namespace firedrill {
@@ -20,13 +21,22 @@ namespace firedrill {
 // Who calls, as TLS has proven it. UNAUTHENTICATED where it has not.
 absl::StatusOr<Certificate> CallerOf(const grpc::AuthContext& context);
 
-// Every RPC declares its role in its proto; one that is not declared is refused. Any thread.
+struct GateLimits {
+  // Calls of one name: so many at once, and so many a second. Who stops something has as many
+  // again, which nothing else uses up.
+  double calls_a_second = 50;
+  double calls_at_once = 200;
+};
+
+// Every RPC of ours declares its role in its proto; health and reflection take a viewer; one that
+// is not declared is refused. Any thread.
 class Gate final : public grpc::AuthMetadataProcessor {
  public:
   // What was refused, for the log and the counters. Called on gRPC's threads.
   using Refused = std::function<void(const std::string& method, const absl::Status& why)>;
 
-  Gate(std::string domain, std::shared_ptr<const Revocations> revocations, Refused refused);
+  Gate(std::string domain, std::shared_ptr<const Revocations> revocations, Refused refused,
+       GateLimits limits = {});
 
   // Waits for nothing.
   bool IsBlocking() const override { return false; }
@@ -35,7 +45,9 @@ class Gate final : public grpc::AuthMetadataProcessor {
 
   // Why a certificate is good no more: revoked, or expired.
   absl::Status StillGood(const Certificate& certificate, absl::Time now) const;
-  // What Process() decides, without gRPC: OK, or why this caller may not call
+  // RESOURCE_EXHAUSTED for who calls too often. `now`: boot time.
+  absl::Status CheckPace(const Peer& caller, absl::string_view method, absl::Duration now);
+  // What Process() decides of who calls, without gRPC: OK, or why this caller may not call
   // "/package.Service/Rpc".
   absl::Status Decide(const absl::StatusOr<Certificate>& caller, absl::string_view method,
                       absl::Time now) const;
@@ -45,6 +57,7 @@ class Gate final : public grpc::AuthMetadataProcessor {
   const std::shared_ptr<const Revocations> revocations_;
   const Refused refused_;
   absl::flat_hash_map<std::string, v1::Role> roles_;
+  Pace pace_;
 };
 
 }  // namespace firedrill

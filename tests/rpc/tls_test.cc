@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/unique_fd.h"
+#include "controller/rpc/health.h"
 #include "firedrill/v1/controller.grpc.pb.h"
 #include "firedrill/v1/injector.grpc.pb.h"
 #include "identity/protocol.h"
@@ -74,7 +75,9 @@ class TlsTest : public testing::Test {
 
   void Serve() {
     const auto gate = std::make_shared<Gate>(
-        "shop", revocations_, [this](const std::string&, const absl::Status&) { ++refused_; });
+        "shop", revocations_, [this](const std::string&, const absl::Status&) { ++refused_; },
+        gate_limits_);
+    OfferHealthAndReflection();
     grpc::ServerBuilder builder;
     auto acceptor = Acceptor::Listen("127.0.0.1", 0, limits_);
     ASSERT_TRUE(acceptor.ok()) << acceptor.status();
@@ -174,6 +177,7 @@ class TlsTest : public testing::Test {
   int clients_ = 0;
   std::atomic<int> refused_ = 0;
   AcceptorLimits limits_;
+  GateLimits gate_limits_;
   std::unique_ptr<Acceptor> acceptor_;
   // Goes before the acceptor.
   std::unique_ptr<grpc::Server> server_;
@@ -236,6 +240,98 @@ TEST_F(TlsTest, NobodyElseIsLetIn) {
   EXPECT_EQ(LetIn(DialAs(Signed("controller", "c2", {"127.0.0.1"}))), 0) << "a server's";
   // They were refused because of who they are.
   EXPECT_GT(LetIn(DialAs(Signed("admin", "alice"))), 0);
+}
+
+// One request of reflection and its answer, as bytes: Debian has no headers of its messages.
+std::string Reflect(const std::shared_ptr<grpc::Channel>& channel, const std::string& path,
+                    const std::string& request) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
+  grpc::CompletionQueue queue;
+  grpc::GenericStub stub(channel);
+  const auto next = [&queue] {
+    void* tag = nullptr;
+    bool ok = false;
+    return queue.Next(&tag, &ok) && ok;
+  };
+  const auto call = stub.PrepareCall(&context, path, &queue);
+  call->StartCall(nullptr);
+  EXPECT_TRUE(next());
+  const grpc::Slice bytes(request);
+  call->Write(grpc::ByteBuffer(&bytes, 1), nullptr);
+  EXPECT_TRUE(next());
+  grpc::ByteBuffer answer;
+  call->Read(&answer, nullptr);
+  EXPECT_TRUE(next());
+  call->WritesDone(nullptr);
+  EXPECT_TRUE(next());
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  next();
+  grpc::Slice all;
+  return answer.DumpToSingleSlice(&all).ok()
+             ? std::string(reinterpret_cast<const char*>(all.begin()), all.size())
+             : "";
+}
+
+TEST_F(TlsTest, HealthAndReflectionAreForWhoeverMayLook) {
+  SetServing(*server_, true);
+  const std::string health = "/grpc.health.v1.Health/Check";
+  const std::string reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+  const auto viewer = DialAs(Signed("viewer", "somebody"));
+  EXPECT_TRUE(Call(viewer, health).ok());
+  // What reflection would show is in the pool, with gRPC's own service in it.
+  const auto* pool = google::protobuf::DescriptorPool::generated_pool();
+  EXPECT_NE(pool->FindServiceByName("grpc.health.v1.Health"), nullptr);
+  // list_services, then file_containing_symbol.
+  const std::string names = Reflect(viewer, reflection, std::string("\x3a\x00", 2));
+  for (const char* name : {"firedrill.v1.ControllerService", "firedrill.v1.InjectorService",
+                           "grpc.health.v1.Health"}) {
+    EXPECT_THAT(names, HasSubstr(name));
+    const std::string symbol(name);
+    const std::string file =
+        Reflect(viewer, reflection,
+                absl::StrCat("\x22", std::string(1, static_cast<char>(symbol.size())), symbol));
+    EXPECT_THAT(file, HasSubstr(".proto")) << name;
+    EXPECT_THAT(file, testing::Not(HasSubstr("not found"))) << name;
+  }
+  // An injector serves its node, and looks at nothing; nor does who is nobody.
+  const auto injector = DialAs(Signed("injector", "db-1"));
+  for (const std::string& method : {health, reflection}) {
+    EXPECT_EQ(Call(injector, method).error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  }
+  EXPECT_FALSE(Call(DialAs(Signed("viewer", "x", {}, {}, "elsewhere")), health).ok());
+}
+
+TEST_F(TlsTest, WhoCallsTooOftenIsToldAndCanStillStop) {
+  server_.reset();
+  gate_limits_ = {.calls_a_second = 0.001, .calls_at_once = 5};
+  Serve();
+  const std::string list = "/firedrill.v1.ControllerService/ListRuns";
+  const auto alice = DialAs(Signed("admin", "alice"));
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(Call(alice, list).error_code(), kLetIn);
+  const grpc::Status status = Call(alice, list);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("ask less often"));
+  // By name, not by connection.
+  EXPECT_EQ(Call(DialAs(Signed("admin", "alice")), list).error_code(),
+            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(Call(DialAs(Signed("admin", "bob")), list).error_code(), kLetIn);
+  EXPECT_EQ(Call(alice, "/firedrill.v1.ControllerService/StopAll").error_code(), kLetIn);
+  EXPECT_EQ(Call(alice, "/firedrill.v1.ControllerService/StopRun").error_code(), kLetIn);
+  EXPECT_EQ(refused_, 2);
+}
+
+TEST_F(TlsTest, AMessageThatIsTooLongIsRefused) {
+  const auto stub = v1::ControllerService::NewStub(DialAs(Signed("admin", "alice")));
+  for (const size_t megabytes : {1, 5}) {
+    grpc::ClientContext context;
+    v1::StopRunRequest request;
+    request.set_reason(std::string(megabytes << 20, 'x'));
+    v1::StopRunResponse response;
+    EXPECT_EQ(stub->StopRun(&context, request, &response).error_code(),
+              megabytes == 1 ? kLetIn : grpc::StatusCode::RESOURCE_EXHAUSTED);
+  }
 }
 
 // A connection that says nothing.
