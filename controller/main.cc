@@ -257,6 +257,9 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
     }
     CloseWhatWasLost(**store, state_dir, resumed);
     if (flags.own) return;
+    const absl::Status recalled = runs->RecallWhatIsStuck();
+    if (!recalled.ok())
+      spdlog::error("looking for what earlier runs have left stuck: {}", recalled);
     scheduler = std::make_unique<Scheduler>(
         loop, **store, *epoch,
         Scheduler::Starting{.start =

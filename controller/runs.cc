@@ -20,6 +20,8 @@ namespace {
 // As long as an owner may be silent, and for dialling.
 constexpr absl::Duration kOwnerComesBack = absl::Seconds(10);
 constexpr absl::Duration kLookForNodesEvery = absl::Milliseconds(20);
+constexpr uint32_t kMostRecalled = 10000;
+
 bool HasCircumstance(const v1::Plan& plan) {
   return absl::c_any_of(plan.findings(), [](const v1::Finding& finding) {
     return finding.kind() == v1::Finding::KIND_CIRCUMSTANCE;
@@ -318,6 +320,17 @@ void Runs::LetGo(const std::string& run) {
   going_ = runs_.size();
   if (!subjects_.HeldBy(run).empty()) WatchWhatIsStuck(run);
   if (ended_) ended_();
+}
+
+absl::Status Runs::RecallWhatIsStuck() {
+  ASSIGN_OR_RETURN(const std::vector<v1::RunSummary> runs, store_.List(kMostRecalled));
+  for (const v1::RunSummary& run : runs) {
+    if (run.phase() != v1::PHASE_FINISHED || run.undo_confirmed()) continue;
+    ASSIGN_OR_RETURN(const std::vector<v1::Event> history, store_.Read(run.run(), 1));
+    subjects_.Recall(history);
+    if (!subjects_.HeldBy(run.run()).empty()) WatchWhatIsStuck(run.run());
+  }
+  return absl::OkStatus();
 }
 
 void Runs::WatchWhatIsStuck(const std::string& run) {

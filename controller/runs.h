@@ -53,6 +53,10 @@ class Runs {
        MakeSurroundings make_surroundings, GatherFacts gather_facts);
   ~Runs();
 
+  // Once, before the first plan: what runs of earlier controllers have left stuck is taken until it
+  // is undone. Blocks on the store.
+  absl::Status RecallWhatIsStuck();
+
   // Plans with the nodes that are connected, waiting for the awaited ones. `done` may come later.
   // INVALID_ARGUMENT where `firedrill lint` would refuse the definition, in its words.
   void Plan(const v1::PlanRunRequest& request, std::function<void(absl::StatusOr<v1::Plan>)> done);

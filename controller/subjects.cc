@@ -6,6 +6,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "base/text.h"
+#include "base/time_proto.h"
 
 namespace firedrill {
 namespace {
@@ -102,6 +103,14 @@ void Subjects::Settle(const std::string& run, const RunState& state) {
     if (fault.state != v1::FAULT_STATE_STUCK) found->second.faults.erase(key);
   }
   if (found->second.faults.empty()) leases_.erase(found);
+}
+
+void Subjects::Recall(const std::vector<v1::Event>& history) {
+  if (history.empty() || !history.front().has_created()) return;
+  const v1::RunCreated& created = history.front().created();
+  Take(created.plan(), {created.plan().run(), created.experiment().metadata().name(),
+                        created.owner(), FromProto(history.front().at())});
+  Settle(created.plan().run(), Fold(history));
 }
 
 void Subjects::Release(const std::string& run, const std::string& fault_key) {

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "controller/run.h"
@@ -25,6 +26,8 @@ class Subjects {
   void Take(const v1::Plan& plan, Holder holder);
   // The run has ended: what is off is free again. What is stuck is not.
   void Settle(const std::string& run, const RunState& state);
+  // Of a run that ended before this controller began: takes again what it has left stuck.
+  void Recall(const std::vector<v1::Event>& history);
   // This fault of a run that has ended is off after all.
   void Release(const std::string& run, const std::string& fault_key);
   // Faults by which a run holds something still.

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/controller/rehearsal.h"
+
 namespace firedrill {
 namespace {
 
@@ -132,6 +134,26 @@ TEST_F(SubjectsTest, IsFreeWhenTheRunHasEndedAndHeldWhileAnythingIsStuck) {
               HasSubstr("that run has ended and its leak1@db-first is stuck: undo that first"));
   subjects_.Release("first", "leak1@db-first");
   EXPECT_THAT(Refusal(server), IsEmpty());
+}
+
+TEST_F(SubjectsTest, WhatIsStuckStaysTakenWhenTheControllerIsStartedAgain) {
+  const v1::Subject server = Server("postgresql/77/5432", {});
+  for (const v1::FaultState how : {v1::FAULT_STATE_REVERTED, v1::FAULT_STATE_STUCK}) {
+    v1::Plan plan = RehearsalPlan();
+    *plan.mutable_faults(0)->mutable_subject() = server;
+    Rehearsal run(plan);
+    run.ToInject();
+    run.Timer("apply/leak@db-1");
+    run.Report("leak", v1::FAULT_STATE_ACTIVE, true);
+    run.AskToStop();
+    run.Report("leak", how);
+    subjects_.Recall(run.history());
+    if (how == v1::FAULT_STATE_REVERTED) {
+      EXPECT_THAT(Refusal(server), IsEmpty());
+    } else {
+      EXPECT_THAT(Refusal(server), HasSubstr("leak@db-1 is stuck: undo that first"));
+    }
+  }
 }
 
 }  // namespace
