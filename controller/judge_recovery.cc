@@ -1,4 +1,4 @@
-// Judges what was measured of the system: faults in force, impact reached, steady state back.
+// Judges what was measured of the system: impact reached, steady state back.
 #include <algorithm>
 #include <map>
 
@@ -13,13 +13,6 @@ namespace firedrill::judging {
 namespace {
 
 using Result = v1::ExpectationResult;
-
-std::string Amount(const v1::Observation& seen) {
-  if (!seen.detail().empty()) return seen.detail();
-  return absl::StrCat(FormatValue(seen.real(), Unit::kPlain), " of ",
-                      FormatValue(seen.requested(), Unit::kPlain), seen.unit().empty() ? "" : " ",
-                      seen.unit());
-}
 
 // The question behind an impact or a recovery, as the plan asks it.
 template <typename Expectation>
@@ -264,111 +257,7 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
   Pass(result, absl::StrCat("not back: ", result.observed()));
 }
 
-// The node of a fault that was off before its time, though nobody had stopped the run: its injector
-// ended, or the server threw it out.
-const FaultCourse* EndedEarly(const Case& run, const std::string& name) {
-  // A revert is asked for at the controller, and told by the node. The node arms the end when it is
-  // told to apply: what applying takes is off what is left, and does not make the end an early one.
-  constexpr absl::Duration kRoom = absl::Milliseconds(500);
-  if (run.stop.has_value()) return nullptr;
-  const std::optional<Instant> first = run.steps.FirstStart();
-  for (const FaultCourse& fault : run.steps.faults()) {
-    if (fault.planned.name() != name || !fault.start.has_value() || !fault.end.has_value())
-      continue;
-    if (FromProto(fault.planned.duration()) <= absl::ZeroDuration()) continue;
-    const absl::Time from =
-        fault.ordered.has_value() ? std::min(fault.ordered->at, fault.start->at) : fault.start->at;
-    absl::Time due = from + FromProto(fault.planned.duration());
-    if (run.plan.has_max_duration()) {
-      due = std::min(due, first->at + FromProto(run.plan.max_duration()));
-    }
-    if (fault.end->at + fault.end->error + kRoom < due) return &fault;
-  }
-  return nullptr;
-}
-
-void DoubtEarly(const FaultCourse& fault, Result& result) {
-  const std::string lasted = Short(fault.end->at - fault.start->at);
-  Doubt(
-      result, "ended-early",
-      absl::StrCat("it was off after ", lasted, " of ", Short(FromProto(fault.planned.duration())),
-                   fault.reason.empty() ? "" : absl::StrCat(": ", fault.reason)),
-      absl::StrCat("see what happened on ", fault.planned.node(), ", and run again"));
-  result.set_observed(absl::StrCat(result.observed(), "; off after ", lasted));
-}
-
-// What to do about a fault that was never in force.
-std::string AdviceFor(const FaultCourse* fault) {
-  const v1::Observation none;
-  const v1::Observation& best = fault == nullptr ? none : fault->best;
-  const auto figure = [&best](const char* name) {
-    const auto found = best.figures().find(name);
-    return found == best.figures().end() ? 0 : found->second;
-  };
-  // Only faults on live traffic count the connections that they carry.
-  if (best.figures().count("connections") > 0) {
-    if (figure("connections") + figure("open") == 0) {
-      return "no client came through it: have one connect, to `listen` or to the profile's "
-             "address; "
-             "connections that were open before come with `reconnect: true`";
-    }
-    if (figure("encrypted") > 0) return "have the clients speak in the clear, or delay bytes";
-    if (best.figures().count("requests") > 0 && figure("requests") == 0) {
-      return figure("refused") > 0
-                 ? "the server itself refused its clients: see that it runs, and listens where the "
-                   "profile or `upstream` says"
-                 : "clients came and asked nothing: see that they do, or let the run last longer";
-    }
-    if (best.figures().count("matched") > 0 && figure("matched") == 0) {
-      return "none of the requests that came was meant: see `match`, or let the run last longer";
-    }
-  }
-  if (best.real() > 0) return "ask for less, or see on the node what stood against it";
-  return "see on the node what stood against it";
-}
-
 }  // namespace
-
-void JudgeEfficacy(Case& run) {
-  for (int i = 0; i < run.spec.faults_size(); ++i) {
-    const std::string& name = run.spec.faults(i).name();
-    Result& result = run.Add(Result::KIND_EFFICACY, name, absl::StrCat("faults[", i, "]"));
-    result.set_expected(absl::StrCat("fault ", name, " in force"));
-    const FaultCourse* weakest = nullptr;
-    for (const FaultCourse& fault : run.steps.faults()) {
-      if (fault.planned.name() != name) continue;
-      if (weakest == nullptr || weakest->reached.has_value()) weakest = &fault;
-    }
-    if (weakest != nullptr && !weakest->best.unit().empty()) {
-      result.set_observed(Amount(weakest->best));
-    }
-    const std::optional<Instant> reached = run.steps.Find({name, AnchorPoint::kReached});
-    const std::optional<Instant> start = run.steps.Find({name, AnchorPoint::kStart});
-    if (reached.has_value() && start.has_value()) {
-      *result.mutable_measured() = ToProto(reached->at - start->at);
-      Pass(result, absl::StrCat(result.observed().empty() ? "in force" : result.observed(), ", ",
-                                After(reached->at - start->at, absl::StrCat(name, ".start"))));
-      if (const FaultCourse* early = EndedEarly(run, name)) DoubtEarly(*early, result);
-      continue;
-    }
-    if (result.observed().empty()) result.set_observed("nothing was measured");
-    if (!run.finished.has_value()) {
-      Doubt(result, "open", "it has not been seen in force yet");
-    } else if (run.stop.has_value() && !run.steps.Applied(name)) {
-      Doubt(result, "cut-short", "the run was stopped before it began");
-    } else if (StoppedOnItsWay(run, name)) {
-      Doubt(result, "cut-short", "the run was stopped before it was in force");
-    } else {
-      // Of a fault that went the ordinary way the reason is that of its end, and explains nothing.
-      const bool ended = weakest != nullptr && weakest->last == v1::FAULT_STATE_REVERTED;
-      Doubt(result, "not-in-force",
-            weakest != nullptr && !ended && !weakest->reason.empty()
-                ? weakest->reason
-                : std::string("it never measured what was asked of it"),
-            AdviceFor(weakest));
-    }
-  }
-}
 
 void JudgeImpacts(Case& run) {
   for (int i = 0; i < run.spec.expect().impact_size(); ++i) {
