@@ -68,6 +68,22 @@ const TruthPoint* FirstBroken(const Watch& watch, absl::Time from) {
   return nullptr;
 }
 
+// The stretch in which it held when the last was known of it.
+std::optional<Hold> HeldAtLast(const Watch& watch) {
+  std::optional<Hold> stretch;
+  for (const TruthPoint& point : watch.points) {
+    if (point.truth == Truth::kUnknown) continue;
+    if (point.truth == Truth::kFalse) {
+      stretch.reset();
+    } else if (!stretch.has_value() || point.at - stretch->end > watch.blind_after) {
+      stretch = Hold{point.at, point.at};
+    } else {
+      stretch->end = point.at;
+    }
+  }
+  return stretch;
+}
+
 // Why nothing was known: the most frequent reason in the window.
 void DoubtBlind(const Case& run, const Watch& watch, Result& result) {
   std::map<std::string, int> codes;
@@ -173,6 +189,16 @@ void JudgeCameBack(Case& run, const Watch& watch, const std::string& since, Resu
                 absl::StrCat("it did not stay",
                              broken == nullptr ? "" : absl::StrCat(": ", At(run, *broken))),
                 "see what broke it again");
+  }
+  if (const std::optional<Hold> last = HeldAtLast(watch)) {
+    const std::string held = Short(last->end - last->begin);
+    result.set_observed(
+        absl::StrCat(Back(watch), " ", After(last->begin - anchor, since), ", for ", held));
+    return Fail(
+        result, "never-came-back",
+        absl::StrCat("it held again only at ", run.At(last->begin), ", and had held for ", held,
+                     " of the ", Short(watch.hold), " that are asked when the run ended"),
+        "see what it waited for, or let the run last longer");
   }
   Fail(result, "never-came-back", "it was not back when the run ended",
        "see what still holds the system down: sessions, pools, caches, queues");

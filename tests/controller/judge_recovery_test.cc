@@ -161,6 +161,18 @@ TEST(JudgeRecovery, NeverComingBackFails) {
   EXPECT_FALSE(judgement.has_time_to_recover());
 }
 
+// It said "not back", and showed a good share: 5 s of the 10 s that were asked were left.
+TEST(JudgeRecovery, ComingBackTooLateToBeSeenForLongEnoughSaysForHowLong) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 67 ? 100.0 : 20.0; };
+  const v1::Judgement judgement = JudgeOf(course);
+  EXPECT_EQ(Word(judgement, "back-after-leak"), "failed never-came-back");
+  EXPECT_EQ(Of(judgement, "back-after-leak").observed(), "back 28.9s after leak.end, for 5s");
+  EXPECT_EQ(Of(judgement, "back-after-leak").reason(),
+            "it held again only at +69.0s, and had held for 5s of the 10s that are asked when the "
+            "run ended");
+}
+
 TEST(JudgeRecovery, ComingBackOnlyForAMomentFails) {
   ShopCourse course;
   course.logins = [](double t) { return t < 13 || (t >= 43 && t < 49) ? 100.0 : 20.0; };
