@@ -22,10 +22,11 @@ class Scanner {
  public:
   explicit Scanner(absl::string_view text) : text_(text) {}
 
-  std::vector<SeriesSelector> Run() {
+  void Run() {
     while (at_ < text_.size()) Step();
-    return std::move(found_);
   }
+  std::vector<SeriesSelector> found() && { return std::move(found_); }
+  bool absence() const { return absence_; }
 
  private:
   static bool BeginsName(char c) { return absl::ascii_isalpha(c) || c == '_' || c == ':'; }
@@ -63,7 +64,10 @@ class Scanner {
       return;
     }
     if (std::count(std::begin(kOtherWords), std::end(kOtherWords), lower) > 0) return;
-    if (next == '(') return;           // A function, or an aggregation.
+    if (next == '(') {  // A function, or an aggregation.
+      absence_ = absence_ || lower == "absent" || lower == "absent_over_time";
+      return;
+    }
     if (AggregationFollows()) return;  // sum by (instance) (...)
     Add(word);
   }
@@ -124,6 +128,7 @@ class Scanner {
   absl::string_view text_;
   size_t at_ = 0;
   std::vector<SeriesSelector> found_;
+  bool absence_ = false;
 };
 
 std::string LabelOf(const std::string& matcher) {
@@ -148,7 +153,15 @@ SeriesSelector SeriesSelector::Relaxed(const std::set<std::string>& kept) const 
 }
 
 std::vector<SeriesSelector> ExtractSelectors(absl::string_view query) {
-  return Scanner(query).Run();
+  Scanner scanner(query);
+  scanner.Run();
+  return std::move(scanner).found();
+}
+
+bool AsksForAbsence(absl::string_view query) {
+  Scanner scanner(query);
+  scanner.Run();
+  return scanner.absence();
 }
 
 }  // namespace firedrill

@@ -26,4 +26,7 @@ struct SeriesSelector {
 // understood is passed over: Prometheus is the judge of expressions.
 std::vector<SeriesSelector> ExtractSelectors(absl::string_view query);
 
+// Whether it is true for want of series: `absent(up)`. That it ends says that they are there.
+bool AsksForAbsence(absl::string_view query);
+
 }  // namespace firedrill

@@ -21,6 +21,7 @@
 #include "controller/alerts/prometheus.h"
 #include "controller/alerts/replicas.h"
 #include "controller/alerts/series.h"
+#include "experiment/promql.h"
 
 namespace firedrill {
 namespace {
@@ -400,6 +401,7 @@ class Watch final : public AlertWatch {
     }
     absl::StatusOr<bool> present = absl::NotFoundError("no rule of this name");
     for (const AlertingRule& rule : RulesOf(prometheus, ended.transition.alert())) {
+      if (AsksForAbsence(rule.query)) return true;
       const absl::StatusOr<SeriesPresence> presence =
           LookForSeries(prometheus_[prometheus], rule.query, target_labels, at);
       if (presence.ok() && presence->present()) return true;

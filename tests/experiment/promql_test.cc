@@ -48,6 +48,14 @@ TEST(Promql, KeepsMatchersAsTheyStand) {
   EXPECT_THAT(Of("foo{} + foo"), ElementsAre("foo"));
 }
 
+TEST(Promql, AbsenceIsAskedForByItsFunctionsOnly) {
+  EXPECT_TRUE(AsksForAbsence("absent(pg_up)"));
+  EXPECT_TRUE(AsksForAbsence("up == 0 or on () Absent_Over_Time (pg_up{job=\"a\"}[5m])"));
+  EXPECT_FALSE(AsksForAbsence("absent > 0"));
+  EXPECT_FALSE(AsksForAbsence("pg_up{state=\"absent()\"} == 0  # absent(up)"));
+  EXPECT_FALSE(AsksForAbsence("sessions_absent(up)"));
+}
+
 TEST(Promql, SurvivesWhatIsNoExpression) {
   for (const char* text : {"", "{", "foo{", "foo{a=\"", "[", "\"", "by (", "foo{a=\"b\\"}) {
     ExtractSelectors(text);

@@ -27,6 +27,7 @@ groups:
     rules:
       - {alert: TooMany, expr: 'load_sessions > 10', for: 500ms, labels: {severity: page}}
       - {alert: Twin, expr: 'load_sessions > 10', for: 500ms}
+      - {alert: Blind, expr: 'absent(never_told) and on () (load_sessions > 10)', for: 500ms}
 )";
 
 // What was told, from all threads.
@@ -51,8 +52,8 @@ class Told {
     }
     return std::nullopt;
   }
-  bool Saw(const std::string& source, v1::AlertState state) {
-    return Eventually([&] { return Alert(source, state).has_value(); });
+  bool Saw(const std::string& source, v1::AlertState state, const std::string& alert = "TooMany") {
+    return Eventually([&] { return Alert(source, state, alert).has_value(); });
   }
   std::string Text() {
     std::string text;
@@ -158,6 +159,16 @@ TEST_F(AlertWatchTest, AnAlertThatVanishesWithItsSeriesIsUnknownUntilTheyAreBack
   ASSERT_TRUE(told_.Saw("prometheus", v1::ALERT_STATE_INACTIVE)) << told_.Text();
   EXPECT_TRUE(told_.Alert("prometheus", v1::ALERT_STATE_INACTIVE)->alert().series_present());
   ASSERT_TRUE(told_.Saw("alertmanager/0", v1::ALERT_STATE_RESOLVED)) << told_.Text();
+}
+
+// That series are gone is what it is about: its end is an end.
+TEST_F(AlertWatchTest, AnAlertOnAbsenceDoesNotVanishWithItsSeries) {
+  ASSERT_NO_FATAL_FAILURE(Start());
+  monitoring_->Set("load_sessions", 20);
+  ASSERT_TRUE(told_.Saw("prometheus", v1::ALERT_STATE_FIRING, "Blind")) << told_.Text();
+  monitoring_->Set("load_sessions", 2);
+  ASSERT_TRUE(told_.Saw("prometheus", v1::ALERT_STATE_INACTIVE, "Blind")) << told_.Text();
+  EXPECT_FALSE(told_.Alert("prometheus", v1::ALERT_STATE_UNKNOWN, "Blind").has_value());
 }
 
 TEST_F(AlertWatchTest, SilenceOfASourceIsAGapOnceAndItsEndToo) {
