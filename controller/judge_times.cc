@@ -1,5 +1,6 @@
 // The times that sum a run up, and what a reader must know besides the expectations.
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -110,6 +111,29 @@ bool Named(const Case& run, const std::string& alert) {
   return has(expect.may_fire()) || has(expect.must_not_fire());
 }
 
+// One note an alert, however often its series came and went.
+void NoteVanished(Case& run) {
+  std::vector<std::string> alerts;
+  std::map<std::string, std::set<absl::Time>> times;
+  for (const AlertEpisode& episode : run.episodes) {
+    if (!episode.vanished.has_value() || episode.unwatched) continue;
+    if (times.count(episode.alert) == 0) alerts.push_back(episode.alert);
+    times[episode.alert].insert(episode.vanished->at);
+  }
+  for (const std::string& alert : alerts) {
+    const std::set<absl::Time>& when = times[alert];
+    const std::string first = run.At(*when.begin());
+    run.Note("false-resolve", alert,
+             when.size() == 1
+                 ? absl::StrCat(alert, " went away at ", first,
+                                " because its series did: that was no recovery")
+                 : absl::StrCat(alert, " went away ", when.size(),
+                                " times because its series did, first at ", first, ", last at ",
+                                run.At(*when.rbegin()), ": that was no recovery"),
+             absl::StrCat("alert on the absence of the series of ", alert, " as well"));
+  }
+}
+
 }  // namespace
 
 std::optional<absl::Time> SteadyAgain(const Case& run, absl::Time from, absl::Time start) {
@@ -149,13 +173,7 @@ void FindObservations(Case& run) {
              absl::StrCat(GapText(run, gap), during ? ", during the fault" : "", why),
              during && !gap.away ? "monitoring must outlive the failure that it watches" : "");
   }
-  for (const AlertEpisode& episode : run.episodes) {
-    if (!episode.vanished.has_value() || episode.unwatched) continue;
-    run.Note("false-resolve", episode.alert,
-             absl::StrCat(episode.alert, " went away at ", run.At(episode.vanished->at),
-                          " because its series did: that was no recovery"),
-             absl::StrCat("alert on the absence of the series of ", episode.alert, " as well"));
-  }
+  NoteVanished(run);
   std::set<std::string> told;
   for (const AlertEpisode& episode : run.episodes) {
     if (!episode.firing.has_value() || !run.gate_passed.has_value()) continue;

@@ -18,6 +18,10 @@ namespace {
 
 using Result = v1::ExpectationResult;
 
+// So many of one kind are told each by itself, the others by their names.
+constexpr size_t kMostAlike = 3;
+constexpr char kFalseResolve[] = "false-resolve";
+
 // ---- what must be known before anything else is believed
 
 void TellTheEnd(const Teller& tell) {
@@ -137,8 +141,14 @@ void TellFailedQuestions(const Teller& tell) {
 // ---- what preflight and judgement noted besides
 
 void TellNoted(const Teller& tell, bool during) {
+  size_t vanished = 0;
+  std::vector<std::string> others;
   for (const v1::Finding& finding : tell.judgement.findings()) {
     if ((finding.kind() == v1::Finding::KIND_OBSERVATION) != during) continue;
+    if (finding.code() == kFalseResolve && ++vanished > kMostAlike) {
+      others.push_back(finding.subject());
+      continue;
+    }
     const char* kind = finding.kind() == v1::Finding::KIND_DEFECT         ? "Defect: "
                        : finding.kind() == v1::Finding::KIND_CIRCUMSTANCE ? "Not now: "
                                                                           : "";
@@ -146,6 +156,11 @@ void TellNoted(const Teller& tell, bool during) {
              finding.mend().empty() ? "" : absl::StrCat("Mend: ", finding.mend(), "."),
              during || finding.kind() == v1::Finding::KIND_CIRCUMSTANCE);
   }
+  if (others.empty()) return;
+  const char* const their = others.size() == 1 ? "its" : "their";
+  tell.Add(kFalseResolve,
+           absl::StrCat(JoinWords(others), " went away with ", their, " series, too."),
+           absl::StrCat("Mend: alert on the absence of ", their, " series as well."));
 }
 
 }  // namespace

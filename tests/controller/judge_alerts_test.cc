@@ -297,6 +297,28 @@ TEST(JudgeAlerts, VanishingWithItsSeriesIsNotResolving) {
   EXPECT_TRUE(HasFinding(judgement, "false-resolve"));
 }
 
+// A restart after the other took the exporter away: 23 times the same was said of nine alerts.
+TEST(JudgeAlerts, WhatVanishesOftenIsNotedOnce) {
+  HistoryBuilder builder = ShopHistory();
+  const auto vanish = [&](const std::string& alert, const std::string& instance, double at) {
+    const HistoryBuilder::Labels labels = {{"instance", instance}};
+    builder.Firing(at - 1, alert, labels, at - 2).Inactive(at, alert, labels, at - 2, false);
+  };
+  for (const double at : {20.0, 35.0, 50.5}) vanish("AppPoolSaturated", "shop-1", at);
+  vanish("AppPoolSaturated", "shop-2", 20.0);  // In the same evaluation.
+  vanish("PgQueriesSlow", "db-1", 30.0);
+  std::vector<std::string> told;
+  const v1::Judgement judgement = JudgeOf(builder);
+  for (const v1::Finding& finding : judgement.findings()) {
+    if (finding.code() == "false-resolve") told.push_back(finding.message());
+  }
+  EXPECT_THAT(told, testing::ElementsAre(
+                        "AppPoolSaturated went away 3 times because its series did, first at "
+                        "+20.0s, last at +50.5s: that was no recovery",
+                        "PgQueriesSlow went away at +30.0s because its series did: that was no "
+                        "recovery"));
+}
+
 TEST(JudgeAlerts, AnEndWithoutSeriesIsNoEndWhateverItIsCalled) {
   ShopCourse course;
   course.inactive = std::nullopt;

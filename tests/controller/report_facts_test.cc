@@ -521,6 +521,28 @@ TEST(Findings, TellWhatARecoveryAskedByItselfAndDidNotFind) {
   EXPECT_EQ(Sentence(ShopCourse(), "recovery-failed"), "");
 }
 
+TEST(Findings, OfAlertsThatVanishedNameAFewAndTheOthersTogether) {
+  HistoryBuilder builder = ShopHistory();
+  const auto told = [&] {
+    std::vector<std::string> texts;
+    for (const RunFinding& finding : Findings(builder.Build())) {
+      if (finding.code == "false-resolve") texts.push_back(finding.text);
+    }
+    return texts;
+  };
+  const auto vanish = [&](const std::string& alert, double at) {
+    builder.Firing(at - 1, alert, {}, at - 2).Inactive(at, alert, {}, at - 2, false);
+  };
+  for (const char* alert : {"A", "B", "C"}) vanish(alert, 20);
+  EXPECT_THAT(told(), testing::SizeIs(3));
+  vanish("D", 21);
+  EXPECT_EQ(told().at(3), "D went away with its series, too.");
+  vanish("E", 22);
+  vanish("E", 30);
+  EXPECT_THAT(told(), testing::SizeIs(4));
+  EXPECT_EQ(told().at(3), "D and E went away with their series, too.");
+}
+
 TEST(Findings, OfLateAlertsSayWhereTheTimeWent) {
   ShopCourse course;
   course.pending = 13.5;
