@@ -1,6 +1,7 @@
 // In plain words: which remedy healed, which changed nothing, and which made it worse.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -89,6 +90,82 @@ absl::Duration Window(const Teller& tell, const Edge& edge) {
   return window;
 }
 
+// Since when it has been broken at this time, though it may have held for moments.
+absl::Time BrokenSince(const Fate& fate, absl::Time at) {
+  const absl::Duration hold = std::min(FromProto(fate.check.for_()), kLongEnough);
+  absl::Time since = absl::InfinitePast();
+  std::optional<Hold> held;
+  for (const TruthPoint& point : fate.points) {
+    if (point.at > at) break;
+    if (point.truth == Truth::kTrue) {
+      held = Hold{held.has_value() ? held->begin : point.at, point.at};
+    } else if (point.truth == Truth::kFalse) {
+      if (held.has_value() && held->end - held->begin >= hold) since = point.at;
+      held.reset();
+    }
+  }
+  return since;
+}
+
+// When the last of each fault and remedy was over that is none of `edge`.
+std::map<std::string, absl::Time> EndsBefore(const Teller& tell, const Edge& edge) {
+  std::map<std::string, absl::Time> ends;
+  const RunSteps steps(tell.history);
+  const auto add = [&](const std::string& name, absl::Time end) {
+    if (end < edge.from) ends[name] = std::max(ends[name], end);
+  };
+  for (const FaultCourse& fault : steps.faults()) {
+    if (fault.planned.ending() == v1::ENDING_ONE_SHOT || !fault.end.has_value()) continue;
+    add(fault.planned.name(), fault.end->at);
+  }
+  for (const RemedyCourse& remedy : steps.remedies()) {
+    if (!remedy.running.has_value()) continue;
+    add(remedy.planned.name(), remedy.done.has_value()
+                                   ? remedy.done->at
+                                   : remedy.running->at + FromProto(remedy.last.took()));
+  }
+  return ends;
+}
+
+// For how long the experiment looks for what this end does to this check, at least for `least`;
+// nothing where it has seen that it is no cure.
+absl::Duration LookedFor(const Teller& tell, const std::string& step, const std::string& check,
+                         absl::Duration least) {
+  absl::Duration looked = least;
+  for (const v1::RecoveryExpectation& asked : tell.spec.expect().recovery()) {
+    const bool of_it =
+        asked.since() == absl::StrCat(step, ".done") || asked.since() == absl::StrCat(step, ".end");
+    if (!of_it || asked.probe().probe() != check) continue;
+    looked = std::max(looked, FromProto(asked.within()) + FromProto(asked.for_()));
+    for (const v1::ExpectationResult& result : tell.judgement.results()) {
+      const bool no_cure = asked.has_expected() && !asked.expected() &&
+                           result.kind() == v1::ExpectationResult::KIND_RECOVERY &&
+                           result.name() == asked.name() && result.verdict() == v1::VERDICT_PASSED;
+      if (no_cure) return absl::ZeroDuration();
+    }
+  }
+  return looked;
+}
+
+// What else ended while it was broken, and not too long before it came back: that it came back
+// after a remedy is no more than an order in time.
+std::string OtherCauses(const Teller& tell, const RemedyEffect& effect, const Edge& edge) {
+  std::vector<std::string> causes;
+  for (const auto& ended : EndsBefore(tell, edge)) {
+    const std::string& step = ended.first;
+    const absl::Time end = ended.second;
+    const bool may_be =
+        std::any_of(tell.facts.fates.begin(), tell.facts.fates.end(), [&](const Fate& fate) {
+          const auto back = effect.healed.find(fate.name);
+          return back != effect.healed.end() && end > BrokenSince(fate, edge.from) &&
+                 back->second - end <= LookedFor(tell, step, fate.name, Window(tell, edge));
+        });
+    if (!may_be) continue;
+    causes.push_back(absl::StrCat("the end of ", step, " ", Short(edge.from - end), " before it"));
+  }
+  return JoinWords(causes);
+}
+
 void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
   const Edge* edge = nullptr;
   for (const Edge& each : tell.facts.edges) {
@@ -115,12 +192,14 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
     const std::string besides = effect.hurt.empty() ? ""
                                                     : absl::StrCat("; ", JoinWords(effect.hurt),
                                                                    " broke for a while after it");
-    tell.Add("remedy-cured",
-             absl::StrCat(name,
-                          edge->faults.empty() && EndsAreKnown(tell) ? " was the cure"
-                                                                     : " was followed by recovery",
-                          with, ": ", Healed(effect, edge->to), better.empty() ? "" : "; ", better,
-                          besides, "."));
+    const std::string others = OtherCauses(tell, effect, *edge);
+    const bool cure = edge->faults.empty() && EndsAreKnown(tell) && others.empty();
+    tell.Add(
+        cure ? "remedy-cured" : "remedy-followed",
+        absl::StrCat(
+            name, cure ? " was the cure" : " was followed by recovery", with,
+            others.empty() ? "" : absl::StrCat(", though ", others, " may have healed as well"),
+            ": ", Healed(effect, edge->to), better.empty() ? "" : "; ", better, besides, "."));
     return;
   }
   if (!effect.worse.empty()) {

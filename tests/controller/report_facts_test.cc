@@ -202,7 +202,72 @@ TEST(Remedies, AreNotCalledTheCureWhereAFaultsEndIsUnknown) {
     }
   }
   const auto findings = Findings(builder.Build());
-  EXPECT_THAT(Sentence(findings, "remedy-cured"), HasSubstr("restart-shop was followed by"));
+  EXPECT_EQ(Sentence(findings, "remedy-cured"), "");
+  EXPECT_THAT(Sentence(findings, "remedy-followed"), HasSubstr("restart-shop was followed by"));
+}
+
+// A crowd runs from 1 s to 15 s and breaks the logins, restart-shop from 20 s to 21.5 s; they are
+// back at `back`.
+HistoryBuilder Crowd(double back) {
+  ShopCourse course;
+  course.logins = [=](double t) { return t < 5 || t >= back - 2 ? 100.0 : 20.0; };
+  course.slots = [](double) { return 0.2; };
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Change([](v1::RunCreated& created) {
+    v1::PlannedRemedy& crowd = *created.mutable_plan()->add_remedies();
+    crowd = created.plan().remedies(0);
+    crowd.set_name("crowd");
+    v1::Expectations& expect = *created.mutable_experiment()->mutable_spec()->mutable_expect();
+    expect.clear_recovery();
+    v1::RecoveryExpectation& wanted = *expect.add_recovery();
+    wanted.set_name("back-after-crowd");
+    wanted.mutable_probe()->set_probe("logins-answer");
+    wanted.set_since("crowd.done");
+    wanted.mutable_within()->set_seconds(10);
+    wanted.mutable_for_()->set_seconds(5);
+  });
+  builder.Remedy(1, "crowd", v1::REMEDY_STATE_RUNNING);
+  builder.Remedy(15, "crowd", v1::REMEDY_STATE_DONE);
+  return builder;
+}
+
+TEST(Remedies, AreNotCalledTheCureWhereSomethingElseEndedShortlyBefore) {
+  const auto findings = Findings(Crowd(24).Build());
+  EXPECT_EQ(Sentence(findings, "remedy-cured"), "");
+  EXPECT_THAT(Sentence(findings, "remedy-followed"),
+              HasSubstr("restart-shop was followed by recovery, though the end of crowd 5s before "
+                        "it may have healed as well: logins-answer held again 2.5s after it"));
+}
+
+// The experiment looks at what the crowd's end does for 15 s.
+TEST(Remedies, AreTheCureOfWhatStayedBrokenLongAfterAllElse) {
+  EXPECT_THAT(Sentence(Findings(Crowd(31).Build()), "remedy-cured"),
+              HasSubstr("restart-shop was the cure: logins-answer held again 9.5s after it"));
+}
+
+// It was broken anew, after the crowd.
+TEST(Remedies, AreTheCureOfWhatBrokeAfterAllElseHadEnded) {
+  HistoryBuilder builder = Crowd(24);
+  for (v1::Event& event : builder.events()) {
+    if (!event.has_load() || FromProto(event.load().start()) > HistoryBuilder::Time(14)) continue;
+    event.mutable_load()->set_ok(40);
+    event.mutable_load()->clear_errors();
+  }
+  EXPECT_THAT(Sentence(Findings(builder.Build()), "remedy-cured"),
+              HasSubstr("restart-shop was the cure"));
+}
+
+// This experiment has seen that it comes back of nothing that the crowd's end does.
+TEST(Remedies, AreTheCureWhereTheOtherWasSeenToBeNone) {
+  HistoryBuilder builder = Crowd(24);
+  builder.Change([](v1::RunCreated& created) {
+    v1::RecoveryExpectation& asked =
+        *created.mutable_experiment()->mutable_spec()->mutable_expect()->mutable_recovery(0);
+    asked.set_expected(false);
+    asked.mutable_within()->set_seconds(8);
+  });
+  EXPECT_THAT(Sentence(Findings(builder.Build()), "remedy-cured"),
+              HasSubstr("restart-shop was the cure"));
 }
 
 TEST(Remedies, OfWhichTooLittleWasSeenAreNotJudged) {
