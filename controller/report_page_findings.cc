@@ -56,6 +56,8 @@ std::string Says(const AlertSeen& alert) {
   if (!alert.runbook.empty()) {
     absl::StrAppend(&text, text.empty() ? "It sends to " : ", and leads to ",
                     Quoted(alert.runbook));
+  } else if (!text.empty()) {
+    absl::StrAppend(&text, ", and has no runbook");
   }
   return text.empty() ? "" : absl::StrCat(text, ".");
 }
@@ -179,7 +181,10 @@ void TellFirstPage(const Teller& tell) {
                         Short(second->Known() - first->Known()), " later; ",
                         WhatItIs(tell, *second), ".");
   }
-  tell.Add("first-page", text, Sentences({Says(*first), TicketsBefore(tell, *first), next}));
+  // Where it misleads, where it leads is the point.
+  const bool misleads = first->role == AlertRole::kMisleading;
+  tell.Add("first-page", Sentences({text, misleads ? Says(*first) : ""}),
+           Sentences({misleads ? "" : Says(*first), TicketsBefore(tell, *first), next}));
 }
 
 // All that came after the first page, in one sentence.

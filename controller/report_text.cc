@@ -302,7 +302,8 @@ void AddFindingsInShort(const std::vector<v1::Event>& history, const v1::Judgeme
     if (!finding.in_short) continue;
     const std::string text = ToText({Bullets{{Plain(finding.text)}}}, style);
     const auto needed = static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
-    if (lines + needed > kMostFindingLines) {
+    // What matters most is not left out for being long.
+    if (lines > 0 && lines + needed > kMostFindingLines) {
       ++left_out;
       continue;
     }

@@ -365,6 +365,26 @@ TEST(FirstPage, ThatMisleadsIsSetAgainstTheOneThatDoesNot) {
             "cause.");
 }
 
+// Its closing words said that it misleads, and not whereto.
+TEST(FirstPage, ThatMisleadsSaysWhereItLeads) {
+  const auto sentence = [](const std::map<std::string, std::string>& annotations) {
+    HistoryBuilder builder = ShopHistory();
+    builder.Firing(6, "PossibleDDoS", {{"severity", "page"}}, 5);
+    builder.Delivered(6.5, "oncall", "PossibleDDoS", {{"severity", "page"}}, 6);
+    for (const auto& [name, value] : annotations) {
+      (*builder.Last().mutable_alert()->mutable_annotations())[name] = value;
+    }
+    return Sentence(Findings(builder.Build()), "first-page");
+  };
+  EXPECT_THAT(sentence({{"summary", "10 times the usual requests"}}),
+              testing::EndsWith("which names the cause. It says “10 times the usual requests”, "
+                                "and has no runbook."));
+  EXPECT_THAT(sentence({{"summary", "10 times the usual requests"}, {"runbook", "block them"}}),
+              testing::EndsWith("It says “10 times the usual requests”, and leads to “block "
+                                "them”."));
+  EXPECT_THAT(sentence({}), testing::EndsWith("which names the cause."));
+}
+
 TEST(FirstPage, ThatMisleadsWhereTheCauseWasNeverNamed) {
   ShopCourse course;
   course.pending = course.firing = course.inactive = std::nullopt;
