@@ -134,7 +134,13 @@ void DrawEpisode(const AlertEpisode& episode, const Canvas& canvas, absl::Time e
                                                          : end;
   if (episode.pending.has_value()) canvas.Fill(marks, episode.pending->at, gone, '-');
   if (episode.firing.has_value()) canvas.Fill(marks, episode.firing->at, gone, '!');
-  if (episode.vanished.has_value()) canvas.Put(marks, episode.vanished->at, '?');
+}
+
+void DrawTold(const AlertEpisode& episode, const Canvas& canvas, bool firing, std::string& marks) {
+  for (const auto& [receiver, delivery] : episode.deliveries) {
+    const std::optional<absl::Time>& told = firing ? delivery.firing : delivery.resolved;
+    if (told.has_value()) canvas.Put(marks, *told, firing ? 'N' : 'E');
+  }
 }
 
 Lanes AlertLanes(const std::vector<v1::Event>& history, const Canvas& canvas, absl::Time end) {
@@ -162,19 +168,18 @@ Lanes AlertLanes(const std::vector<v1::Event>& history, const Canvas& canvas, ab
     if (!drawn.insert(name).second) continue;
     const char* role = expected.count(name) > 0 ? "+ " : forbidden.count(name) > 0 ? "x " : "  ";
     Lane lane{absl::StrCat(role, name), canvas.Blank()};
+    std::vector<const AlertEpisode*> of_it;
     for (const AlertEpisode& episode : episodes) {
-      if (episode.alert == name) DrawEpisode(episode, canvas, end, lane.marks);
+      if (episode.alert == name) of_it.push_back(&episode);
     }
-    // The end first: where both fall into one column, that somebody was told counts.
-    for (const bool firing : {false, true}) {
-      for (const AlertEpisode& episode : episodes) {
-        if (episode.alert != name) continue;
-        for (const auto& [receiver, delivery] : episode.deliveries) {
-          const std::optional<absl::Time>& told = firing ? delivery.firing : delivery.resolved;
-          if (told.has_value()) canvas.Put(lane.marks, *told, firing ? 'N' : 'E');
-        }
-      }
+    for (const AlertEpisode* episode : of_it) DrawEpisode(*episode, canvas, end, lane.marks);
+    // Where several fall into one column, what counts more is drawn later: that the series were
+    // gone says what the end was worth; that somebody was called is the most.
+    for (const AlertEpisode* episode : of_it) DrawTold(*episode, canvas, false, lane.marks);
+    for (const AlertEpisode* episode : of_it) {
+      if (episode->vanished.has_value()) canvas.Put(lane.marks, episode->vanished->at, '?');
     }
+    for (const AlertEpisode* episode : of_it) DrawTold(*episode, canvas, true, lane.marks);
     lanes.push_back(std::move(lane));
   }
   return lanes;
@@ -197,6 +202,12 @@ void DrawTruth(const std::vector<TruthPoint>& points, const Canvas& canvas, std:
   }
 }
 
+// Full is only what rounds to all of it: what is broken at 88 % must not look whole.
+int HeightOf(double share) {
+  constexpr int kFull = kHeights - 1;
+  return share >= 0.995 ? kFull : static_cast<int>(share * kFull);
+}
+
 // The field of one comparison over time, and how high the highest bar is.
 Lane ValueLane(const std::string& label, const Comparison& comparison, bool limit,
                const std::vector<TruthPoint>& points, const Canvas& canvas) {
@@ -217,7 +228,7 @@ Lane ValueLane(const std::string& label, const Comparison& comparison, bool limi
     const auto seen = value(points[i]);
     if (!seen.has_value()) continue;
     const double share = top > 0 ? std::clamp(*seen / top, 0.0, 1.0) : 0;
-    const int height = std::min(kHeights - 1, static_cast<int>(share * kHeights));
+    const int height = HeightOf(share);
     const absl::Time next = points[i].at + kHeld;
     const absl::Time until =
         i + 1 < points.size() ? std::min(points[i + 1].at, next) : points[i].at;

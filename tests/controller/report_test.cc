@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "base/time_proto.h"
 #include "controller/judge.h"
+#include "controller/report_document.h"
 #include "controller/report_parts.h"
 #include "tests/testing/golden.h"
 #include "tests/testing/history_builder.h"
@@ -233,6 +234,42 @@ TEST(Summary, OfARunThatWasInterruptedBeforeItBeganSaysSoOnce) {
   EXPECT_EQ(SummaryText(history, Judge(history), {}),
             "inconclusive: 10 not judged; not started, stopped by Ctrl-C; nothing was touched "
             "(exit 130)\n");
+}
+
+// The lane that begins like this, without its label.
+std::string LaneOf(const std::vector<v1::Event>& history, absl::string_view label) {
+  for (const std::string& line : reporting::Timeline(history, 98).lines) {
+    if (absl::StartsWith(line, label)) return line.substr(label.size());
+  }
+  ADD_FAILURE() << "no lane " << label;
+  return "";
+}
+
+// On-call was told that it is over in the very column in which its series went.
+TEST(Timeline, ThatTheSeriesAreGoneIsSeenThoughTheEndWasTold) {
+  const HistoryBuilder::Labels labels = {{"severity", "page"}};
+  HistoryBuilder builder = ShopHistory();
+  builder.Firing(20, "PossibleDDoS", labels, 18);
+  builder.Delivered(20.5, "oncall", "PossibleDDoS", labels, 20);
+  builder.Inactive(29.5, "PossibleDDoS", labels, 18, /*series_present=*/false);
+  builder.Delivered(29.7, "oncall", "PossibleDDoS", labels, 20, /*firing=*/false);
+  const std::string lane = LaneOf(builder.Build(), "x PossibleDDoS");
+  EXPECT_THAT(lane, HasSubstr("N"));
+  EXPECT_THAT(lane, HasSubstr("!?"));
+  EXPECT_THAT(lane, Not(HasSubstr("E")));
+}
+
+TEST(Timeline, ABarIsFullOnlyForWhatRoundsToAll) {
+  const auto bars = [](double ok) {
+    ShopCourse course;
+    course.logins = [=](double t) { return t < 13 ? 100.0 : ok; };
+    return LaneOf(ShopHistory(course).Build(), "    ok >= 99%, top 100%");
+  };
+  EXPECT_TRUE(absl::EndsWith(bars(100), "██"));
+  EXPECT_TRUE(absl::EndsWith(bars(97.5), "▇▇")) << bars(97.5);
+  EXPECT_TRUE(absl::EndsWith(bars(87.5), "▇▇"));
+  EXPECT_TRUE(absl::EndsWith(bars(50), "▄▄"));
+  EXPECT_TRUE(absl::EndsWith(bars(0), "▁▁"));
 }
 
 TEST(Report, ColourIsOnlyThereWhenAskedFor) {
