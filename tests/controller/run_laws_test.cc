@@ -545,8 +545,10 @@ TEST(RunLawsTest, TheHistoryHoldsTheWholeState) {
   EXPECT_TRUE(rc::check("folding a part and going on equals folding the whole", [](const Ops& ops) {
     const Rehearsal run = Played(ops, /*to_the_end=*/false);
     const std::vector<v1::Event>& history = run.history();
-    // A history that begins otherwise holds no plan.
-    RC_PRE(!history.empty() && history.front().has_created());
+    // A history that begins otherwise holds no plan. (RC_PRE captures the operands of an && before
+    // it looks at either.)
+    const bool holds_plan = !history.empty() && history.front().has_created();
+    RC_PRE(holds_plan);
     const size_t cut = (ops.empty() ? 0 : ops.back()) % history.size() + 1;
     RunState state = Fold({history.begin(), history.begin() + cut});
     for (size_t i = cut; i < history.size(); ++i) {
