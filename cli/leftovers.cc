@@ -62,7 +62,7 @@ std::vector<std::string> Describe(const std::vector<NodeLeftovers>& nodes) {
 Whereabouts WhereOnThisMachine(const v1::Command& apply, const std::vector<std::string>& nodes,
                                const std::vector<NodeLeftovers>& left) {
   const v1::CommandId& id = apply.id();
-  if (!absl::StartsWith(id.group(), "private-")) return Whereabouts::kUnknown;
+  if (!absl::StartsWith(id.group(), kPrivateGroup)) return Whereabouts::kUnknown;
   if (std::find(nodes.begin(), nodes.end(), id.node()) == nodes.end()) return Whereabouts::kUnknown;
   for (const NodeLeftovers& node : left) {
     if (node.node != id.node()) continue;

@@ -225,7 +225,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   Fleet::Options fleet_options;
   fleet_options.halt = [&lever] { return HaltOf(lever.Pulled()); };
   fleet_options.epoch = *epoch;
-  if (flags.own) fleet_options.group = absl::StrCat("private-", getpid());
+  if (flags.own) fleet_options.group = absl::StrCat(kPrivateGroup, getpid());
   if (flags.own) fleet_options.ping_every = absl::Milliseconds(500);
   std::unique_ptr<Fleet> fleet;
   std::unique_ptr<Runs> runs;

@@ -67,6 +67,13 @@ std::optional<v1::Event> RecordOf(const Action& action) {
   return event;
 }
 
+bool IsPrivate(const std::vector<v1::Event>& history) {
+  return std::any_of(history.begin(), history.end(), [](const v1::Event& event) {
+    return event.has_command() &&
+           absl::StartsWith(event.command().command().id().group(), kPrivateGroup);
+  });
+}
+
 Fate FateOf(const std::vector<v1::Event>& history, const Machine& machine,
             const std::optional<std::string>& lever) {
   using What = Fate::What;
@@ -80,6 +87,7 @@ Fate FateOf(const std::vector<v1::Event>& history, const Machine& machine,
   // Only the event that says so was lost.
   if (state.finishing) return {What::kGoOn};
   if (state.phase < v1::PHASE_GATE) return {What::kClose, "nothing of it had begun"};
+  if (IsPrivate(history)) return {What::kClose, "its nodes served no other controller"};
   if (lever.has_value()) {
     return Undo(
         v1::StopRequested::CAUSE_LEVER,

@@ -18,6 +18,13 @@ namespace firedrill {
 // for longer has been undone by its nodes.
 inline constexpr absl::Duration kLongestAway = absl::Seconds(60);
 
+// How the group of a private controller begins; that of a team's is empty.
+inline constexpr char kPrivateGroup[] = "private-";
+
+// Its controller lived for this run alone, and its nodes with it: they undo it, and dial nobody
+// else. False as long as none of its commands says so.
+bool IsPrivate(const std::vector<v1::Event>& history);
+
 // What a controller that was started again does with a run that the one before it has left.
 struct Fate {
   enum class What {

@@ -12,6 +12,7 @@
 #include "base/time_proto.h"
 #include "base/version.h"
 #include "controller/judge.h"
+#include "controller/replay.h"
 #include "experiment/writer.h"
 
 namespace firedrill {
@@ -327,6 +328,8 @@ absl::Status Runs::RecallWhatIsStuck() {
   for (const v1::RunSummary& run : runs) {
     if (run.phase() != v1::PHASE_FINISHED || run.undo_confirmed()) continue;
     ASSIGN_OR_RETURN(const std::vector<v1::Event> history, store_.Read(run.run(), 1));
+    // No node would ever tell us that it is undone.
+    if (IsPrivate(history)) continue;
     subjects_.Recall(history);
     if (!subjects_.HeldBy(run.run()).empty()) WatchWhatIsStuck(run.run());
   }

@@ -113,6 +113,17 @@ TEST(FateTest, NothingGoesOnWhereTheLeverWasPulledMeanwhile) {
   EXPECT_EQ(Of(HistoryOf(Judged()), absl::Seconds(1), "x").what, What::kNothing);
 }
 
+TEST(FateTest, NobodyGoesOnWithAPrivateOne) {
+  std::vector<v1::Event> history = HistoryOf(InForce());
+  for (v1::Event& event : history) {
+    if (event.has_command()) {
+      event.mutable_command()->mutable_command()->mutable_id()->set_group("private-17");
+    }
+  }
+  EXPECT_EQ(Of(history).what, What::kClose);
+  EXPECT_EQ(Of(history, absl::Seconds(1), "alice: a real outage").what, What::kClose);
+}
+
 TEST(FateTest, AfterAnotherBootNobodyCanTellItsTimes) {
   const Fate fate = Of(HistoryOf(InForce()), absl::Seconds(1), std::nullopt, "boot-2");
   EXPECT_EQ(fate.what, What::kClose);
