@@ -90,12 +90,25 @@ void Flow::Compact() {
   head_ = 0;
 }
 
-absl::string_view Flow::Ready(Nanos now) const {
+uint64_t Flow::DueEnd(Nanos now) const {
   uint64_t end = gone_;
   for (size_t i = first_; i < marks_.size() && marks_[i].due() <= now; ++i) end = marks_[i].end;
-  size_t count = end - gone_;
+  return end;
+}
+
+absl::string_view Flow::Ready(Nanos now) const {
+  size_t count = DueEnd(now) - gone_;
   if (rate_ > 0) count = std::min(count, Permitted(now));
   return {bytes_.data() + head_, count};
+}
+
+size_t Flow::CountWaiting(Nanos now) {
+  if (rate_ == 0) return 0;
+  const uint64_t end = DueEnd(now);
+  const uint64_t begin = std::max<uint64_t>(waited_, gone_ + std::min(end - gone_, Permitted(now)));
+  if (end <= begin) return 0;
+  waited_ = end;
+  return end - begin;
 }
 
 size_t Flow::Permitted(Nanos now) const {

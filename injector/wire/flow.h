@@ -77,6 +77,8 @@ class Flow {
   Nanos NextReady(Nanos now) const;
   // How many bytes the rate permits at `now`.
   size_t Permitted(Nanos now) const;
+  // How many more bytes than at the calls before are due and held back by the rate: each once.
+  size_t CountWaiting(Nanos now);
 
   // How the request in front is held at `now`; nothing of it has gone. Without a ticket where there
   // is none.
@@ -107,12 +109,15 @@ class Flow {
   };
 
   void Compact();
+  // Where what is due at `now` ends, counted as in Mark.
+  uint64_t DueEnd(Nanos now) const;
 
   std::vector<char> bytes_;
   size_t head_ = 0;  // In bytes_: what lies in front has gone out.
   std::vector<Mark> marks_;
-  size_t first_ = 0;   // In marks_.
-  uint64_t gone_ = 0;  // Bytes that have gone out through here.
+  size_t first_ = 0;     // In marks_.
+  uint64_t gone_ = 0;    // Bytes that have gone out through here.
+  uint64_t waited_ = 0;  // Up to here CountWaiting() has counted.
   double rate_ = 0;
   Nanos paid_until_ = 0;
 };

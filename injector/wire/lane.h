@@ -41,9 +41,10 @@ struct Orders {
 struct Counters {
   using Count = std::atomic<uint64_t>;
   Count accepted = 0, open = 0, refused = 0, encrypted = 0, lost = 0, leaked = 0, stalled = 0;
-  Count reset = 0, requests = 0, failed = 0, unmatched = 0;
+  Count reset = 0, requests = 0, failed = 0, unmatched = 0, cut = 0;
   Count encrypted_open = 0, lost_open = 0;
-  Count bytes[2] = {0, 0};  // By direction.
+  Count bytes[2] = {0, 0};   // By direction.
+  Count waited[2] = {0, 0};  // By direction.
 
   static void Add(Count& count, uint64_t more) {
     count.store(count.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);

@@ -155,6 +155,9 @@ class LaneProxy final : public Proxy {
       add(sum.requests, counters.requests);
       add(sum.failed, counters.failed);
       add(sum.unmatched, counters.unmatched);
+      add(sum.cut, counters.cut);
+      add(sum.waited_to_server, counters.waited[kToServer]);
+      add(sum.waited_to_client, counters.waited[kToClient]);
       for (const HoldLogs& logs : lane->holds) {
         sum.delayed += logs.all.count();
         logs.all.Read(&asked, &held);

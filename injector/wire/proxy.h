@@ -88,6 +88,10 @@ struct ProxyCounters {
   absl::Duration held_p99;
   uint64_t failed = 0;
   uint64_t unmatched = 0;  // Requests that passed because their text is not known any more.
+  uint64_t cut = 0;        // Requests of which rules have seen the first kMaxText bytes only.
+  // Bytes that a rate, and nothing else, has kept from going on when they were due.
+  uint64_t waited_to_server = 0;
+  uint64_t waited_to_client = 0;
 };
 
 class Proxy {

@@ -206,6 +206,7 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
       Counters::Add(lane_.counters.requests, 1);
       const Rules* rules = lane_.orders().rules.get();
       if (rules == nullptr) continue;
+      if (piece.request.cut) Counters::Add(lane_.counters.cut, 1);
       const Decision decision = rules->Decide(piece.request);
       if (decision.failure == nullptr && decision.delay <= absl::ZeroDuration()) continue;
       Hold longer = {hold.network, Micros(decision.delay), decision.hit};
@@ -276,6 +277,9 @@ void Relay::Drain(Direction direction) {
   Way& way = ways_[direction];
   if (way.pipe != nullptr) DrainPipe(direction);
   while (!way.flow.empty() && destination(direction).writable) {
+    if (way.flow.rate() > 0) {
+      Counters::Add(lane_.counters.waited[direction], way.flow.CountWaiting(Now()));
+    }
     const absl::string_view bytes = way.flow.Ready(Now());
     if (bytes.empty()) return;
     const size_t written = Write(direction, bytes);

@@ -119,7 +119,6 @@ class CompiledRules final : public Rules {
   void NoteFailed(size_t rule) const override {
     counters_[rule].failed.fetch_add(1, std::memory_order_relaxed);
   }
-  uint64_t unparsed() const override { return unparsed_.load(std::memory_order_relaxed); }
 
  private:
   bool sql() const {
@@ -149,7 +148,6 @@ class CompiledRules final : public Rules {
   uint64_t all_ = 0;
   bool asks_tables_ = false;
   mutable std::deque<Counters> counters_;
-  mutable std::atomic<uint64_t> unparsed_{0};
 };
 
 absl::Status CompiledRules::Add(const Rule& rule) {
@@ -248,9 +246,6 @@ uint64_t CompiledRules::ByShape(absl::string_view text) const {
 uint64_t CompiledRules::ByFacts(absl::string_view text) const {
   const Dialect dialect = protocol_ == v1::PROTOCOL_MYSQL ? Dialect::kMysql : Dialect::kPostgresql;
   const SqlFacts facts = FactsOf(dialect, text, asks_tables_);
-  if (asks_tables_ && dialect == Dialect::kPostgresql && facts.by_words) {
-    unparsed_.fetch_add(1, std::memory_order_relaxed);
-  }
   uint64_t found = 0;
   for (size_t i = 0; i < rules_.size(); ++i) {
     const Compiled& rule = rules_[i];

@@ -57,11 +57,6 @@ class Rules {
     uint64_t failed = 0;  // As NoteFailed() was told.
   };
   virtual Count CountOf(size_t rule) const = 0;
-
-  // Texts that PostgreSQL's own parser could not read, such as the beginning of a long one: their
-  // verbs and tables were found by words alone, and they have no fingerprint. Counted once for each
-  // time that it had to be found out, not for each request.
-  virtual uint64_t unparsed() const { return 0; }
 };
 
 }  // namespace firedrill::wire

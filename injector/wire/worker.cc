@@ -80,6 +80,10 @@ void AddCounters(const ProxyCounters& from, ProxyCounters* to) {
   to->requests += from.requests;
   to->delayed += from.delayed;
   to->failed += from.failed;
+  to->unmatched += from.unmatched;
+  to->cut += from.cut;
+  to->waited_to_server += from.waited_to_server;
+  to->waited_to_client += from.waited_to_client;
 }
 
 }  // namespace
@@ -427,6 +431,10 @@ void Worker::Report(v1::WireStatus* status) const {
   status->set_requests(all.requests);
   status->set_delayed(all.delayed);
   status->set_failed(all.failed);
+  status->set_unmatched(all.unmatched);
+  status->set_cut(all.cut);
+  status->set_waited_to_server(all.waited_to_server);
+  status->set_waited_to_client(all.waited_to_client);
 }
 
 }  // namespace firedrill::wire

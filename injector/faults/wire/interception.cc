@@ -313,6 +313,16 @@ absl::StatusOr<v1::Observation> WireFault::LastCount() const {
     absl::StrAppend(&detail, "; ", Counted(lost, "connection passes", "connections pass"),
                     " unmatched: ", now.lost_why());
   }
+  const uint64_t forgotten = now.unmatched() - then_.unmatched();
+  const uint64_t cut = now.cut() - then_.cut();
+  if (NeedsRequests() && forgotten > 0) {
+    absl::StrAppend(&detail, "; ", Counted(forgotten, "request", "requests"),
+                    " passed unmatched: what was prepared under that name is not known any more");
+  }
+  if (NeedsRequests() && cut > 0) {
+    absl::StrAppend(&detail, "; ", Counted(cut, "long request was", "long requests were"),
+                    " matched by the first 16 KiB only");
+  }
   if (now.server_refuses()) {
     absl::StrAppend(&detail, "; the server refuses connections, which clients see themselves");
   }
@@ -328,6 +338,8 @@ absl::StatusOr<v1::Observation> WireFault::LastCount() const {
   figures["requests"] = static_cast<double>(now.requests() - then_.requests());
   figures["matched"] = static_cast<double>(count->matched());
   figures["hit"] = static_cast<double>(count->hit());
+  figures["forgotten"] = static_cast<double>(forgotten);
+  figures["cut"] = static_cast<double>(cut);
   return observation;
 }
 

@@ -9,8 +9,6 @@
 namespace firedrill {
 namespace {
 
-// Less than this share of the limit is what clients asked for, and no proof of a limit.
-constexpr double kAtTheLimit = 0.5;
 constexpr absl::Duration kLeastLook = absl::Milliseconds(100);
 
 class ThrottleBytes final : public WireFault {
@@ -42,21 +40,26 @@ class ThrottleBytes final : public WireFault {
       to_client_ = now.bytes_to_client();
     }
     double passed = 0;
+    double waited = 0;
     if (direction_ != v1::BYTE_DIRECTION_TO_CLIENT) {
       passed += since(now.bytes_to_server(), then.bytes_to_server());
+      waited += since(now.waited_to_server(), then.waited_to_server());
     }
     if (direction_ != v1::BYTE_DIRECTION_TO_SERVER) {
       passed += since(now.bytes_to_client(), then.bytes_to_client());
+      waited += since(now.waited_to_client(), then.waited_to_client());
     }
     observation->set_requested(rate_);
     observation->set_real(pass_);
     observation->set_unit("bytes/s");
-    observation->set_reached(pass_ >= kAtTheLimit * rate_);
+    // Whoever asks for less is not limited, however many do so together.
+    observation->set_reached(waited > 0);
     observation->set_detail(
-        absl::StrFormat("%.0f bytes have passed, now %.0f bytes/s on all connections together, "
-                        "each limited to %.0f",
-                        passed, pass_, rate_));
+        absl::StrFormat("%.0f bytes have passed, %.0f had to wait for the limit, now %.0f bytes/s "
+                        "on all connections together, each limited to %.0f",
+                        passed, waited, pass_, rate_));
     (*observation->mutable_figures())["passed"] = passed;
+    (*observation->mutable_figures())["waited"] = waited;
   }
 
  private:

@@ -39,6 +39,33 @@ TEST_F(DelayQueriesTest, BringsPooledConnectionsThroughTheFault) {
   ExpectGone(fault);
 }
 
+TEST_F(DelayQueriesTest, SaysWhatItCouldNotLookAt) {
+  const auto fault = Put(DelayUsers());
+  const Session client = Client();
+  const auto prepare = [&client](int i, const std::string& from) {
+    ASSERT_TRUE(Ask(client, absl::StrCat("PREPARE s", i, " AS SELECT ", i, " FROM ", from)).ok);
+  };
+  prepare(0, "users");
+  EXPECT_GE(Ask(client, "EXECUTE s0").took, kDelay);
+  const std::string all_seen = Look(fault).detail();
+  EXPECT_THAT(all_seen, ::testing::Not(::testing::HasSubstr("unmatched")));
+  EXPECT_THAT(all_seen, ::testing::Not(::testing::HasSubstr("16 KiB")));
+  // More than are remembered.
+  for (int i = 1; i < 1100; ++i) prepare(i, "images");
+  EXPECT_LT(Fastest(client, "EXECUTE s0"), kDelay / 2);
+  const std::string text = absl::StrCat("SELECT 1 /*", std::string(17000, 'x'), "*/ FROM users");
+  EXPECT_LT(Fastest(client, text), kDelay / 2);
+  const v1::Observation seen = Look(fault);
+  EXPECT_THAT(seen.detail(),
+              ::testing::HasSubstr("; 5 requests passed unmatched: what was prepared "
+                                   "under that name is not known any more"));
+  EXPECT_THAT(seen.detail(),
+              ::testing::HasSubstr("; 5 long requests were matched by the first 16 KiB only"));
+  EXPECT_EQ(seen.figures().at("forgotten"), 5);
+  EXPECT_EQ(seen.figures().at("cut"), 5);
+  ExpectGone(fault);
+}
+
 TEST_F(DelayQueriesTest, EndsByItselfWhenItsTimeIsOver) {
   const auto fault = Put(DelayUsers(), "it", absl::Milliseconds(600));
   const Session client = Client();

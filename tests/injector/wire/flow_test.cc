@@ -184,6 +184,25 @@ TEST_F(FlowTest, ASlowRateSendsSingleBytes) {
   EXPECT_EQ(flow_.Ready(1010 * kMs), "b");
 }
 
+TEST_F(FlowTest, WhatTheRateKeepsWaitingIsCountedOnce) {
+  EXPECT_EQ(flow_.CountWaiting(kMs), 0u);
+  // 5 ms worth of it, and as much again that was not used.
+  flow_.SetRate(1e6);
+  flow_.Append(std::string(10000, 'x'), 0, {});
+  EXPECT_EQ(flow_.CountWaiting(1000 * kMs), 0u);
+  flow_.Append("more", 0, {});
+  EXPECT_EQ(flow_.CountWaiting(1000 * kMs), 4u);
+  EXPECT_EQ(flow_.CountWaiting(1000 * kMs), 0u);
+  flow_.Wrote(flow_.Ready(1000 * kMs).size(), 1000 * kMs, &log_);
+  EXPECT_EQ(flow_.CountWaiting(1000 * kMs), 0u);
+  // What is held for its delay does not wait for the rate.
+  flow_.Append("later", 1000 * kMs, {.network = 50'000});
+  EXPECT_EQ(flow_.CountWaiting(1000 * kMs), 0u);
+  flow_.SetRate(0);
+  flow_.Append(std::string(100000, 'x'), 0, {});
+  EXPECT_EQ(flow_.CountWaiting(2000 * kMs), 0u);
+}
+
 TEST_F(FlowTest, WithoutARateEverythingGoesAtOnce) {
   flow_.SetRate(10);
   flow_.Append(std::string(1000, 'x'), 0, {});

@@ -118,7 +118,6 @@ class WordRules final : public Rules {
   }
   void NoteFailed(size_t rule) const override { noted += static_cast<int>(rule); }
   Count CountOf(size_t) const override { return {}; }
-  uint64_t unparsed() const override { return 0; }
   mutable std::atomic<int> asked = 0;
   mutable std::atomic<int> noted = 0;
 
