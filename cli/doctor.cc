@@ -29,6 +29,7 @@
 #include "controller/diagnosis.h"
 #include "controller/lever.h"
 #include "controller/lost_runs.h"
+#include "controller/sqlite_schema.h"
 #include "controller/sqlite_store.h"
 
 namespace firedrill {
@@ -159,6 +160,14 @@ Diagnoses LookAtState(const Places& places) {
     all.back().set_next(absl::StrCat(all.back().next(), "; or remove ", lever.path()));
   const std::string history = absl::StrCat(*folder, "/history.db");
   if (access(history.c_str(), F_OK) != 0) return all;
+  // To open it would change one of an older firedrill.
+  const absl::StatusOr<int> schema = SchemaOf(history);
+  if (schema.ok() && *schema < kSqliteSchema) {
+    all.push_back(Warning("history",
+                          absl::StrCat(history, " is of an older firedrill (schema ", *schema, ")"),
+                          "the next run brings it up to date; keep a copy if you go back"));
+    return all;
+  }
   const auto store = SqliteStore::Open(history);
   const absl::StatusOr<std::vector<OpenRun>> open =
       store.ok() ? OpenRuns(**store, *folder)
@@ -171,9 +180,8 @@ Diagnoses LookAtState(const Places& places) {
       std::count_if(open->begin(), open->end(), [](const OpenRun& run) { return !run.alive; });
   if (dead > 0) {
     all.push_back(Warning("history",
-                          absl::StrCat(dead,
-                                       " runs were left unfinished by a controller "
-                                       "that has died"),
+                          absl::StrCat(dead, dead == 1 ? " run was" : " runs were",
+                                       " left unfinished by a controller that has died"),
                           "firedrill leftovers looks what is left of them, and ends them"));
   } else {
     all.push_back(Fine("history", history));

@@ -10,6 +10,7 @@
 #include "base/time_proto.h"
 #include "cli/commands.h"
 #include "cli/leftovers.h"
+#include "cli/rpc/ask.h"
 #include "cli/rpc/history.h"
 #include "cli/screen.h"
 #include "controller/judge.h"
@@ -23,7 +24,8 @@ namespace {
 
 constexpr uint32_t kMostListed = 50;
 
-int Complain(const absl::Status& status) {
+int Complain(const Places& places, const absl::Status& status) {
+  if (!places.controller.empty()) return ComplainOf(status);
   std::fprintf(stderr, "firedrill: %s\n", std::string(status.message()).c_str());
   return kUsageError;
 }
@@ -110,13 +112,13 @@ const char* OutcomeText(const v1::RunSummary& run, const std::vector<OpenRun>& o
 
 int JudgeCommand(const Places& places, const std::string& run, bool json) {
   const absl::StatusOr<std::vector<v1::Event>> history = ReadHistory(places, run);
-  if (!history.ok()) return Complain(history.status());
+  if (!history.ok()) return Complain(places, history.status());
   if (!history->back().has_finished() && IsAlive(places, history->front().run())) {
-    return Complain(absl::FailedPreconditionError(
-        absl::StrCat("run ", history->front().run(),
-                     " is still going on, and is judged when it has ended; how it stands: "
-                     "firedrill report ",
-                     history->front().run())));
+    return Complain(places, absl::InvalidArgumentError(absl::StrCat(
+                                "run ", history->front().run(),
+                                " is still going on, and is judged when it has ended; how it "
+                                "stands: firedrill report ",
+                                history->front().run())));
   }
   const v1::Judgement judgement = Judge(*history);
   const Screen screen(places.no_color);
@@ -129,7 +131,7 @@ int JudgeCommand(const Places& places, const std::string& run, bool json) {
 
 int ReportCommand(const Places& places, const std::string& run, const std::string& format) {
   const absl::StatusOr<std::vector<v1::Event>> history = ReadHistory(places, run);
-  if (!history.ok()) return Complain(history.status());
+  if (!history.ok()) return Complain(places, history.status());
   const v1::Judgement judgement = Judge(*history);
   const Screen screen(places.no_color);
   const std::string text = format == "json"       ? ReportJson(*history, judgement)
@@ -143,14 +145,14 @@ int ReportCommand(const Places& places, const std::string& run, const std::strin
 
 int RunsCommand(const Places& places) {
   const absl::StatusOr<History> history = OpenHistory(places);
-  if (!history.ok()) return Complain(history.status());
+  if (!history.ok()) return Complain(places, history.status());
   std::vector<v1::RunSummary> runs;
   std::vector<OpenRun> open;
   if (history->store != nullptr) {
     absl::StatusOr<std::vector<v1::RunSummary>> listed = history->store->List(kMostListed);
-    if (!listed.ok()) return Complain(listed.status());
+    if (!listed.ok()) return Complain(places, listed.status());
     absl::StatusOr<std::vector<OpenRun>> unfinished = OpenRuns(*history->store, history->folder);
-    if (!unfinished.ok()) return Complain(unfinished.status());
+    if (!unfinished.ok()) return Complain(places, unfinished.status());
     runs = *std::move(listed);
     open = *std::move(unfinished);
   }

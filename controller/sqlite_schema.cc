@@ -119,6 +119,15 @@ absl::Status PrepareSchema(SQLite::Database& database, const std::string& path) 
   return absl::OkStatus();
 }
 
+absl::StatusOr<int> SchemaOf(const std::string& path) {
+  try {
+    SQLite::Database database(path, SQLite::OPEN_READONLY, kSqliteBusyMilliseconds);
+    return database.execAndGet("PRAGMA user_version").getInt();
+  } catch (const SQLite::Exception& error) {
+    return SqliteFailed("reading", path, error);
+  }
+}
+
 absl::Status SqliteFailed(absl::string_view doing, const std::string& path,
                           const SQLite::Exception& error) {
   const auto said = [&](absl::StatusCode code, absl::string_view next) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace SQLite {
 class Database;
@@ -21,6 +22,9 @@ inline constexpr int kSqliteBusyMilliseconds = 2000;
 // FAILED_PRECONDITION for a newer file; throws SQLite::Exception as SQLite does. Several processes
 // may do it at once.
 absl::Status PrepareSchema(SQLite::Database& database, const std::string& path);
+
+// That of the file `path`, which is neither changed nor made.
+absl::StatusOr<int> SchemaOf(const std::string& path);
 
 // "appending to the history in PATH: ...; what to do".
 absl::Status SqliteFailed(absl::string_view doing, const std::string& path,

@@ -6,6 +6,16 @@
 #include "cli/rpc/ask.h"
 
 namespace firedrill {
+namespace {
+
+// Whoever wants something to end has another way.
+absl::Status WithTheWayOnANode(const absl::Status& status) {
+  if (!absl::IsUnavailable(status)) return status;
+  return absl::UnavailableError(absl::StrCat(
+      status.message(), "; on a node, SIGTERM to its firedrill-injector ends all its faults"));
+}
+
+}  // namespace
 
 absl::Status NamesController(const Places& places) {
   if (!places.controller.empty()) return absl::OkStatus();
@@ -24,8 +34,7 @@ absl::Status Answered(const Places& places, const grpc::Status& answered) {
   }
   if (!absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status)) return status;
   return absl::UnavailableError(
-      absl::StrCat("the controller ", places.controller, " does not answer: ", status.message(),
-                   "; on a node, SIGTERM to its firedrill-injector ends all its faults"));
+      absl::StrCat("the controller ", places.controller, " does not answer: ", status.message()));
 }
 
 int StopCommand(const Places& places, const std::string& run, bool all, const std::string& reason) {
@@ -50,7 +59,7 @@ int StopCommand(const Places& places, const std::string& run, bool all, const st
     told = response.injectors_told();
     return answered;
   });
-  if (!status.ok()) return ComplainOf(status);
+  if (!status.ok()) return ComplainOf(WithTheWayOnANode(status));
   if (all) {
     std::printf(
         "%u %s stopped, %u %s told at once, every fault is being undone; nothing starts until\n"

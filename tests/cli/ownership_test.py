@@ -237,10 +237,15 @@ class Ownership(DaemonStage):
     def test_a_detached_run_outlives_its_client_and_its_controller(self):
         daemon, _ = self.up(grace="20s")
         self.detached("10s")
+        watch = self.begin(PROGRAM, "watch", "last", *self.at("viewer"), state=False)
+        self.until(lambda: "in force" in self.said(watch), "the fault, seen by who watches")
         self.kill(daemon)
+        self.until(lambda: "trying again" in self.said(watch), "the loss")
         self.controller(self.port)
         self.until(lambda: "completed" in self.firedrill("runs")[1], "the end of the run")
         self.assertEqual(self.firedrill("judge", "last")[0], 0)
+        self.assertEqual(watch.wait(60), 0, self.said(watch))
+        self.assertIn("completed; every fault undone", " ".join(self.said(watch).split()))
         self.all_is_undone()
 
     def test_a_detached_run_is_stopped_by_whoever_may(self):
@@ -249,6 +254,11 @@ class Ownership(DaemonStage):
         code, _, err = self.ask("stop", run, "--reason", "my turn", as_who="viewer")
         self.assertEqual(code, 3)
         self.assertIn("takes the role operator", err)
+        # Nor does whoever only watches end it.
+        watch = self.begin(PROGRAM, "watch", run, *self.at("viewer"), state=False)
+        self.until(lambda: "in force" in self.said(watch), "the fault, seen by who watches")
+        watch.send_signal(signal.SIGINT)
+        watch.wait(60)
         self.assertEqual(self.held(), 3)
         self.assertEqual(self.ask("stop", run, "--reason", "my turn", as_who="operator")[0], 0)
         self.all_is_undone()
