@@ -213,6 +213,16 @@ const FaultCourse* OverBefore(const Case& run, absl::Time begun, absl::Time done
   return nullptr;
 }
 
+// Another remedy that was done after this one had begun, and before `back`: that may be why.
+const RemedyCourse* DoneBefore(const Case& run, absl::string_view remedy, absl::Time begun,
+                               absl::Time back) {
+  for (const RemedyCourse& other : run.steps.remedies()) {
+    if (other.planned.name() == remedy || !other.done.has_value()) continue;
+    if (other.done->at > begun && other.done->at < back) return &other;
+  }
+  return nullptr;
+}
+
 // `expected: false`: this must not come back, because the remedy does not help.
 void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Result& result) {
   const absl::Time anchor = watch.since.at.at;
@@ -261,6 +271,12 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
           absl::StrCat("fault ", over->planned.name(), " was over before, so that it is not ",
                        watch.since.anchor.step, "'s doing"),
           "let the fault last for as long as the remedy and `within` take together");
+    }
+    if (const RemedyCourse* other = DoneBefore(run, watch.since.anchor.step, begun, begin)) {
+      return Doubt(result, "other-remedy",
+                   absl::StrCat("remedy ", other->planned.name(), " was done before, at ",
+                                run.At(other->done->at), ", and may be why"),
+                   "let the other remedy begin later, or shorten `within`");
     }
     // A restart takes away for a moment what nothing else had taken: that comes back by itself.
     const TruthPoint* when_begun = LastBefore(watch, begun);

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/controller/judging.h"
 
 namespace firedrill {
@@ -273,6 +275,29 @@ TEST(JudgeRecovery, WhatComesBackWithTheFaultsEndRefutesNoBelief) {
   course.leak_ended = 25;
   course.logins = [](double t) { return t < 13 || t >= 25.5 ? 100.0 : 20.0; };
   EXPECT_EQ(Word(JudgeOf(course), "restart-is-no-cure"), "inconclusive fault-over");
+}
+
+TEST(JudgeRecovery, WhatComesBackAfterAnotherRemedyRefutesNoBelief) {
+  const auto word = [](double done) {
+    ShopCourse course;
+    course.logins = [](double t) { return t < 13 || t >= 25 ? 100.0 : 20.0; };
+    HistoryBuilder builder = Changed(course, [](v1::RunCreated& created) {
+      v1::PlannedRemedy& remedy = *created.mutable_plan()->add_remedies();
+      remedy.set_name("feature-off");
+      remedy.set_node("app-1");
+    });
+    builder.Remedy(done - 0.5, "feature-off", v1::REMEDY_STATE_RUNNING);
+    builder.Remedy(done, "feature-off", v1::REMEDY_STATE_DONE);
+    std::stable_sort(builder.events().begin(), builder.events().end(),
+                     [](const v1::Event& a, const v1::Event& b) {
+                       return FromProto(a.at()) < FromProto(b.at());
+                     });
+    return Word(JudgeOf(builder), "restart-is-no-cure");
+  };
+  EXPECT_EQ(word(24), "inconclusive other-remedy");
+  // Neither what was done before it began, nor what came later.
+  EXPECT_EQ(word(19), "failed came-back");
+  EXPECT_EQ(word(28), "failed came-back");
 }
 
 TEST(JudgeRecovery, ComingBackLaterThanWithinDoesNotRefuteTheBelief) {
