@@ -109,7 +109,7 @@ void AddDelivery(const v1::AlertTimes& times, const AlertEpisode* episode,
   parts.push_back({"from firing until it was delivered", took, kMeasured, false, ""});
   if (episode != nullptr && episode->reached_alertmanager.has_value()) {
     const absl::Duration seen = episode->reached_alertmanager->at - FromProto(times.firing());
-    // Alertmanager is asked every second: it may have had the alert for that long.
+    // Alertmanager is asked every half second: it may have had the alert for that long.
     if (seen > absl::ZeroDuration() && seen < took) {
       parts.push_back(
           {"on its way to Alertmanager", std::nullopt, "measured, by asking it", true, UpTo(seen)});

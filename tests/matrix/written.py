@@ -98,7 +98,8 @@ The last whole run, {last}{', with one processor kept busy by another program' i
 
 {figures(cells, lines)}
 
-Where more reasons came out than are expected, they hang on those: a page that never comes is after every symptom that does.
+Where more reasons came out than are expected, they hang on those, as a page that never comes is after every symptom that does, or the
+table allows them with a reason of its own.
 
 {tables(cells, lines).rstrip()}
 """
