@@ -13,6 +13,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -276,8 +277,22 @@ absl::StatusOr<UniqueFd> OpenCgroup(const std::string& cgroup) {
   return fd;
 }
 
+// IPv6 sockets come to either kind of address, to an IPv4 one by its mapped form; IPv4 sockets to
+// IPv4 ones only, and where there is none, most of the program would be out of reach: the kernel
+// refuses such a one.
+std::vector<bool> FamiliesThatCome(const RedirectOptions& options) {
+  const bool four = absl::c_any_of(
+      options.destinations, [](const sockaddr_storage& one) { return one.ss_family == AF_INET; });
+  return four ? std::vector<bool>{false, true} : std::vector<bool>{true};
+}
+
+struct LoadedProgram {
+  bool six = false;
+  UniqueFd fd;
+};
 struct Loaded {
-  UniqueFd lease, exempt, four, six;
+  UniqueFd lease, exempt;
+  std::vector<LoadedProgram> programs;
 };
 
 absl::StatusOr<Loaded> LoadAll(const RedirectOptions& options) {
@@ -292,11 +307,11 @@ absl::StatusOr<Loaded> LoadAll(const RedirectOptions& options) {
                    MakeMap(BPF_MAP_TYPE_ARRAY, sizeof(uint32_t), sizeof(uint64_t), 1));
   ASSIGN_OR_RETURN(loaded.exempt, MakeMap(BPF_MAP_TYPE_LRU_HASH, sizeof(uint64_t), sizeof(uint32_t),
                                           kExemptSockets));
-  for (const bool six : {false, true}) {
-    ASSIGN_OR_RETURN((six ? loaded.six : loaded.four),
-                     LoadProgram(Program(options, six, loaded.lease.get(), loaded.exempt.get(),
-                                         namespace_cookie),
-                                 six, options.name));
+  for (const bool six : FamiliesThatCome(options)) {
+    const auto program =
+        Program(options, six, loaded.lease.get(), loaded.exempt.get(), namespace_cookie);
+    ASSIGN_OR_RETURN(UniqueFd fd, LoadProgram(program, six, options.name));
+    loaded.programs.push_back({six, std::move(fd)});
   }
   return loaded;
 }
@@ -334,12 +349,12 @@ absl::StatusOr<std::unique_ptr<ConnectRedirect>> ConnectRedirect::Attach(
   std::unique_ptr<ConnectRedirect> redirect(new ConnectRedirect);
   redirect->lease_ = std::move(loaded.lease);
   redirect->exempt_ = std::move(loaded.exempt);
-  for (const bool six : {false, true}) {
+  for (const LoadedProgram& program : loaded.programs) {
     bpf_attr attributes{};
-    attributes.link_create.prog_fd =
-        static_cast<uint32_t>(six ? loaded.six.get() : loaded.four.get());
+    attributes.link_create.prog_fd = static_cast<uint32_t>(program.fd.get());
     attributes.link_create.target_fd = static_cast<uint32_t>(cgroup.get());
-    attributes.link_create.attach_type = six ? BPF_CGROUP_INET6_CONNECT : BPF_CGROUP_INET4_CONNECT;
+    attributes.link_create.attach_type =
+        program.six ? BPF_CGROUP_INET6_CONNECT : BPF_CGROUP_INET4_CONNECT;
     UniqueFd link(Bpf(BPF_LINK_CREATE, attributes));
     if (!link.valid()) return BpfError("putting the redirect at the cgroup");
     redirect->links_.push_back(std::move(link));

@@ -152,6 +152,37 @@ TEST_F(InterceptionTest, BringsBackWhatTheWorkerOfAnEarlierRunStillCarries) {
   ExpectGone(fault, "again");
 }
 
+TEST_F(InterceptionTest, AServerOfIpv6OnlyIsMetToo) {
+  if (!may_redirect_) GTEST_SKIP() << "needs root";
+  const UniqueFd six(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in6 address{};
+  address.sin6_family = AF_INET6;
+  address.sin6_addr = in6addr_loopback;
+  if (bind(six.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+    GTEST_SKIP() << "this machine has no ::1";
+  }
+  const auto server = PostgresServer::Start({.settings = {"listen_addresses=::1"}});
+  ASSERT_NE(server, nullptr);
+  server->Run("CREATE TABLE users (id int)");
+  const std::string target = absl::StrCat("host=::1 port=", server->port(),
+                                          " user=postgres password=postgres dbname=postgres ",
+                                          "connect_timeout=10 sslmode=disable gssencmode=disable");
+  const auto client = [&] { return Session(PQconnectdb(target.c_str()), PQfinish); };
+  const Session pooled = client();
+  ASSERT_TRUE(Ask(pooled, kUsers).ok) << PQerrorMessage(pooled.get());
+  node_.AddProfile("six", "::1", server->port(), "postgres", "");
+  v1::Fault message = DelayUsers();
+  message.mutable_delay_queries()->set_profile("six");
+  message.mutable_delay_queries()->set_reconnect(true);
+  const auto fault = Put(message);
+  EXPECT_TRUE(Within(absl::Seconds(5), [&] { return !Ask(pooled, kUsers).ok; }));
+  PQreset(pooled.get());
+  EXPECT_GE(Ask(pooled, kUsers).took, kDelay);
+  EXPECT_TRUE(Look(fault).reached());
+  ExpectGone(fault);
+  EXPECT_LT(Fastest(client(), kUsers), kDelay / 2);
+}
+
 TEST_F(InterceptionTest, AKilledOrStoppedWorkerLeavesNothing) {
   for (const int signal : {SIGKILL, SIGSTOP}) {
     v1::Fault message = DelayUsers();

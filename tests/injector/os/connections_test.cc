@@ -36,6 +36,15 @@ sockaddr_storage Loopback(uint16_t port) {
   return storage;
 }
 
+sockaddr_storage Loopback6(uint16_t port) {
+  sockaddr_storage storage{};
+  auto& address = reinterpret_cast<sockaddr_in6&>(storage);
+  address.sin6_family = AF_INET6;
+  address.sin6_port = htons(port);
+  address.sin6_addr = in6addr_loopback;
+  return storage;
+}
+
 sockaddr_in6 Mapped(uint16_t port) {
   sockaddr_in6 address{};
   address.sin6_family = AF_INET6;
@@ -187,20 +196,23 @@ TEST_F(RedirectTest, FindsIpv6SocketsThatConnectToAnIpv4Address) {
 }
 
 TEST_F(RedirectTest, BringsIpv6DestinationsToAnIpv4Listener) {
-  RedirectOptions options = Options();
-  sockaddr_storage storage{};
-  auto& six = reinterpret_cast<sockaddr_in6&>(storage);
-  six.sin6_family = AF_INET6;
-  six.sin6_port = htons(server_.port());
-  six.sin6_addr = in6addr_loopback;
-  options.destinations.push_back(storage);
-  auto redirect = ConnectRedirect::Attach(options);
-  ASSERT_TRUE(redirect.ok()) << redirect.status();
-  ASSERT_TRUE((*redirect)->SetUntil(Boot() + absl::Seconds(30)).ok());
-  const UniqueFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) GTEST_SKIP() << "no IPv6 here";
-  ASSERT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&storage), sizeof(six)), 0);
-  EXPECT_EQ(Letter(fd), 'w');
+  const sockaddr_storage six = Loopback6(server_.port());
+  RedirectOptions beside = Options();
+  beside.destinations.push_back(six);
+  RedirectOptions alone = Options();
+  alone.destinations = {six};
+  for (const RedirectOptions& options : {beside, alone}) {
+    const bool is_alone = options.destinations.size() == 1;
+    auto redirect = ConnectRedirect::Attach(options);
+    ASSERT_TRUE(redirect.ok()) << is_alone << redirect.status();
+    ASSERT_TRUE((*redirect)->SetUntil(Boot() + absl::Seconds(30)).ok());
+    const UniqueFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!fd.valid()) GTEST_SKIP() << "no IPv6 here";
+    ASSERT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&six), sizeof(sockaddr_in6)), 0);
+    EXPECT_EQ(Letter(fd), 'w');
+    EXPECT_EQ(WhoAnswers(server_.port()), is_alone ? 's' : 'w') << "this is the IPv4 address";
+    EXPECT_EQ(CountRedirects(options.name).value(), is_alone ? 1 : 2);
+  }
 }
 
 TEST_F(RedirectTest, LeavesOtherNetworkNamespacesAlone) {
