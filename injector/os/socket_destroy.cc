@@ -15,7 +15,9 @@
 #include <filesystem>
 #include <fstream>
 #include <random>
+#include <tuple>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -160,6 +162,19 @@ absl::StatusOr<std::vector<Found>> Find(int diag, const SocketSelection& selecti
   return found;
 }
 
+// Whoever draws by a seed needs an order: the kernel lists them in one that differs each time.
+void SortByPorts(std::vector<Found>* found) {
+  const auto key = [](const Found& one) {
+    const auto bytes = [](const auto& address) {
+      return absl::string_view(reinterpret_cast<const char*>(address), sizeof(address));
+    };
+    const inet_diag_sockid& id = one.id;
+    return std::tuple(one.family, bytes(id.idiag_src), ntohs(id.idiag_sport), bytes(id.idiag_dst),
+                      ntohs(id.idiag_dport));
+  };
+  absl::c_sort(*found, [&](const Found& a, const Found& b) { return key(a) < key(b); });
+}
+
 // 0, or the kernel's error.
 absl::StatusOr<int> DestroyOne(int diag, const Found& one) {
   Request request{};
@@ -202,6 +217,7 @@ bool IsOrphanedWorker(int pid, const std::filesystem::path& program) {
 absl::StatusOr<DestroyedSockets> DestroySockets(const SocketSelection& selection) {
   ASSIGN_OR_RETURN(const UniqueFd diag, OpenDiag());
   ASSIGN_OR_RETURN(std::vector<Found> found, Find(diag.get(), selection));
+  SortByPorts(&found);
   std::mt19937_64 chance(selection.seed);
   std::uniform_real_distribution<double> draw(0, 1);
   DestroyedSockets result;

@@ -27,7 +27,8 @@ struct SocketSelection {
   std::optional<std::set<uint32_t>> only;
   // Inodes that are left alone.
   std::set<uint32_t> spared;
-  // This share of them, drawn by `seed`.
+  // This share of them, drawn by `seed` in the order of their own addresses and ports: of as many
+  // connections the same ones.
   double share = 1;
   uint64_t seed = 0;
 };
