@@ -156,7 +156,7 @@ class WarmPool(OnALab):
 
     def assert_slowed(self, base, during):
         self.assertGreater(during["login"] - base["login"], AT_LEAST_S, (base, during))
-        self.assertLess(during["images"], during["login"] / 3, (base, during))
+        self.assertLess(during["images"] - base["images"], DELAY_S / 4, (base, during))
 
     def assert_base(self, base, after):
         for route in ROUTES:
