@@ -8,6 +8,8 @@
 
 #include "absl/strings/match.h"
 #include "base/unique_fd.h"
+#include "injector/os/cgroup.h"
+#include "tests/testing/busy_process.h"
 #include "tests/testing/counting_server.h"
 #include "tests/testing/wire_fault_stage.h"
 
@@ -181,6 +183,41 @@ TEST_F(InterceptionTest, AServerOfIpv6OnlyIsMetToo) {
   EXPECT_TRUE(Look(fault).reached());
   ExpectGone(fault);
   EXPECT_LT(Fastest(client(), kUsers), kDelay / 2);
+}
+
+TEST_F(InterceptionTest, ACgroupMeansThoseInItAndBeneathIt) {
+  if (!may_redirect_) GTEST_SKIP() << "needs root";
+  const CgroupHierarchy hierarchy{.version = 2, .mount = *CgroupRoot()};
+  const TestGroup group(Cgroup(hierarchy.mount), UniqueGroupName());
+  if (!group->IsThere()) GTEST_SKIP() << "no cgroup can be made in " << hierarchy.mount;
+  const TestGroup deeper(*group, "deeper");
+  const auto home = Cgroup::Of(getpid(), hierarchy);
+  ASSERT_TRUE(home.ok()) << home.status();
+  // A socket stays with the group that its process was in when it was made.
+  const auto in = [&](const Cgroup& where, const auto& connect) {
+    EXPECT_EQ(where.Take(getpid()), absl::OkStatus());
+    connect();
+    EXPECT_EQ(home->Take(getpid()), absl::OkStatus());
+  };
+  v1::Fault message = DelayUsers();
+  message.mutable_delay_queries()->set_cgroup(group->folder());
+  message.mutable_delay_queries()->set_reconnect(true);
+  const Session outside = Client();
+  Session inside(nullptr, PQfinish), beneath(nullptr, PQfinish);
+  in(*group, [&] { inside = Client(); });
+  in(*deeper, [&] { beneath = Client(); });
+  const auto fault = Put(message);
+  EXPECT_EQ(Look(fault).figures().at("reconnected"), 2);
+  EXPECT_LT(Fastest(outside, kUsers), kDelay / 2);
+  EXPECT_LT(Fastest(Client(), kUsers), kDelay / 2);
+  const auto expect_met = [&](const Session& session, const Cgroup& its) {
+    EXPECT_TRUE(Within(absl::Seconds(5), [&] { return !Ask(session, kImages).ok; }));
+    in(its, [&] { PQreset(session.get()); });
+    EXPECT_GE(Ask(session, kUsers).took, kDelay) << its.folder();
+  };
+  expect_met(inside, *group);
+  expect_met(beneath, *deeper);
+  ExpectGone(fault);
 }
 
 TEST_F(InterceptionTest, AKilledOrStoppedWorkerLeavesNothing) {
