@@ -217,8 +217,9 @@ absl::StatusOr<Cgroup> Cgroup::Of(pid_t pid, const CgroupHierarchy& hierarchy) {
     absl::string_view path = parts[2];
     if (!absl::ConsumePrefix(&path, hierarchy.root)) break;
     if (!path.empty() && path[0] != '/') break;
-    // Version 1 shows whoever ends in the root, wherever they were.
-    if (path == "/" && hierarchy.version == 1) {
+    // Whoever ends is in no group any more. Version 1 shows them in the root, version 2 where they
+    // were, for as long as nobody has waited for them.
+    if (path == "/" || hierarchy.version == 2) {
       ASSIGN_OR_RETURN(const Process process, FindProcess(pid));
       if (process.ending) return absl::NotFoundError(absl::StrCat(process.Words(), " has ended"));
     }
@@ -364,32 +365,35 @@ absl::StatusOr<std::vector<Cgroup>> Cgroup::All() const {
   return all;
 }
 
+absl::Status Cgroup::WithoutCpu() const {
+  const std::string above = folder_.substr(0, folder_.rfind('/'));
+  return absl::FailedPreconditionError(
+      absl::StrCat("the control group ", folder_, " has no controller cpu, since the one above it ",
+                   "does not pass it on; echo +cpu > ", above, "/", kPassedOn,
+                   ", or for a unit: systemctl set-property --runtime ... CPUWeight=100"));
+}
+
 absl::Status Cgroup::CanMakeInner() const {
   if (access(folder_.c_str(), W_OK) != 0) return Failed("making a control group in", folder_);
   if (version() == 1) return absl::OkStatus();
   ASSIGN_OR_RETURN(const std::string has, ReadSmallFile(File(kControllers)));
-  if (!HasWord(has, "cpu")) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the control group ", folder_, " has no controller cpu, since the one above it does not ",
-        "pass it on; echo +cpu > ", folder_, "/../", kPassedOn,
-        ", or have systemd do it: CPUAccounting=yes"));
-  }
-  // The root has no type, and may have processes beside groups with any controller.
-  const auto type = ReadSmallFile(File(kType));
-  if (!type.ok()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const std::string passed_on, ReadSmallFile(File(kPassedOn)));
-  for (const absl::string_view controller : absl::StrSplit(passed_on, ' ', absl::SkipEmpty())) {
-    // Those that know threads.
-    if (controller == "cpu" || controller == "cpuset" || controller == "perf_event" ||
-        controller == "pids") {
-      continue;
+  if (!HasWord(has, "cpu")) return WithoutCpu();
+  ASSIGN_OR_RETURN(const std::vector<Cgroup> children, Children());
+  // The root has no type, and may have processes beside groups of any kind.
+  if (Has(kType)) {
+    for (const Cgroup& child : children) {
+      const auto type = ReadSmallFile(child.File(kType));
+      if (!type.ok() || *type == "threaded") continue;
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the control group ", folder_, " has ", child.folder(), " in it, beside which version 2 ",
+          "permits none with threads; name the whole group as the subject: cgroup or unit"));
     }
-    return absl::FailedPreconditionError(
-        absl::StrCat("the control group ", folder_, " divides ", controller,
-                     " among groups of its own, beside which version 2 permits none with threads; "
-                     "name the whole group as the subject: cgroup or unit"));
   }
-  return absl::OkStatus();
+  if (children.empty() || PassesOnCpu()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the control group ", folder_, " does not pass on the controller cpu, and to do so would ",
+      "change the shares of ", children.front().folder(), ", too; name a group in it as the ",
+      "subject, or accept that: echo +cpu > ", File(kPassedOn)));
 }
 
 bool Cgroup::PassesOnCpu() const {

@@ -94,6 +94,8 @@ class Cgroup {
   absl::StatusOr<Cgroup> MakeInner(const std::string& name) const;
   // Why that is not possible; touches nothing.
   absl::Status CanMakeInner() const;
+  // That of a group of version 2 that was not given the controller, with what gives it.
+  absl::Status WithoutCpu() const;
   Cgroup Inner(const std::string& name) const { return Cgroup(folder_ + "/" + name); }
   // Whether a group that is made in it can be limited without more ado.
   bool PassesOnCpu() const;

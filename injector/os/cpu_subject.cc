@@ -239,12 +239,7 @@ absl::Status CpuSubject::CheckWhere() const {
         absl::StrCat(group_.folder(), " is the whole machine; name a part of it"));
   }
   const auto limit = group_.Limit();
-  if (absl::IsNotFound(limit.status())) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        group_.folder(), " has no controller cpu, since the group above it does not pass it on; ",
-        "echo +cpu > ", group_.folder(), "/../cgroup.subtree_control, or for a unit: systemctl ",
-        "set-property --runtime ... CPUAccounting=yes"));
-  }
+  if (absl::IsNotFound(limit.status())) return group_.WithoutCpu();
   RETURN_IF_ERROR(limit.status());
   if (access(group_.LimitFile().c_str(), W_OK) == 0) return absl::OkStatus();
   return absl::PermissionDeniedError(

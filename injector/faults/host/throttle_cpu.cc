@@ -255,7 +255,7 @@ class ThrottleCpu final : public Fault, public NamesSubject, public TellsAfter {
                     "not there",
                     origin.LimitText(limit),
                     origin.UnmakeByHand(inner),
-                    origin.PassesOnCpu() ? "" : "controller"};
+                    PassedOnBefore(origin) ? "" : "controller"};
     return changes.Make(undo, [&]() -> absl::Status {
       RETURN_IF_ERROR(origin.MakeInner(name).status());
       RETURN_IF_ERROR(Fill(subject, inner, patience));
@@ -265,6 +265,16 @@ class ThrottleCpu final : public Fault, public NamesSubject, public TellsAfter {
       RETURN_IF_ERROR(inner.SetWeight(members.size()));
       return inner.SetLimit(limit);
     });
+  }
+
+  // Not for faults alone, the last of which takes it back.
+  static bool PassedOnBefore(const Cgroup& group) {
+    if (!group.PassesOnCpu()) return false;
+    const auto inner = group.Children();
+    if (group.version() == 1 || !inner.ok() || inner->empty()) return true;
+    const std::string ours = absl::StrCat(group.folder(), "/", kOurGroups);
+    return !std::all_of(inner->begin(), inner->end(),
+                        [&](const Cgroup& one) { return absl::StartsWith(one.folder(), ours); });
   }
 
   // Until no process of the subject is outside. A child of who was moved already is born inside.

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <utime.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "absl/strings/match.h"
@@ -120,6 +121,53 @@ TEST_F(ThrottleCpuTest, ChildrenThatAreBornMeanwhileAreMetAndGoBackToo) {
     Revert();
     EXPECT_THAT(busy.Groups(), ElementsAre(Here()));
     EXPECT_FALSE(Cgroup(OurGroup()).IsThere());
+  }
+}
+
+// Version 2 shows them where they were, and nothing moves them any more.
+TEST_F(ThrottleCpuTest, ChildrenThatNobodyWaitedForAreNoMatter) {
+  const BusyProcess busy({.children = 1, .first = [] {
+                            if (fork() == 0) _exit(0);
+                          }});
+  subject_->set_pidfile(busy.pidfile());
+  ASSERT_TRUE(Within(absl::Seconds(20), [&] {
+    const auto tree = busy.Tree();
+    return tree.size() == 3 &&
+           std::any_of(tree.begin(), tree.end(), [](const Process& one) { return one.ending; });
+  }));
+  const absl::Status applied = Apply();
+  ASSERT_TRUE(applied.ok()) << applied;
+  EXPECT_THAT(busy.Groups(), ElementsAre(OurGroup()));
+  Revert();
+  EXPECT_THAT(busy.Groups(), ElementsAre(Here()));
+}
+
+// What the first had to pass on is not said to have been there before the second.
+TEST_F(ThrottleCpuTest, TwoInOneGroupLeaveNothingWhoeverEndsFirst) {
+  const auto passed_on = [this] {
+    return ReadSmallFile(Here() + "/cgroup.subtree_control").value_or("version 1");
+  };
+  const std::string before = passed_on();
+  const BusyProcess one({}), other({});
+  for (const bool first_ends_first : {true, false}) {
+    SCOPED_TRACE(first_ends_first);
+    subject_->set_pidfile(one.pidfile());
+    fault_.reset();
+    ASSERT_TRUE(Apply().ok());
+    const std::unique_ptr<Fault> first = std::move(fault_);
+    subject_->set_pidfile(other.pidfile());
+    StageChanges others;
+    const auto second = *MakeFault(message_);
+    ASSERT_TRUE(second->Apply(StageContext("second"), node_, others).ok());
+    EXPECT_NE(one.Groups(), other.Groups());
+    for (StageChanges* changes :
+         {first_ends_first ? &changes_ : &others, first_ends_first ? &others : &changes_}) {
+      for (const auto& [result, why] : changes->UndoAll()) {
+        EXPECT_EQ(result, UndoResult::kRestored) << why;
+      }
+    }
+    EXPECT_EQ(one.Groups(), other.Groups());
+    EXPECT_EQ(passed_on(), before);
   }
 }
 
@@ -328,6 +376,22 @@ TEST_F(ThrottleCpuTest, AUnitIsFoundByTheGroupThatSystemdGivesIt) {
   EXPECT_THAT(Refusal(), HasSubstr("no unit fdtest-nobody.service is running here"));
 }
 
+TEST_F(ThrottleCpuTest, AUnitOfVersion2IsLimitedItself) {
+  if (Root().version() == 1) GTEST_SKIP() << "version 1 has units in a hierarchy of their own";
+  const std::string unit = UniqueGroupName() + ".service";
+  const TestGroup its(Root(), unit);
+  subject_->set_unit(unit);
+  EXPECT_THAT(Refusal(), HasSubstr("has no process"));
+  const BusyProcess busy({.children = 1, .first = [&] { its->Take(getpid()).IgnoreError(); }});
+  ASSERT_TRUE(Within(absl::Seconds(20), [&] { return its->Members()->size() == 2; }));
+  ASSERT_TRUE(Apply().ok());
+  EXPECT_THAT(busy.Groups(), ElementsAre(its->folder()));
+  EXPECT_DOUBLE_EQ(its->Limit()->cpus(), 0.05);
+  ASSERT_TRUE(Reached());
+  Revert();
+  EXPECT_FALSE(its->Limit()->quota_us.has_value());
+}
+
 TEST_F(ThrottleCpuTest, AListenerIsFoundByItsPort) {
   const int port = FreePort();
   subject_->set_port(port);
@@ -403,6 +467,12 @@ TEST_F(ThrottleCpuTest, RefusesWhatWouldHoldBackNobodyOrCannotBeSet) {
   const TestGroup outer(Root(), UniqueGroupName());
   const TestGroup inner(*outer, "inner");
   const BusyProcess busy({.idle = true, .first = [&] { inner->Take(getpid()).IgnoreError(); }});
+  if (outer->version() == 2) {
+    subject_->set_pidfile(busy.pidfile());
+    ASSERT_TRUE(Within(absl::Seconds(20), [&] { return !inner->Members()->empty(); }));
+    EXPECT_THAT(Refusal(), HasSubstr("has no controller cpu, since the one above it"));
+    ASSERT_TRUE(WriteSmallFile(outer->folder() + "/cgroup.subtree_control", "+cpu").ok());
+  }
   subject_->set_pidfile(busy.pidfile());
   ASSERT_TRUE(Within(absl::Seconds(20), [&] { return !inner->Members()->empty(); }));
   auto& throttle = *message_.mutable_throttle_cpu();

@@ -66,8 +66,15 @@ TEST_F(CgroupV2FilesTest, SaysWhyItCanHaveNoGroupInIt) {
   WriteFile(File("cgroup.subtree_control"), "cpu pids\n");
   EXPECT_TRUE(group_.PassesOnCpu());
   EXPECT_TRUE(group_.CanMakeInner().ok()) << group_.CanMakeInner();
-  WriteFile(File("cgroup.subtree_control"), "cpu memory\n");
-  EXPECT_THAT(std::string(group_.CanMakeInner().message()), HasSubstr("divides memory"));
+  std::filesystem::create_directory(File("theirs"));
+  WriteFile(File("theirs/cgroup.type"), "domain\n");
+  EXPECT_THAT(std::string(group_.CanMakeInner().message()), HasSubstr("/theirs in it, beside"));
+  WriteFile(File("theirs/cgroup.type"), "threaded\n");
+  WriteFile(File("cgroup.subtree_control"), "cpu pids\n");
+  EXPECT_TRUE(group_.CanMakeInner().ok()) << group_.CanMakeInner();
+  WriteFile(File("cgroup.subtree_control"), "\n");
+  EXPECT_THAT(std::string(group_.CanMakeInner().message()),
+              HasSubstr("would change the shares of " + File("theirs")));
   WriteFile(File("cgroup.controllers"), "memory pids\n");
   EXPECT_THAT(std::string(group_.CanMakeInner().message()),
               HasSubstr("has no controller cpu, since the one above it does not pass it on"));
