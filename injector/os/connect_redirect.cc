@@ -107,6 +107,10 @@ class Assembler {
     jumps_.push_back({code_.size(), to});
     Raw(BPF_JMP | operation | BPF_X, left, right, 0, 0);
   }
+  void JumpOn(uint8_t operation, uint8_t left, int32_t right, Label to) {
+    jumps_.push_back({code_.size(), to});
+    Raw(BPF_JMP | operation | BPF_K, left, 0, 0, right);
+  }
   void JumpOn32(uint8_t operation, uint8_t left, uint32_t right, Label to) {
     jumps_.push_back({code_.size(), to});
     Raw(BPF_JMP32 | operation | BPF_K, left, 0, 0, static_cast<int32_t>(right));
@@ -195,8 +199,9 @@ std::vector<bpf_insn> Program(const RedirectOptions& options, bool six, int leas
   code.Add(r2, -4);
   code.Wide(r1, static_cast<uint32_t>(lease), BPF_PSEUDO_MAP_FD);
   code.Call(BPF_FUNC_map_lookup_elem);
-  code.Set(r1, 0);
-  code.Jump(BPF_JEQ, r0, r1, pass);
+  // A constant, not a register that holds one: by nothing else Linux 6.1 knows that there is a
+  // value from here on.
+  code.JumpOn(BPF_JEQ, r0, 0, pass);
   code.Load(BPF_DW, r7, r0, 0);
   code.Call(BPF_FUNC_ktime_get_boot_ns);
   code.Jump(BPF_JGE, r0, r7, pass);
@@ -207,8 +212,7 @@ std::vector<bpf_insn> Program(const RedirectOptions& options, bool six, int leas
   code.Add(r2, -16);
   code.Wide(r1, static_cast<uint32_t>(exempt), BPF_PSEUDO_MAP_FD);
   code.Call(BPF_FUNC_map_lookup_elem);
-  code.Set(r1, 0);
-  code.Jump(BPF_JNE, r0, r1, pass);
+  code.JumpOn(BPF_JNE, r0, 0, pass);
   // Nor another worker's, of another node or another person: two would lead each other in a circle.
   const auto lead = code.NewLabel();
   code.Move(r1, kFrame);

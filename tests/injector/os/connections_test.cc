@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +30,7 @@ namespace firedrill {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 sockaddr_storage Loopback(uint16_t port) {
   sockaddr_storage storage{};
@@ -183,6 +186,22 @@ TEST_F(RedirectTest, MeansOneUserWhereOneIsNamed) {
   ASSERT_TRUE(ours.ok()) << ours.status();
   ASSERT_TRUE((*ours)->SetUntil(Boot() + absl::Seconds(30)).ok());
   EXPECT_EQ(WhoAnswers(server_.port()), 'w') << "two of them stand beside each other";
+}
+
+// Linux 6.1 takes no null check by a register, and a newer one none from who has no CAP_PERFMON.
+TEST_F(RedirectTest, TellsByAConstantWhetherThereIsAValue) {
+  absl::StatusOr<std::unique_ptr<ConnectRedirect>> redirect = absl::UnknownError("no capset");
+  std::thread([&] {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    __user_cap_data_struct sets[2];
+    if (syscall(SYS_capget, &header, sets) != 0) return;
+    sets[0].effective = 1u << CAP_NET_ADMIN;
+    sets[1].effective = 1u << (CAP_BPF - 32);
+    if (syscall(SYS_capset, &header, sets) != 0) return;
+    redirect = ConnectRedirect::Attach(Options());
+  }).join();
+  ASSERT_FALSE(absl::IsUnknown(redirect.status()));
+  EXPECT_THAT(std::string(redirect.status().message()), Not(HasSubstr("pointer comparison")));
 }
 
 // What a Java program does.
