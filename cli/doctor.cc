@@ -57,7 +57,7 @@ v1::Diagnosis LookAtKernel() {
                  absl::StrCat("use ", kKernelMajor, ".", kKernelMinor, " or newer"));
 }
 
-// What faults on live traffic, on processes and on their groups take.
+// What faults on live traffic, on processes and on their groups take, and the reaper's priority.
 v1::Diagnosis LookAtPrivileges() {
   uint64_t effective = 0;
   std::ifstream status("/proc/self/status");
@@ -67,17 +67,18 @@ v1::Diagnosis LookAtPrivileges() {
       (void)absl::SimpleHexAtoi(absl::StripAsciiWhitespace(text), &effective);
   }
   std::vector<std::string> missing;
-  const std::vector<std::pair<int, const char*>> needed = {{CAP_NET_ADMIN, "CAP_NET_ADMIN"},
-                                                           {CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},
-                                                           {CAP_SYS_PTRACE, "CAP_SYS_PTRACE"},
-                                                           {CAP_KILL, "CAP_KILL"}};
+  const std::vector<std::pair<int, const char*>> needed = {
+      {CAP_SYS_ADMIN, "CAP_SYS_ADMIN"},   {CAP_NET_ADMIN, "CAP_NET_ADMIN"},
+      {CAP_SYS_PTRACE, "CAP_SYS_PTRACE"}, {CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE"},
+      {CAP_SYS_NICE, "CAP_SYS_NICE"},     {CAP_IPC_LOCK, "CAP_IPC_LOCK"}};
   for (const auto& [number, name] : needed) {
     if ((effective >> number & 1) == 0) missing.emplace_back(name);
   }
   if (missing.empty()) return Fine("privileges", "all that faults on this machine take");
   return Warning("privileges", absl::StrCat("without ", JoinWords(missing)),
-                 "faults on live traffic and on processes need them: run as root; those on a "
-                 "server's own connections do not");
+                 "faults on live traffic and on processes need them, and undoing that stays "
+                 "punctual on an overloaded machine: run as root; those on a server's own "
+                 "connections do not");
 }
 
 v1::Diagnosis LookAtPrograms() {

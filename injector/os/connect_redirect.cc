@@ -41,8 +41,8 @@ absl::Status BpfError(absl::string_view doing) {
   const int error = errno;
   const std::string why = absl::StrCat(doing, ": ", std::strerror(error), kInstead);
   if (error == EPERM || error == EACCES) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(doing, ": not permitted; run the injector as root", kInstead));
+    return absl::PermissionDeniedError(absl::StrCat(
+        doing, ": not permitted; run the injector as root, with CAP_SYS_ADMIN", kInstead));
   }
   return absl::UnavailableError(why);
 }
@@ -338,6 +338,8 @@ absl::StatusOr<std::string> CgroupRoot() {
 
 absl::Status ConnectRedirect::Check(const std::string& cgroup) {
   RETURN_IF_ERROR(OpenCgroup(cgroup).status());
+  // So its end is read back. Who may redirect may not always look whether he does.
+  RETURN_IF_ERROR(CountRedirects("").status());
   RedirectOptions options;
   options.name = "firedrill_look";
   sockaddr_storage nobody{};

@@ -223,8 +223,10 @@ absl::Status CpuSubject::Check() const {
   if (absl::StartsWith(NameOf(group_), kOurGroups)) return HeldBackAlready(group_);
   absl::Status where = CheckWhere();
   if (absl::IsPermissionDenied(where)) {
-    where =
-        absl::PermissionDeniedError(absl::StrCat(where.message(), "; run the injector as root"));
+    where = absl::PermissionDeniedError(
+        absl::StrCat(where.message(),
+                     "; run the injector as root, and where the group is another user's with "
+                     "CAP_DAC_OVERRIDE"));
   }
   return where;
 }

@@ -173,8 +173,11 @@ std::vector<pid_t> ThreadsOf(pid_t pid) { return NumbersIn(absl::StrCat("/proc/"
 absl::StatusOr<Process> ProcessOfPidfile(const std::string& path) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) {
-    return absl::NotFoundError(
-        absl::StrCat("reading ", path, ": ", std::strerror(errno), "; is its process running?"));
+    const int error = errno;
+    const std::string what = absl::StrCat("reading ", path, ": ", std::strerror(error));
+    if (error != EACCES) return absl::NotFoundError(what + "; is its process running?");
+    return absl::PermissionDeniedError(what +
+                                       "; run the injector as root, with CAP_DAC_READ_SEARCH");
   }
   ASSIGN_OR_RETURN(const std::string text, ReadText(path, kLongestPidfile));
   const std::vector<absl::string_view> lines = absl::StrSplit(text, '\n');
@@ -226,8 +229,8 @@ absl::StatusOr<Process> ListenerOf(uint16_t port) {
   return absl::FailedPreconditionError(
       first.empty()
           ? absl::StrCat("who listens on the TCP port ", port,
-                         " cannot be seen from here; run the injector as root, in the same "
-                         "container")
+                         " cannot be seen from here; run the injector as root, with "
+                         "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, in the same container")
           : absl::StrCat("on the TCP port ", port, " listen ", JoinWords(words),
                          ", and none is the other's child; name a unit, a control group or a "
                          "pidfile"));

@@ -43,7 +43,9 @@ absl::Status Error(absl::string_view doing, int error) {
   const std::string text = absl::StrCat(doing, ": ", std::strerror(error));
   if (error == EPERM || error == EACCES) {
     return absl::PermissionDeniedError(
-        absl::StrCat(text, "; run the injector as root, or leave `reconnect` out"));
+        absl::StrCat(text,
+                     "; run the injector as root, with CAP_NET_ADMIN, or leave `reconnect` out; "
+                     "with `listen` no rights are needed"));
   }
   return absl::UnavailableError(text);
 }
@@ -231,6 +233,29 @@ absl::StatusOr<DestroyedSockets> DestroySockets(const SocketSelection& selection
     return Error("ending a connection", error);
   }
   return result;
+}
+
+absl::Status CheckDestroySockets() {
+  const UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const UniqueFd client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage address{};
+  auto& four = reinterpret_cast<sockaddr_in&>(address);
+  four.sin_family = AF_INET;
+  four.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  auto* const its = reinterpret_cast<sockaddr*>(&address);
+  socklen_t length = sizeof(four);
+  struct stat about {};
+  if (bind(listener.get(), its, length) != 0 || listen(listener.get(), 1) != 0 ||
+      getsockname(listener.get(), its, &length) != 0 || connect(client.get(), its, length) != 0 ||
+      fstat(client.get(), &about) != 0) {
+    return Error("making a connection of our own, to see whether it can be ended", errno);
+  }
+  SocketSelection selection;
+  selection.destinations.push_back(address);
+  selection.only = {static_cast<uint32_t>(about.st_ino)};
+  ASSIGN_OR_RETURN(const DestroyedSockets done, DestroySockets(selection));
+  if (done.destroyed == 1) return absl::OkStatus();
+  return absl::UnavailableError("ending a connection of our own: the kernel does not list it");
 }
 
 absl::StatusOr<int> CountSockets(const SocketSelection& selection) {

@@ -19,6 +19,7 @@
 #include "base/time_proto.h"
 #include "experiment/address.h"
 #include "injector/os/connect_redirect.h"
+#include "injector/os/socket_destroy.h"
 
 namespace firedrill {
 namespace {
@@ -162,7 +163,10 @@ absl::Status CheckInterception(const Node& node, const Interception& interceptio
   if (!interception.client_user.empty()) {
     RETURN_IF_ERROR(UserId(interception.client_user).status());
   }
-  if (interception.listen.empty()) return ConnectRedirect::Check(interception.cgroup);
+  if (interception.listen.empty()) {
+    RETURN_IF_ERROR(ConnectRedirect::Check(interception.cgroup));
+    return interception.reconnect ? CheckDestroySockets() : absl::OkStatus();
+  }
   RETURN_IF_ERROR(ListenAddress(interception.listen).status());
   if (interception.reconnect || !interception.client_user.empty() || !interception.cgroup.empty()) {
     return absl::InvalidArgumentError(
@@ -369,7 +373,7 @@ absl::Status WireFault::ReadBack(const Context& context, const Node& node) const
   }
   if (others || !interception_.listen.empty()) return absl::OkStatus();
   const absl::StatusOr<int> redirects = CountRedirects(way.setup.name());
-  // Who may not look may not have redirected either.
+  // Who may not look was not let redirect either.
   if (absl::IsPermissionDenied(redirects.status())) return absl::OkStatus();
   RETURN_IF_ERROR(redirects.status());
   if (*redirects == 0) return absl::OkStatus();

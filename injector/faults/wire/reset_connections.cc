@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "injector/faults/wire/interception.h"
+#include "injector/os/socket_destroy.h"
 
 namespace firedrill {
 namespace {
@@ -19,7 +20,8 @@ class ResetConnections final : public Fault, public Prepares {
   }
 
   absl::Status Validate(const Node& node) const override {
-    return CheckInterception(node, interception_);
+    RETURN_IF_ERROR(CheckInterception(node, interception_));
+    return interception_.listen.empty() ? CheckDestroySockets() : absl::OkStatus();
   }
 
   // Clients that come to an address of ours must find it before.

@@ -323,6 +323,17 @@ TEST(SocketDestroy, EndsOnlyWhatIsMeant) {
   EXPECT_FALSE(IsBroken(elsewhere));
 }
 
+TEST(SocketDestroy, ChecksByAConnectionOfItsOwn) {
+  Greeter server{'s'};
+  const UniqueFd client = Connect(server.port());
+  ASSERT_EQ(Letter(client), 's');
+  const absl::Status status = CheckDestroySockets();
+  EXPECT_EQ(status.code(),
+            geteuid() == 0 ? absl::StatusCode::kOk : absl::StatusCode::kPermissionDenied)
+      << status;
+  EXPECT_FALSE(IsBroken(client));
+}
+
 // Told by the order of their addresses and ports, since who connects gets another port each time.
 // The addresses are many: by them the kernel's own order differs from server to server.
 std::string WhoIsEnded(uint64_t seed) {
