@@ -377,12 +377,13 @@ TEST(Churn, SetNeverHangsWhileClientsLeaveInTheMiddleOfDownloads) {
     });
   }
   absl::Duration worst;
-  const absl::Time end = absl::Now() + absl::Seconds(kSanitized ? 20 : 10);
+  // How fast they are is the benchmark's to say: a busy machine may take its time here.
+  const absl::Time end = absl::Now() + absl::Minutes(3);
   int cycles = 0;
   for (; cycles < kCycles && absl::Now() < end; ++cycles) {
     const absl::Time begin = absl::Now();
-    ASSERT_TRUE(stage.proxy->Set(DelayToClient(Ms(1 + cycles % 5))).ok());
-    ASSERT_TRUE(stage.proxy->Set({}).ok());
+    EXPECT_TRUE(stage.proxy->Set(DelayToClient(Ms(1 + cycles % 5))).ok());
+    EXPECT_TRUE(stage.proxy->Set({}).ok());
     worst = std::max(worst, absl::Now() - begin);
     absl::SleepFor(Ms(1));
   }
@@ -391,6 +392,7 @@ TEST(Churn, SetNeverHangsWhileClientsLeaveInTheMiddleOfDownloads) {
   stage.proxy->Reset(1, 1);
   for (std::thread& client : clients) client.join();
   server.join();
+  EXPECT_EQ(cycles, kCycles);
   EXPECT_GT(left, 10);
   EXPECT_LT(worst, absl::Seconds(2));
 }
