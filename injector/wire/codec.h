@@ -53,6 +53,8 @@ struct Piece {
   absl::string_view instead;
   // A session's key.
   uint64_t cancels = 0;
+  // These bytes are all that the client says before it goes: the server closes when it hears them.
+  bool goodbye = false;
 };
 
 // What a failed request becomes. Views live until the codec is called again.

@@ -1,4 +1,4 @@
-// What a client says before it closes its connection in good order.
+// What a client says before it closes its connection in good order, where no codec looks any more.
 #pragma once
 
 #include "absl/strings/string_view.h"

@@ -94,9 +94,9 @@ bool Relay::ReadSome(Direction direction, size_t room) {
   }
   const absl::string_view bytes(scratch, kept + static_cast<size_t>(count));
   const Hold hold = DrawHold(direction);
-  if (leak_ && direction == kToServer && IsGoodbye(lane_.settings().protocol, bytes)) return true;
   if (codec_ == nullptr) {
-    Emit(direction, bytes, hold);
+    const bool goodbye = direction == kToServer && IsGoodbye(lane_.settings().protocol, bytes);
+    if (!goodbye || !leak_) Emit(direction, bytes, hold);
   } else {
     Look(direction, bytes, hold);
     NoteCodec();
@@ -190,9 +190,14 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
       ways_[direction].kept.assign(rest.data(), rest.size());
       return;
     }
+    const size_t begin = at;
     at += piece.length;
+    if (piece.goodbye && leak_) {
+      Emit(direction, bytes.substr(from, begin - from), hold);
+      from = at;
+      continue;
+    }
     if (piece.step == Step::kPass) continue;
-    const size_t begin = at - piece.length;
     if (piece.step == Step::kCancel) {
       const bool asks = direction == kToServer;
       lane_.settings().cancels->Ask(piece.cancels, asks ? &lane_ : nullptr, id_);

@@ -187,6 +187,8 @@ Piece MysqlCodec::Command(absl::string_view bytes, uint32_t size) {
   bool room = true;
   switch (static_cast<uint8_t>(bytes[kMysqlHeader])) {
     case kComQuit:
+      piece.goodbye = true;
+      break;
     case kComSendLongData:
       break;
     case kComClose:

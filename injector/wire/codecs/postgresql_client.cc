@@ -70,8 +70,12 @@ Piece PostgresqlCodec::FromClient(absl::string_view bytes) {
         if (copy_ != Copy::kIn) answers_.Push(kSync);
         break;
       case 'p':
-      case 'X':
         break;
+      case 'X':
+        if (at > 0) return Pass(at);
+        if (total > 5) break;
+        return {
+            .step = Step::kPass, .length = total, .request = {}, .instead = {}, .goodbye = true};
       case 'Q':
       case 'F':
       case 'P':

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "injector/wire/codecs.h"
@@ -237,6 +238,7 @@ Piece RedisCodec::Ask(const Command& command, absl::string_view bytes) {
   }
   ++asked_;
   can_fail_ = true;
+  piece.goodbye = absl::EqualsIgnoreCase(command.words[0], "QUIT");
   last_request_ = bytes.substr(0, command.length);
   return piece;
 }

@@ -46,6 +46,7 @@ void CodecFeed::Feed(absl::string_view bytes, bool from_client) {
     if (piece.length == 0) broken = "no progress";
     if (piece.length > rest.size()) broken = "consumes more than there is";
     if (!broken.empty()) break;
+    if (piece.goodbye) goodbyes.append(rest.data(), piece.length);
     switch (piece.step) {
       case Step::kCancel:
         cancels.push_back(piece.cancels);

@@ -48,6 +48,8 @@ class CodecFeed {
   std::vector<SeenRequest> requests;
   // Whose end was asked for.
   std::vector<uint64_t> cancels;
+  // What clients said before they go.
+  std::string goodbyes;
   // How many of them could not be failed as they should.
   int not_failed = 0;
   // What the codec waits with.

@@ -65,6 +65,15 @@ TEST(MysqlCodec, LetsCachingSha2InAndKnowsWhoItIs) {
   EXPECT_TRUE(feed->codec().Quiet());
 }
 
+TEST(MysqlCodec, KnowsAGoodbyeFromWhatLooksLikeOne) {
+  const std::string goodbye = Packet(0, "\x01");
+  auto lines = LoggedIn(kUsual);
+  lines.push_back({true, Packet(0, "\x03" + goodbye) + goodbye});
+  const auto feed = Tell(lines);
+  EXPECT_EQ(feed->goodbyes, goodbye);
+  EXPECT_EQ(feed->to_server, Both(lines, true));
+}
+
 TEST(MysqlCodec, TakesQueryAttributesOffTheText) {
   auto lines = LoggedIn(kUsual | kQueryAttributes);
   lines.push_back({true, Packet(0, "\x03\x00\x01"s + "SELECT 1")});

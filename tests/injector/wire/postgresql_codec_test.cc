@@ -105,6 +105,14 @@ TEST(PostgresqlCodec, ACancelRequestPasses) {
   EXPECT_TRUE(feed->requests.empty());
 }
 
+TEST(PostgresqlCodec, KnowsAGoodbyeFromWhatLooksLikeOne) {
+  const std::string goodbye = Message('X');
+  auto feed =
+      Untouched(After({{true, Simple(goodbye) + Parse("s", "select 1") + Sync() + goodbye}}));
+  EXPECT_EQ(feed->goodbyes, goodbye);
+  EXPECT_EQ(feed->codec().lost(), "");
+}
+
 TEST(PostgresqlCodec, ABatchIsHeldFromItsFirstMessageToItsExecute) {
   CodecFeed feed(MakeCodec(v1::PROTOCOL_POSTGRESQL));
   feed.Client(Hello());

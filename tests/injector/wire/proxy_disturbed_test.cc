@@ -229,59 +229,6 @@ TEST(Stalled, TheShareIsPickedBySeed) {
   EXPECT_NE(stalled(2), first);
 }
 
-TEST(Leaked, TheServerNeverHearsOfTheClientsEndUntilHealed) {
-  Stage stage;
-  ASSERT_TRUE(stage.proxy->Set(Leak(1)).ok());
-  auto closed = stage.Pair();
-  auto crashed = stage.Pair();
-  Send(closed.first.get(), "last words");
-  closed.first.Reset();
-  ResetAndClose(std::move(crashed.first));
-  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().leaked == 2; }));
-  EXPECT_EQ(Receive(closed.second.get(), 10), "last words");
-  EXPECT_EQ(Listen(closed.second.get(), Ms(50)), Heard::kSilence);
-  EXPECT_EQ(Listen(crashed.second.get(), Ms(1)), Heard::kSilence);
-  // Nobody hears it, and nobody minds.
-  Send(closed.second.get(), "hello?");
-  Send(crashed.second.get(), "hello?");
-  absl::SleepFor(Ms(20));
-  EXPECT_EQ(stage.proxy->Read().leaked, 2u);
-  ASSERT_TRUE(stage.proxy->Set({}).ok());
-  EXPECT_NE(Listen(closed.second.get()), Heard::kSilence);
-  EXPECT_EQ(Listen(crashed.second.get()), Heard::kReset);
-  closed.second.Reset();
-  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().open == 0; }));
-  EXPECT_EQ(stage.proxy->Read().leaked, 0u);
-}
-
-TEST(Leaked, AServerThatClosesEndsTheLeak) {
-  Stage stage;
-  ASSERT_TRUE(stage.proxy->Set(Leak(1)).ok());
-  auto pair = stage.Pair();
-  pair.first.Reset();
-  ASSERT_TRUE(Eventually([&] { return stage.proxy->Read().leaked == 1; }));
-  pair.second.Reset();
-  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().open == 0; }));
-  EXPECT_EQ(stage.proxy->Read().leaked, 0u);
-}
-
-TEST(Leaked, AGoodbyeOfTheProtocolIsNotPassedOn) {
-  const absl::string_view goodbye("X\0\0\0\4", 5);
-  Stage stage([](ProxyOptions& options) {
-    options.protocol = v1::PROTOCOL_POSTGRESQL;
-    options.make_codec = [] { return nullptr; };
-  });
-  auto usual = stage.Pair();
-  Send(usual.first.get(), goodbye);
-  EXPECT_EQ(Receive(usual.second.get(), 5), goodbye);
-  ASSERT_TRUE(stage.proxy->Set(Leak(1)).ok());
-  auto leaking = stage.Pair();
-  Send(leaking.first.get(), goodbye);
-  leaking.first.Reset();
-  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().leaked == 1; }));
-  EXPECT_EQ(Listen(leaking.second.get(), Ms(20)), Heard::kSilence);
-}
-
 TEST(Reset, HitsIdleConnectionsToo) {
   Stage stage([](ProxyOptions& options) { options.threads = 2; });
   std::vector<std::pair<UniqueFd, UniqueFd>> pairs;

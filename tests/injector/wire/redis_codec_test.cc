@@ -214,6 +214,15 @@ TEST(RedisCodec, LosesTrackAloudAndPasses) {
   EXPECT_NE(Tell({{false, "-DENIED protected mode\r\n"}})->codec().lost(), "");
 }
 
+TEST(RedisCodec, KnowsAGoodbyeFromWhatLooksLikeOne) {
+  const std::string goodbye = Words({"QUIT"});
+  const std::string all = Words({"SET", "k", goodbye}) + goodbye;
+  const auto feed = Tell({{true, all}});
+  EXPECT_EQ(feed->goodbyes, goodbye);
+  EXPECT_EQ(feed->to_server, all);
+  EXPECT_EQ(Tell({{true, "GET quit\r\nquit\r\n"}})->goodbyes, "quit\r\n");
+}
+
 TEST(RedisCodec, SeesThatItIsEncrypted) {
   const auto feed = Tell({{true, "\x16\x03\x01\x02"}, {false, "\x16\x03"}});
   EXPECT_TRUE(feed->codec().encrypted());

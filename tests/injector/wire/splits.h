@@ -25,7 +25,7 @@ inline std::string Told(CodecFeed& feed) {
       absl::StrCat("to server: ", feed.to_server, "\nto client: ", feed.to_client,
                    "\ncut: ", feed.cut, "\nclosed: ", feed.closed, "\nlost: ", feed.codec().lost(),
                    "\nencrypted: ", feed.codec().encrypted(), "\nquiet: ", feed.codec().Quiet(),
-                   "\nbroken: ", feed.broken, "\n");
+                   "\ngoodbyes: ", feed.goodbyes, "\nbroken: ", feed.broken, "\n");
   // Numbers of statements are the process's: only which are the same says something.
   std::map<uint64_t, size_t> numbers = {{0, 0}};
   for (const SeenRequest& request : feed.requests) {

@@ -1,0 +1,96 @@
+// Connections whose clients have gone and whose server is not told.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "tests/injector/wire/postgresql_messages.h"
+#include "tests/injector/wire/proxy_stage.h"
+
+namespace firedrill::wire {
+namespace {
+
+constexpr auto Ms = [](double ms) { return absl::Milliseconds(ms); };
+
+TEST(Leaked, TheServerNeverHearsOfTheClientsEndUntilHealed) {
+  Stage stage;
+  ASSERT_TRUE(stage.proxy->Set(Leak(1)).ok());
+  auto closed = stage.Pair();
+  auto crashed = stage.Pair();
+  Send(closed.first.get(), "last words");
+  closed.first.Reset();
+  ResetAndClose(std::move(crashed.first));
+  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().leaked == 2; }));
+  EXPECT_EQ(Receive(closed.second.get(), 10), "last words");
+  EXPECT_EQ(Listen(closed.second.get(), Ms(50)), Heard::kSilence);
+  EXPECT_EQ(Listen(crashed.second.get(), Ms(1)), Heard::kSilence);
+  // Nobody hears it, and nobody minds.
+  Send(closed.second.get(), "hello?");
+  Send(crashed.second.get(), "hello?");
+  absl::SleepFor(Ms(20));
+  EXPECT_EQ(stage.proxy->Read().leaked, 2u);
+  ASSERT_TRUE(stage.proxy->Set({}).ok());
+  EXPECT_NE(Listen(closed.second.get()), Heard::kSilence);
+  EXPECT_EQ(Listen(crashed.second.get()), Heard::kReset);
+  closed.second.Reset();
+  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().open == 0; }));
+  EXPECT_EQ(stage.proxy->Read().leaked, 0u);
+}
+
+TEST(Leaked, AServerThatClosesEndsTheLeak) {
+  Stage stage;
+  ASSERT_TRUE(stage.proxy->Set(Leak(1)).ok());
+  auto pair = stage.Pair();
+  pair.first.Reset();
+  ASSERT_TRUE(Eventually([&] { return stage.proxy->Read().leaked == 1; }));
+  pair.second.Reset();
+  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().open == 0; }));
+  EXPECT_EQ(stage.proxy->Read().leaked, 0u);
+}
+
+TEST(Leaked, AGoodbyeOfTheProtocolIsNotPassedOn) {
+  const absl::string_view goodbye("X\0\0\0\4", 5);
+  Stage stage([](ProxyOptions& options) {
+    options.protocol = v1::PROTOCOL_POSTGRESQL;
+    options.make_codec = [] { return nullptr; };
+  });
+  auto usual = stage.Pair();
+  Send(usual.first.get(), goodbye);
+  EXPECT_EQ(Receive(usual.second.get(), 5), goodbye);
+  ASSERT_TRUE(stage.proxy->Set(Leak(1)).ok());
+  auto leaking = stage.Pair();
+  Send(leaking.first.get(), goodbye);
+  leaking.first.Reset();
+  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().leaked == 1; }));
+  EXPECT_EQ(Listen(leaking.second.get(), Ms(20)), Heard::kSilence);
+}
+
+// A driver may say its last words and goodbye at once.
+TEST(Leaked, OnlyTheGoodbyeIsKeptBackOfWhatComesTogether) {
+  Stage stage([](ProxyOptions& options) { options.protocol = v1::PROTOCOL_POSTGRESQL; });
+  const auto session = [&] {
+    auto pair = stage.Pair();
+    Send(pair.first.get(), Hello());
+    EXPECT_EQ(Receive(pair.second.get(), Hello().size()), Hello());
+    Send(pair.second.get(), Welcome());
+    EXPECT_EQ(Receive(pair.first.get(), Welcome().size()), Welcome());
+    return pair;
+  };
+  const std::string query = Simple("commit");
+  const std::string all = query + Message('X');
+  auto usual = session();
+  Send(usual.first.get(), all);
+  EXPECT_EQ(Receive(usual.second.get(), all.size()), all);
+  ASSERT_TRUE(stage.proxy->Set(Leak(1)).ok());
+  auto leaking = session();
+  Send(leaking.first.get(), all);
+  leaking.first.Reset();
+  EXPECT_EQ(Receive(leaking.second.get(), query.size()), query);
+  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().leaked == 1; }));
+  EXPECT_EQ(Listen(leaking.second.get(), Ms(20)), Heard::kSilence);
+}
+
+}  // namespace
+}  // namespace firedrill::wire
