@@ -372,8 +372,10 @@ class SiteCheck {
            kind_path + ".statement",
            [&](const v1::NodeSpec& node) { return StatementsOf(node, name); });
     }
-    if (body.GetDescriptor()->FindFieldByName("match") != nullptr) {
-      CheckLookedInto(step.target(), name, kind_path);
+    const bool matches = body.GetDescriptor()->FindFieldByName("match") != nullptr;
+    // A goodbye that is encrypted cannot be kept from the server.
+    if (matches || fault.has_leak_connections()) {
+      CheckLookedInto(step.target(), name, matches, kind_path);
     }
     if (fault.has_fail_queries()) CheckError(step.target(), fault.fail_queries(), kind_path);
     const FieldDescriptor* protocol = body.GetDescriptor()->FindFieldByName("protocol");
@@ -383,14 +385,14 @@ class SiteCheck {
   }
 
   // Requests are told apart where their protocol is known.
-  void CheckLookedInto(const std::string& target, const std::string& profile_name,
+  void CheckLookedInto(const std::string& target, const std::string& profile_name, bool matches,
                        const std::string& path) {
     for (const v1::NodeSpec* node : NodesOf(target)) {
       for (const v1::Profile& profile : node->profiles()) {
         if (profile.name() != profile_name) continue;
         const std::string& tls = profile.postgresql().ssl_mode();
         const bool encrypted = tls == "require" || absl::StartsWith(tls, "verify");
-        if (!profile.has_tcp() && !encrypted) continue;
+        if (!(matches && profile.has_tcp()) && !encrypted) continue;
         reporter_.AtValue(
             path + ".profile",
             absl::StrCat("profile '", profile_name, "' of node '", node->name(),

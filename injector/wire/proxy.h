@@ -75,7 +75,8 @@ struct ProxyCounters {
   // Of those that are open right now, whenever they came.
   uint64_t encrypted_open = 0;
   uint64_t lost_open = 0;
-  uint64_t leaked = 0;   // Held open at the server after the client has gone, right now.
+  // Right now: the client has gone, and the server has kept the connection for a second and more.
+  uint64_t leaked = 0;
   uint64_t stalled = 0;  // Right now.
   uint64_t reset = 0;    // By Reset(), and by rules that cut.
   uint64_t bytes_to_server = 0;

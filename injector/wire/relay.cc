@@ -26,6 +26,9 @@ constexpr Nanos kPatience = 100'000'000;
 // A client that was closed in good order has this long to close too.
 constexpr Nanos kLinger = 2'000'000'000;
 constexpr Nanos kLook = 1'000'000;
+// A server that keeps a connection for so long without its client has not heard a goodbye, such as
+// an encrypted one, that was passed on to it.
+constexpr Nanos kGrace = 1'000'000'000;
 
 constexpr uint64_t kStallPurpose = 1;
 constexpr uint64_t kLeakPurpose = 2;
@@ -263,6 +266,7 @@ void Relay::SetAlarm() {
     if (flow.empty() || !destination(direction).writable) continue;
     when = std::min(when, flow.NextReady(Now()));
   }
+  if (leaking_ && !kept_) when = std::min(when, grace_);
   lane_.loop().WakeAt(this, when);
 }
 
@@ -274,9 +278,15 @@ void Relay::SetStalled(bool stalled) {
 }
 
 void Relay::SetLeaking(bool leaking) {
-  if (leaking == leaking_) return;
+  if (leaking && !leaking_) grace_ = Now() + kGrace;
   leaking_ = leaking;
-  Counters::Add(lane_.counters.leaked, leaking ? 1 : ~uint64_t{0});
+  SetKept(leaking && Now() >= grace_);
+}
+
+void Relay::SetKept(bool kept) {
+  if (kept == kept_) return;
+  kept_ = kept;
+  Counters::Add(lane_.counters.leaked, kept ? 1 : ~uint64_t{0});
 }
 
 void Relay::Reset() { Close(true, false); }

@@ -94,6 +94,7 @@ class Relay final : public Watcher {
   void SetAlarm();
   void SetStalled(bool stalled);
   void SetLeaking(bool leaking);
+  void SetKept(bool kept);
   // The relay is over, and is destroyed after its turn.
   void Close(bool reset_client, bool reset_server);
 
@@ -137,11 +138,13 @@ class Relay final : public Watcher {
   Nanos now_ = 0;                 // Of this turn; 0 when nobody has asked yet.
   Nanos arrived_ = 0;             // Of what was read last; 0 likewise.
   Nanos patience_ = 0;            // Until when a reset waits for what was sent before it.
+  Nanos grace_ = 0;               // Until when a server that was not told may close by itself.
   uint64_t unmatched_ = 0;        // Of the codec, so far.
   Stage stage_ = Stage::kWaiting;
   bool stalled_ = false;
   bool leak_ = false;     // By orders.
   bool leaking_ = false;  // The client has gone, and the server was not told.
+  bool kept_ = false;     // And has kept the connection ever since, beyond the grace.
   Cut cut_ = Cut::kNo;
   bool again_ = false;   // There is more to do after the others' turn.
   bool misled_ = false;  // By a codec that broke its promises.

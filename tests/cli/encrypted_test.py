@@ -19,15 +19,17 @@ PASSED, REFUSED, INCONCLUSIVE = 0, 2, 6
 class Encrypted:
     """A run whose fault meets only encrypted connections is inconclusive; met in the clear, it passes."""
 
-    def run_with_client(self, **client):
+    FAULT = ("delayQueries", {"delay": "50ms"}, {})
+
+    def run_with_client(self, fault=FAULT, duration="2s", **client):
         """The run, and what its fault said of itself; a client asks again and again meanwhile."""
-        run = self.begin_faults({"slow": ("delayQueries", {"delay": "50ms"}, {})}, duration="2s",
+        run = self.begin_faults({"it": fault}, duration=duration,
                                 flags=("--report", os.path.join(self.folder, "report.txt")), **client)
         stopped = threading.Event()
 
         def ask():
-            while not stopped.wait(0.1):
-                self.asked.append(self.ask(self.ports["slow"], self.ASK))
+            while not stopped.wait(0.2):
+                self.asked.append(self.ask(self.ports["it"], self.ASK))
         self.asked = []
         asking = threading.Thread(target=ask)
         asking.start()
@@ -52,7 +54,27 @@ class Encrypted:
         self.assertNotIn("encrypted", said)
 
 
-class Postgresql(Encrypted, WireStage):
+class SaysGoodbye(Encrypted):
+    """The server closes upon what a client says before it goes: that must be kept back, and is not seen under TLS."""
+
+    LEAK = ("leakConnections", {}, {})
+
+    def test_a_leak_is_no_leak_then_and_the_verdict_hangs_on_it(self):
+        self.tls = True
+        code, said = self.run_with_client(self.LEAK, "4s")
+        self.assertEqual(INCONCLUSIVE, code, said)
+        self.assertRegex(said, r"0 connections are open at the server without their clients.*"
+                               r"\d+ of \d+ connections are encrypted: not looked into")
+        self.assertIn("never in force", said)
+
+    def test_in_the_clear_the_same_leak_is_one(self):
+        self.tls = False
+        code, said = self.run_with_client(self.LEAK, "4s")
+        self.assertEqual(PASSED, code, said)
+        self.assertNotIn("encrypted", said)
+
+
+class Postgresql(SaysGoodbye, WireStage):
     KIND = "postgresql"
     KEYS = {"user": "postgres", "database": "postgres"}
     ASK, ANSWER = "SELECT 'an' || 'swer'", "answer"
@@ -72,13 +94,13 @@ class Postgresql(Encrypted, WireStage):
 
     def test_a_profile_that_demands_tls_is_refused_before_anything_is_touched(self):
         self.KEYS = {**self.KEYS, "sslMode": "verify-full"}
-        self.tls = True
-        run = self.begin_faults({"slow": ("delayQueries", {"delay": "50ms"}, {})}, wait=False)
-        self.assertEqual(REFUSED, run.wait(60), self.said(run))
-        self.assertIn("nobody looks into what is encrypted", " ".join(self.said(run).split()))
+        for fault in (self.FAULT, self.LEAK):
+            run = self.begin_faults({"it": fault}, wait=False)
+            self.assertEqual(REFUSED, run.wait(60), self.said(run))
+            self.assertIn("nobody looks into what is encrypted", " ".join(self.said(run).split()))
 
 
-class Mariadb(Encrypted, WireStage):
+class Mariadb(SaysGoodbye, WireStage):
     KIND = "mysql"
     Server = BareMariadb
     ASK, ANSWER = "SELECT CONCAT('an', 'swer')", "answer"

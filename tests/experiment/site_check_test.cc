@@ -147,6 +147,13 @@ TEST_F(SiteCheckTest, RefusesAProfileOfAnotherProtocol) {
             "delayBytes, stallConnections or the like)");
   Rewrite("delayQueries", "delayBytes");
   EXPECT_EQ(Check(), "");
+  Rewrite("delayBytes: {profile: leaker, delay: 1s}", "leakConnections: {profile: leaker}");
+  EXPECT_EQ(Check(),
+            "35:87: profile 'leaker' of node 'lab-node' says 'sslMode: verify-full': nobody looks "
+            "into what is encrypted (name a profile whose clients are not encrypted, or use "
+            "delayBytes, stallConnections or the like)");
+  Node(0)->mutable_profiles(0)->mutable_tcp();
+  EXPECT_EQ(Check(), "");
 }
 
 TEST_F(SiteCheckTest, RefusesAnErrorOfAnotherProtocol) {

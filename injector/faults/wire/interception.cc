@@ -222,19 +222,18 @@ WireFault::~WireFault() {
 absl::Status WireFault::Validate(const Node& node) const {
   RETURN_IF_ERROR(CheckInterception(node, interception_));
   RETURN_IF_ERROR(CheckWish());
-  if (!NeedsRequests()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const WireServer server, WireServerOf(node, interception_.profile));
-  if (server.protocol == v1::PROTOCOL_TCP) {
+  if (NeedsRequests() && server.protocol == v1::PROTOCOL_TCP) {
     return absl::InvalidArgumentError(
         absl::StrCat("profile ", interception_.profile,
                      " is a TCP server without a protocol that is looked into; name a profile of "
                      "the server's own kind, or use delayBytes, stallConnections or the like"));
   }
-  if (server.always_encrypted) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("profile ", interception_.profile,
-                     " demands TLS, so its requests cannot be seen on the wire and none would "
-                     "ever match; use delayBytes, which needs no look, or a server inside"));
+  if (NeedsPlaintext(server.protocol) && server.always_encrypted) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "profile ", interception_.profile,
+        " demands TLS, and nobody looks into what is encrypted; name a profile whose clients are "
+        "not encrypted, or use delayBytes, stallConnections or the like"));
   }
   return absl::OkStatus();
 }
@@ -308,7 +307,7 @@ absl::StatusOr<v1::Observation> WireFault::LastCount() const {
   if (reconnected_ > 0) {
     absl::StrAppend(&detail, ", ", Counted(reconnected_, "was", "were"), " made to come back");
   }
-  if (NeedsRequests() && encrypted > 0) {
+  if (NeedsPlaintext(way_.setup.protocol()) && encrypted > 0) {
     absl::StrAppend(&detail, "; ", encrypted, " of ", carried,
                     " connections are encrypted: not looked into");
     if (encrypted >= carried) observation.set_reached(false);

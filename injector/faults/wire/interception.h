@@ -70,6 +70,8 @@ class WireFault : public Fault, public Prepares, public Counts {
  protected:
   // It looks into requests, so a protocol must be known and the stream readable.
   virtual bool NeedsRequests() const { return false; }
+  // It must hear what is said in this protocol: what is encrypted it does not hit.
+  virtual bool NeedsPlaintext(v1::Protocol) const { return NeedsRequests(); }
   virtual absl::Status CheckWish() const { return absl::OkStatus(); }
   virtual void FillWish(v1::WireWish* wish) const = 0;
   // Fills requested, real, unit, reached and detail. `count` is of this fault's own rule; `then` is

@@ -11,6 +11,10 @@ class LeakConnections final : public WireFault {
       : WireFault(message), share_(message.share() == 0 ? 1 : message.share()) {}
 
  protected:
+  // Their clients say goodbye, and their servers close when they hear it.
+  bool NeedsPlaintext(v1::Protocol protocol) const override {
+    return protocol == v1::PROTOCOL_POSTGRESQL || protocol == v1::PROTOCOL_MYSQL;
+  }
   void FillWish(v1::WireWish* wish) const override { wish->set_leak(share_); }
   void Judge(const v1::WireStatus& now, const v1::WireStatus&, const v1::WireCount&,
              v1::Observation* observation) const override {

@@ -297,6 +297,31 @@ TEST_F(InterceptionTest, CountsEncryptedConnectionsThatWereThereBefore) {
   ExpectGone(second, "second");
 }
 
+// Its clients' goodbye would have to be kept back, and is not seen.
+TEST_F(InterceptionTest, ALeakOfWhatIsEncryptedIsSaidAndIsNotInForce) {
+  CountingServer server;
+  node_.AddProfile("silent", "127.0.0.1", server.port(), "postgres", "");
+  v1::Fault message;
+  message.mutable_leak_connections()->set_profile("silent");
+  const int port = FreePort();
+  message.mutable_leak_connections()->set_listen(absl::StrCat("127.0.0.1:", port));
+  const auto fault = Put(message);
+  const auto come_and_go = [&](absl::string_view saying) {
+    const UniqueFd client = ConnectTo(port);
+    EXPECT_EQ(write(client.get(), saying.data(), saying.size()),
+              static_cast<ssize_t>(saying.size()));
+  };
+  come_and_go("\x16\x03\x01 and so on");
+  EXPECT_TRUE(Within(absl::Seconds(10), [&] { return Look(fault).real() == 1; }));
+  EXPECT_FALSE(Look(fault).reached());
+  EXPECT_THAT(Look(fault).detail(), HasSubstr("1 of 1 connections are encrypted"));
+  come_and_go("hello");
+  EXPECT_TRUE(Within(absl::Seconds(10), [&] { return Look(fault).real() == 2; }));
+  EXPECT_TRUE(Look(fault).reached()) << "one of them is not encrypted";
+  EXPECT_THAT(Look(fault).detail(), HasSubstr("1 of 2 connections are encrypted"));
+  ExpectGone(fault);
+}
+
 TEST_F(InterceptionTest, RefusesWhatItCannotSeeOrUndo) {
   const auto refusal = [&](const v1::Fault& message) {
     const absl::Status status = (*MakeFault(message))->Validate(node_);
@@ -312,6 +337,14 @@ TEST_F(InterceptionTest, RefusesWhatItCannotSeeOrUndo) {
   node_.mutable_spec.mutable_profiles(2)->mutable_postgresql()->set_ssl_mode("verify-full");
   message.mutable_delay_queries()->set_profile("secret");
   EXPECT_THAT(refusal(message), HasSubstr("demands TLS"));
+  v1::Fault leak;
+  leak.mutable_leak_connections()->set_profile("secret");
+  leak.mutable_leak_connections()->set_listen("127.0.0.1:6432");
+  EXPECT_THAT(refusal(leak), HasSubstr("demands TLS"));
+  v1::Fault stall;
+  stall.mutable_stall_connections()->set_profile("secret");
+  stall.mutable_stall_connections()->set_listen("127.0.0.1:6432");
+  EXPECT_EQ((*MakeFault(stall))->Validate(node_), absl::OkStatus());
 
   v1::Profile* tcp = node_.mutable_spec.add_profiles();
   tcp->set_name("raw");

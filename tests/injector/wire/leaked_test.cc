@@ -92,5 +92,24 @@ TEST(Leaked, OnlyTheGoodbyeIsKeptBackOfWhatComesTogether) {
   EXPECT_EQ(Listen(leaking.second.get(), Ms(20)), Heard::kSilence);
 }
 
+// As one does that has heard a goodbye which nobody could keep back.
+TEST(Leaked, WhatTheServerClosesSoonWasNoLeak) {
+  Stage stage;
+  ASSERT_TRUE(stage.proxy->Set(Leak(1)).ok());
+  auto pair = stage.Pair();
+  const absl::Time begin = absl::Now();
+  pair.first.Reset();
+  EXPECT_EQ(Listen(pair.second.get(), Ms(300)), Heard::kSilence);
+  uint64_t most = stage.proxy->Read().leaked;
+  pair.second.Reset();
+  EXPECT_TRUE(Eventually([&] {
+    const ProxyCounters now = stage.proxy->Read();
+    most = std::max(most, now.leaked);
+    return now.open == 0;
+  }));
+  if (absl::Now() - begin > absl::Seconds(1)) GTEST_SKIP() << "this machine is too busy";
+  EXPECT_EQ(most, 0u);
+}
+
 }  // namespace
 }  // namespace firedrill::wire
