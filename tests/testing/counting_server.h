@@ -1,19 +1,18 @@
 // A server on TCP that takes every connection in, says nothing, and counts: the other end's own
-// opinion of how many there are.
+// opinion of how many there are. It has no thread, and serves whenever it is asked: between two
+// questions the kernel takes connections in. (A test that forks must not have threads: the child of
+// one that is just allocating waits forever.)
 #pragma once
 
-#include <atomic>
 #include <map>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "base/unique_fd.h"
 
 namespace firedrill {
 
-// On 127.0.0.1 and a free port.
+// On 127.0.0.1 and a free port; one thread asks.
 class CountingServer {
  public:
   CountingServer();
@@ -21,7 +20,7 @@ class CountingServer {
   ~CountingServer();
 
   int port() const { return port_; }
-  // Connections that are open; one is closed as soon as the client's end is.
+  // Connections that are open; one is closed once the client's end is.
   int open();
   // Taken in so far.
   int accepted();
@@ -31,16 +30,14 @@ class CountingServer {
   void Kick(int count);
 
  private:
+  // All that has happened since it was called last.
   void Serve();
 
   UniqueFd listener_;
   UniqueFd epoll_;
   int port_ = 0;
-  std::atomic<bool> stopping_{false};
-  std::mutex mutex_;
   std::map<int, std::string> said_;
   int accepted_ = 0;
-  std::thread thread_;
 };
 
 }  // namespace firedrill
