@@ -18,16 +18,20 @@ namespace firedrill::reporting {
 // ---- what divides a run
 
 // Something was done to the system: a fault went on or off, or a remedy was run. What happens
-// within a second and a half is one.
+// within a second and a half is one. A remedy that takes longer than what the system settles in is
+// two: it has begun, and it is over.
 struct Edge {
-  // "lost and others in force", "restart-shop", "lost off".
+  // "lost and others in force", "restart-shop", "lost off", "crowd over".
   std::string label;
   // Within a sentence: "lost was off".
   std::string event;
   // Nothing of it had begun before, all of it was done afterwards.
   absl::Time from;
   absl::Time to;
+  // Those that were run to their end here.
   std::vector<std::string> remedies;
+  // As the subject of a sentence, also what has only begun: "crowd's end and restart-shop".
+  std::string acts;
   // What of it is no remedy: "lost off".
   std::string faults;
 };
@@ -131,6 +135,8 @@ struct RouteChange {
 };
 
 struct RemedyEffect {
+  // Of which edge, and its acts.
+  size_t edge = 0;
   std::string remedy;
   // Steady-state checks that were broken when it began; of them those that came back after it, with
   // when, before anything else was done; and those that it broke.

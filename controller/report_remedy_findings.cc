@@ -161,17 +161,13 @@ std::string OtherCauses(const Teller& tell, const RemedyEffect& effect, const Ed
                  back->second - end <= LookedFor(tell, step, fate.name, Window(tell, edge));
         });
     if (!may_be) continue;
-    causes.push_back(absl::StrCat("the end of ", step, " ", Short(edge.from - end), " before it"));
+    causes.push_back(absl::StrCat(step, "'s end ", Short(edge.from - end), " before it"));
   }
   return JoinWords(causes);
 }
 
 void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
-  const Edge* edge = nullptr;
-  for (const Edge& each : tell.facts.edges) {
-    if (!each.remedies.empty() && JoinWords(each.remedies) == effect.remedy) edge = &each;
-  }
-  if (edge == nullptr) return;
+  const Edge* const edge = &tell.facts.edges[effect.edge];
   const std::string& name = effect.remedy;
   if (!effect.failed.empty()) {
     // What was done at once with it cannot be judged apart from it either.
@@ -212,11 +208,14 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
   }
   if (effect.broken.empty()) {
     if (!effect.hurt.empty()) {
-      tell.Add("remedy-hurt", absl::StrCat(name, " met nothing that was broken, and broke ",
-                                           JoinWords(effect.hurt), " for a while", with, "."));
+      tell.Add("remedy-hurt",
+               absl::StrCat(name, first ? " broke " : " met nothing that was broken, and broke ",
+                            JoinWords(effect.hurt), first ? "" : " for a while", with, "."));
     }
     return;
   }
+  // What has only begun is not judged for help before it is over.
+  if (edge->remedies.empty()) return;
   const absl::Duration seen = effect.until - edge->to;
   const bool cut_short = tell.judgement.outcome() == v1::OUTCOME_ABORTED;
   if (seen < (cut_short ? Window(tell, *edge) : kLongEnough) && effect.better.empty()) {

@@ -29,8 +29,9 @@ struct Step {
   absl::Time from;
   absl::Time to;
   std::string what;
-  // "in force", "on", "hit", "off", "" of a remedy.
+  // "in force", "on", "hit", "off"; of a remedy "", and "begun", "over" of one that takes long.
   std::string how;
+  bool remedy = false;
 };
 
 std::vector<Step> StepsOf(const RunSteps& steps) {
@@ -55,7 +56,15 @@ std::vector<Step> StepsOf(const RunSteps& steps) {
     const absl::Time done = remedy.done.has_value()
                                 ? remedy.done->at
                                 : remedy.running->at + FromProto(remedy.last.took());
-    all.push_back({remedy.running->at, done, remedy.planned.name(), ""});
+    const absl::Time begun = remedy.running->at;
+    const std::string& name = remedy.planned.name();
+    if (done - begun <= kSettle) {
+      all.push_back({begun, done, name, "", true});
+    } else {
+      // So long that the system settles meanwhile: what else is done lies within it.
+      all.push_back({begun, begun, name, "begun", true});
+      all.push_back({done, done, name, "over", true});
+    }
   }
   std::stable_sort(all.begin(), all.end(),
                    [](const Step& a, const Step& b) { return a.from < b.from; });
@@ -65,7 +74,7 @@ std::vector<Step> StepsOf(const RunSteps& steps) {
 // "lost and others in force, feature-on"; within a sentence "lost and others were in force".
 std::string LabelOf(const std::vector<Step>& steps, bool sentence = false) {
   std::vector<std::string> parts;
-  for (const char* how : {"in force", "on", "hit", "off", ""}) {
+  for (const char* how : {"in force", "on", "hit", "off", "begun", "over", ""}) {
     std::vector<std::string> names;
     for (const Step& step : steps) {
       if (step.how != how) continue;
@@ -74,13 +83,11 @@ std::string LabelOf(const std::vector<Step>& steps, bool sentence = false) {
         names.push_back(step.what);
     }
     if (names.empty()) continue;
-    const bool verb = sentence && absl::string_view(how) != "hit";
-    parts.push_back(*how == '\0' ? JoinWords(names)
-                                 : absl::StrCat(JoinWords(names),
-                                                !verb              ? " "
-                                                : names.size() > 1 ? " were "
-                                                                   : " was ",
-                                                how));
+    const absl::string_view verb = !sentence || absl::string_view(how) == "hit" ? " "
+                                   : absl::string_view(how) == "begun"          ? " had "
+                                   : names.size() > 1                           ? " were "
+                                                                                : " was ";
+    parts.push_back(*how == '\0' ? JoinWords(names) : absl::StrCat(JoinWords(names), verb, how));
   }
   std::string label;
   for (const std::string& part : parts) {
@@ -215,23 +222,27 @@ std::vector<Edge> EdgesOf(const RunSteps& steps) {
   std::vector<Step> together;
   const auto close = [&] {
     if (together.empty()) return;
-    Edge edge{LabelOf(together),
-              LabelOf(together, true),
-              together.front().from,
-              together.front().to,
-              {},
-              ""};
+    Edge edge;
+    edge.label = LabelOf(together);
+    edge.event = LabelOf(together, true);
+    edge.from = together.front().from;
+    edge.to = together.front().to;
     std::vector<Step> faults;
+    std::vector<std::string> acts;
+    const auto add = [](std::vector<std::string>& names, const std::string& name) {
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    };
     for (const Step& step : together) {
       edge.to = std::max(edge.to, step.to);
-      if (!step.how.empty()) {
+      if (!step.remedy) {
         faults.push_back(step);
-      } else if (std::find(edge.remedies.begin(), edge.remedies.end(), step.what) ==
-                 edge.remedies.end()) {
-        edge.remedies.push_back(step.what);
+        continue;
       }
+      if (step.how != "begun") add(edge.remedies, step.what);
+      add(acts, step.how == "over" ? absl::StrCat(step.what, "'s end") : step.what);
     }
     edge.faults = LabelOf(faults);
+    edge.acts = JoinWords(acts);
     edges.push_back(std::move(edge));
     together.clear();
   };
@@ -329,9 +340,10 @@ std::vector<RemedyEffect> RemediesOf(const RunFacts& facts, const RunSteps& step
   std::vector<RemedyEffect> effects;
   for (size_t i = 0; i < facts.edges.size(); ++i) {
     const Edge& edge = facts.edges[i];
-    if (edge.remedies.empty()) continue;
+    if (edge.acts.empty()) continue;
     RemedyEffect effect;
-    effect.remedy = JoinWords(edge.remedies);
+    effect.edge = i;
+    effect.remedy = edge.acts;
     for (const RemedyCourse& remedy : steps.remedies()) {
       const auto is = std::find(edge.remedies.begin(), edge.remedies.end(), remedy.planned.name());
       if (is == edge.remedies.end() || remedy.done.has_value()) continue;

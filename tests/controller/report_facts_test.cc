@@ -66,6 +66,60 @@ TEST(Edges, WhatIsDoneAtOnceIsOne) {
   EXPECT_EQ(facts.edges[0].faults, "leak in force");
 }
 
+// A crowd comes at `begun` and goes at `over`, while the leak is on.
+HistoryBuilder WithCrowd(const ShopCourse& course, double begun, double over) {
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Change([](v1::RunCreated& created) {
+    v1::PlannedRemedy& crowd = *created.mutable_plan()->add_remedies();
+    crowd = created.plan().remedies(0);
+    crowd.set_name("crowd");
+  });
+  builder.Remedy(begun, "crowd", v1::REMEDY_STATE_RUNNING);
+  builder.Remedy(over, "crowd", v1::REMEDY_STATE_DONE);
+  return builder;
+}
+
+// It swallowed the restart within it, which was judged by what was before and after both.
+TEST(Edges, ARemedyThatTakesLongIsTwo) {
+  const RunFacts facts = Facts(WithCrowd({}, 16, 36).Build());
+  std::vector<std::string> labels, acts;
+  for (const Edge& edge : facts.edges) {
+    labels.push_back(edge.label);
+    acts.push_back(edge.acts);
+  }
+  EXPECT_THAT(labels, ElementsAre("leak in force", "cut hit", "crowd begun", "restart-shop",
+                                  "crowd over", "leak off"));
+  EXPECT_THAT(acts, ElementsAre("", "", "crowd", "restart-shop", "crowd's end", ""));
+  EXPECT_EQ(facts.edges[2].event, "crowd had begun");
+  EXPECT_EQ(facts.edges[4].event, "crowd was over");
+}
+
+TEST(Remedies, WithinALongOneAreJudgedAgainstTheTimeAroundThem) {
+  const auto findings = Findings(WithCrowd(Restart(33, 5), 16, 36).Build());
+  EXPECT_EQ(Sentence(findings, "remedy-made-worse"), "restart-shop made it worse: login 32% → 5%.");
+  // What has only begun is not judged for help.
+  EXPECT_EQ(Sentence(findings, "remedy-no-cure"),
+            "crowd's end was no cure: login 5% → 5%; logins-answer and slots-free stayed broken, "
+            "until leak was off.");
+}
+
+TEST(Remedies, TheEndOfALongOneMayBeTheCure) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 31 ? 100.0 : 20.0; };
+  course.slots = [](double) { return 0.2; };
+  EXPECT_THAT(Sentence(Findings(WithCrowd(course, 10, 30).Build()), "remedy-cured"),
+              HasSubstr("crowd's end was the cure: logins-answer held again "));
+}
+
+TEST(Remedies, ThatBeginItAllMetWhatWasWhole) {
+  ShopCourse course;
+  course.leak_in_force = false;
+  course.logins = [](double t) { return t < 13 ? 100.0 : 20.0; };
+  HistoryBuilder builder = WithCrowd(course, 1, 36);
+  EXPECT_THAT(Sentence(Findings(builder.Build()), "remedy-hurt"),
+              testing::StartsWith("crowd broke "));
+}
+
 TEST(Routes, SettleToTheLastSecondsOfEachStretch) {
   ShopCourse course = Restart(30, 30);
   const auto logins = course.logins;
@@ -212,11 +266,8 @@ HistoryBuilder Crowd(double back) {
   ShopCourse course;
   course.logins = [=](double t) { return t < 5 || t >= back - 2 ? 100.0 : 20.0; };
   course.slots = [](double) { return 0.2; };
-  HistoryBuilder builder = ShopHistory(course);
+  HistoryBuilder builder = WithCrowd(course, 1, 15);
   builder.Change([](v1::RunCreated& created) {
-    v1::PlannedRemedy& crowd = *created.mutable_plan()->add_remedies();
-    crowd = created.plan().remedies(0);
-    crowd.set_name("crowd");
     v1::Expectations& expect = *created.mutable_experiment()->mutable_spec()->mutable_expect();
     expect.clear_recovery();
     v1::RecoveryExpectation& wanted = *expect.add_recovery();
@@ -226,8 +277,6 @@ HistoryBuilder Crowd(double back) {
     wanted.mutable_within()->set_seconds(10);
     wanted.mutable_for_()->set_seconds(5);
   });
-  builder.Remedy(1, "crowd", v1::REMEDY_STATE_RUNNING);
-  builder.Remedy(15, "crowd", v1::REMEDY_STATE_DONE);
   return builder;
 }
 
@@ -235,8 +284,8 @@ TEST(Remedies, AreNotCalledTheCureWhereSomethingElseEndedShortlyBefore) {
   const auto findings = Findings(Crowd(24).Build());
   EXPECT_EQ(Sentence(findings, "remedy-cured"), "");
   EXPECT_THAT(Sentence(findings, "remedy-followed"),
-              HasSubstr("restart-shop was followed by recovery, though the end of crowd 5s before "
-                        "it may have healed as well: logins-answer held again 2.5s after it"));
+              HasSubstr("restart-shop was followed by recovery, though crowd's end 5s before it "
+                        "may have healed as well: logins-answer held again 2.5s after it"));
 }
 
 // The experiment looks at what the crowd's end does for 15 s.
