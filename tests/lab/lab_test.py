@@ -378,12 +378,14 @@ class DefectTest(unittest.TestCase):
                 "limits": {"maxDuration": "2m"},
                 "faults": [{"at": "0s", "duration": "40s"}],
                 "remedies": [{"at": "22s"}],
-                "steadyState": [{"load": "shoppers", "over": "3s", "for": "5s"}],
+                "steadyState": [{"name": "images", "load": "shoppers", "over": "3s", "for": "5s"},
+                                {"name": "slots", "prometheus": {"query": "max(x)"}, "for": "5s"}],
                 "expect": {
                     "impact": [{"within": "10s"}],
                     "alerts": [{"firingWithin": "8s", "notification": {"within": "10s"}, "resolved": {"within": "12s"}}],
                     "recovery": [{"probe": "images", "since": "lost.start", "within": "6s", "for": "14s"},
                                  {"probe": "logins", "since": "lost.end", "within": "8s", "for": "3s"},
+                                 {"probe": "slots", "since": "pool.done", "within": "6s"},
                                  {"prometheus": {"query": "rate(x[5s])"}, "within": "6s"}]}}}
         self.assertEqual(written, pace.paced(written, 1))
         spec = pace.paced(written, 15)["spec"]
@@ -396,6 +398,8 @@ class DefectTest(unittest.TestCase):
                          spec["expect"]["alerts"])
         self.assertEqual([{"probe": "images", "since": "lost.start", "within": "6s", "for": "70s"},
                           {"probe": "logins", "since": "lost.end", "within": "8s", "for": "3s"},
+                          # What Prometheus is asked is seen no sooner than it is scraped.
+                          {"probe": "slots", "since": "pool.done", "within": "60s"},
                           {"prometheus": {"query": "rate(x[75s])"}, "within": "60s"}], spec["expect"]["recovery"])
 
     def test_generated_files_please_promtool_and_amtool(self):

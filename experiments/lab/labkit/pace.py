@@ -56,8 +56,9 @@ def paced(experiment, interval_s):
         slow(alert, "firingWithin", interval_s)
         slow(alert.get("notification", {}), "within", interval_s)
         slow(alert.get("resolved", {}), "within", fading(interval_s))
+    scraped = {probe["name"] for probe in spec.get("steadyState", []) if "prometheus" in probe}
     for check in expect.get("recovery", []):
-        if "prometheus" in check:
+        if "prometheus" in check or check.get("probe") in scraped:
             slow(check, "within", fading(interval_s))
         elif check.get("since", "").endswith(".start"):
             # Harm is looked for during all of the fault; what came back holds as long as ever.
