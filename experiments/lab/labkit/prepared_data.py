@@ -26,8 +26,9 @@ CREATE DATABASE shop
 
 # Tables and indexes are made in the transaction that fills them: so none of it goes through the WAL, which each lab
 # would have to copy. `users` is large enough for a scan of it to hurt, and its index on e-mails is an ordinary one:
-# a unique one may not be taken away. `reports` is the leaking client: nothing but a login, so that the server's
-# limit for ordinary users holds for it.
+# a unique one may not be taken away. `reports` is the leaking client: an ordinary login, so that the server's
+# limit for ordinary users holds for it. That it may see what others' sessions are is for Firedrill: else parallel workers,
+# which take no slot, would be counted as if they did.
 FILL = """
 BEGIN
 CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL, password_hash text NOT NULL)
@@ -40,7 +41,7 @@ INSERT INTO orders (user_id, cents, created_at) SELECT 1 + n % 1000, 100 + n % 9
 COMMIT
 CREATE EXTENSION pg_stat_statements
 CREATE ROLE shop LOGIN
-CREATE ROLE reports LOGIN
+CREATE ROLE reports LOGIN IN ROLE pg_read_all_stats
 CREATE ROLE firedrill_dba LOGIN IN ROLE pg_signal_backend, pg_monitor
 CREATE ROLE exporter LOGIN IN ROLE pg_monitor
 REVOKE CONNECT ON DATABASE shop FROM public
