@@ -25,7 +25,7 @@ def port_names(chosen):
 
 # Job → the ports where its metrics are.
 JOBS = {"shop": ("shop_operations",), "postgresql": ("postgres_exporter", "replica_exporter"), "node": ("node_exporter",),
-        "prometheus": ("prometheus",), "alertmanager": ("alertmanager",)}
+        "prometheus": ("prometheus",), "alertmanager": ("alertmanager",), "gateway": ("gateway_metrics",)}
 
 
 def url(ports, name):
@@ -211,6 +211,9 @@ defaults
 frontend customers
     bind {ports.at('gateway')}
     default_backend shop
+frontend metrics
+    bind {ports.at('gateway_metrics')}
+    http-request use-service prometheus-exporter
 backend shop{again}
     server shop {ports.at('shop')}
 """

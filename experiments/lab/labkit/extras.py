@@ -7,7 +7,7 @@ EXTRAS = {
     "cpu-alert": "the alert HostHighCpu; it is about the whole machine, and fires wherever that is busy",
 }
 
-PORTS = {"gateway": ("gateway",), "pgbouncer": ("pgbouncer",), "replica": ("replica", "replica_exporter"),
+PORTS = {"gateway": ("gateway", "gateway_metrics"), "pgbouncer": ("pgbouncer",), "replica": ("replica", "replica_exporter"),
          "cpu-alert": ()}
 
 

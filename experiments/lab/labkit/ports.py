@@ -9,7 +9,8 @@ import socket
 LOOPBACK = "127.0.0.1"
 # Of the machines that a lab may be spread over, who is where: the database's has all that measures.
 HOSTS = ("database", "shop", "firedrill")
-HOST_OF = {"shop": "shop", "shop_operations": "shop", "gateway": "shop", "firedrill_webhook": "firedrill"}
+HOST_OF = {"shop": "shop", "shop_operations": "shop", "gateway": "shop", "gateway_metrics": "shop",
+           "firedrill_webhook": "firedrill"}
 
 
 class Ports(dict):
