@@ -17,6 +17,11 @@ namespace firedrill::reporting {
 
 // ---- what divides a run
 
+// Within this time a system comes to what it stays at.
+inline constexpr absl::Duration kSettle = absl::Seconds(8);
+// Points of percent that mean something to people.
+inline constexpr double kSmallestChange = 5;
+
 // Something was done to the system: a fault went on or off, or a remedy was run. What happens
 // within a second and a half is one. A remedy that takes longer than what the system settles in is
 // two: it has begun, and it is over.
@@ -30,7 +35,7 @@ struct Edge {
   absl::Time to;
   // Those that were run to their end here.
   std::vector<std::string> remedies;
-  // As the subject of a sentence, also what has only begun: "crowd's end and restart-shop".
+  // As the subject of a sentence, also what has only begun: "the end of crowd and restart-shop".
   std::string acts;
   // What of it is no remedy: "lost off".
   std::string faults;
@@ -57,6 +62,8 @@ struct Settled {
   // Of a load: the share answered well in percent, and of how many. Of a probe: the median.
   std::optional<double> value;
   uint64_t answers = 0;
+  // By how much a share may be off, in points: as much as it went up and down within the stretch.
+  double error = 0;
   // For how long it was looked at.
   absl::Duration over;
   // Seconds; loads only.
@@ -176,6 +183,9 @@ struct RunFacts {
 
 // `history` must not be empty.
 RunFacts FactsOf(const std::vector<v1::Event>& history, const v1::Judgement& judgement);
+
+// ", 3.8s after lost was off": of the last edge that was done by then; empty before all of them.
+std::string SinceEdge(const RunFacts& facts, absl::Time time);
 
 // The parts, for FactsOf.
 std::vector<Edge> EdgesOf(const RunSteps& steps);

@@ -20,6 +20,8 @@ constexpr size_t kMostRoutes = 3;
 
 // A system that is not back sooner may still be on its way.
 constexpr absl::Duration kLongEnough = absl::Seconds(3);
+// What was done no longer before may not have come out yet.
+constexpr absl::Duration kComingOut = absl::Seconds(6);
 
 std::string Percent(double share) {
   // 99.6 % is not all.
@@ -147,6 +149,35 @@ absl::Duration LookedFor(const Teller& tell, const std::string& step, const std:
   return looked;
 }
 
+std::string Ended(const std::string& step, absl::Duration before) {
+  return absl::StrCat("the end of ", step, " ", Short(before), " before it");
+}
+
+// What ended not too long before: that a route got better after a remedy is an order in time, too.
+std::string OtherHelp(const Teller& tell, const Edge& edge) {
+  std::vector<std::string> causes;
+  for (const auto& [step, end] : EndsBefore(tell, edge)) {
+    absl::Duration looked;
+    for (const Fate& fate : tell.facts.fates) {
+      looked = std::max(looked, LookedFor(tell, step, fate.name, Window(tell, edge)));
+    }
+    if (edge.from - end <= looked) causes.push_back(Ended(step, edge.from - end));
+  }
+  return JoinWords(causes);
+}
+
+// What was done so shortly before that what it did may not have settled when this was done.
+std::string OtherHarm(const Teller& tell, const Edge& edge) {
+  std::vector<std::string> causes;
+  for (const Edge& other : tell.facts.edges) {
+    const absl::Duration before = edge.from - other.to;
+    if (other.from >= edge.from || before > kComingOut) continue;
+    causes.push_back(
+        absl::StrCat("what was done ", Short(before), " before it (", other.label, ")"));
+  }
+  return JoinWords(causes);
+}
+
 // What else ended while it was broken, and not too long before it came back: that it came back
 // after a remedy is no more than an order in time.
 std::string OtherCauses(const Teller& tell, const RemedyEffect& effect, const Edge& edge) {
@@ -161,7 +192,7 @@ std::string OtherCauses(const Teller& tell, const RemedyEffect& effect, const Ed
                  back->second - end <= LookedFor(tell, step, fate.name, Window(tell, edge));
         });
     if (!may_be) continue;
-    causes.push_back(absl::StrCat(step, "'s end ", Short(edge.from - end), " before it"));
+    causes.push_back(Ended(step, edge.from - end));
   }
   return JoinWords(causes);
 }
@@ -199,11 +230,16 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
     return;
   }
   if (!effect.worse.empty()) {
-    tell.Add("remedy-made-worse",
-             absl::StrCat(name, first ? " hurt" : " made it worse", with, ": ", worse,
-                          better.empty() ? "" : absl::StrCat(", though ", better),
-                          effect.healed.empty() ? "" : absl::StrCat("; ", Healed(effect, edge->to)),
-                          "."));
+    const std::string others = OtherHarm(tell, *edge);
+    const std::string what = first            ? " hurt"
+                             : others.empty() ? " made it worse"
+                                              : " was followed by worse answers";
+    tell.Add(others.empty() ? "remedy-made-worse" : "remedy-worse-after",
+             absl::StrCat(
+                 name, what, with,
+                 others.empty() ? "" : absl::StrCat(", though ", others, " may have hurt as well"),
+                 ": ", worse, better.empty() ? "" : absl::StrCat(", though ", better),
+                 effect.healed.empty() ? "" : absl::StrCat("; ", Healed(effect, edge->to)), "."));
     return;
   }
   if (effect.broken.empty()) {
@@ -230,10 +266,15 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
   const std::string still_broken =
       absl::StrCat(JoinWords(names), " stayed broken", UntilWhen(tell, effect, names));
   if (!effect.better.empty()) {
-    tell.Add("remedy-partial",
-             absl::StrCat(name, " helped, and was no cure", with, ": ", better, "; ", still_broken,
-                          effect.healed.empty() ? "" : absl::StrCat("; ", Healed(effect, edge->to)),
-                          "."));
+    const std::string others = OtherHelp(tell, *edge);
+    tell.Add(
+        others.empty() ? "remedy-partial" : "remedy-better-after",
+        absl::StrCat(
+            name, others.empty() ? " helped" : " was followed by better answers",
+            ", and was no cure", with,
+            others.empty() ? "" : absl::StrCat(", though ", others, " may have helped as well"),
+            ": ", better, "; ", still_broken,
+            effect.healed.empty() ? "" : absl::StrCat("; ", Healed(effect, edge->to)), "."));
     return;
   }
   // What stayed as bad as it was.
@@ -241,6 +282,11 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
   for (const RouteChange& change : effect.same) {
     if (change.before < 95) bad.push_back(change);
   }
+  const bool swings = std::any_of(bad.begin(), bad.end(), [](const RouteChange& change) {
+    return std::abs(change.after - change.before) >= kSmallestChange;
+  });
+  const absl::string_view chance =
+      swings ? " (no more than they go up and down by themselves); " : "; ";
   std::string hurt;
   if (!effect.hurt.empty()) {
     hurt = absl::StrCat(", and broke ", JoinWords(effect.hurt), " for a while");
@@ -248,7 +294,7 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
   tell.Add(
       "remedy-no-cure",
       absl::StrCat(name, " was no cure", hurt, with, ": ",
-                   bad.empty() ? "" : absl::StrCat(Changes(bad), "; "), still_broken,
+                   bad.empty() ? "" : absl::StrCat(Changes(bad), chance), still_broken,
                    effect.healed.empty() ? "" : absl::StrCat("; ", Healed(effect, edge->to)), "."));
 }
 

@@ -14,15 +14,13 @@ namespace {
 
 // Steps that are no further apart are one edge: what lies between them is no state of its own.
 constexpr absl::Duration kOneEdge = absl::Milliseconds(1500);
-constexpr absl::Duration kSettle = absl::Seconds(8);
 // Of the requests that were due, as in controller/truth.cc.
 constexpr double kMostUnsent = 0.05;
 // Below so many answers a share is an accident.
 constexpr uint64_t kFewestAnswers = 10;
 // After a restart queues are empty for a moment: what it comes to shows later.
 constexpr absl::Duration kShortest = absl::Seconds(4);
-// Points of percent that mean something to people, and how many standard errors they must be.
-constexpr double kSmallestChange = 5;
+// So many standard errors a change must be.
 constexpr double kStandardErrors = 2.5;
 
 struct Step {
@@ -106,6 +104,29 @@ bool IsOf(const v1::Event& event, const Route& route) {
   return route.check.request().empty() || event.load().request() == route.check.request();
 }
 
+struct Second {
+  double ok = 0;
+  double answers = 0;
+};
+
+// The standard error of a share, in points. Answers of one second hang together, as a queue fills
+// and empties: what counts is how much the seconds differ, and at least what chance alone would do.
+double ErrorOf(const std::map<absl::Time, Second>& seconds) {
+  double ok = 0, answers = 0;
+  for (const auto& [start, second] : seconds) {
+    ok += second.ok;
+    answers += second.answers;
+  }
+  const double share = ok / answers;
+  double squares = 0;
+  for (const auto& [start, second] : seconds) {
+    squares += std::pow(second.ok - share * second.answers, 2);
+  }
+  const auto count = static_cast<double>(seconds.size());
+  const double between = count > 1 ? std::sqrt(squares * count / (count - 1)) / answers : 0;
+  return 100 * std::max(between, std::sqrt(share * (1 - share) / answers));
+}
+
 Settled SettledLoad(const std::vector<v1::Event>& history, const Route& route,
                     const Stretch& stretch) {
   Settled settled;
@@ -120,10 +141,15 @@ Settled SettledLoad(const std::vector<v1::Event>& history, const Route& route,
     if (FromProto(window.start()) < from || EndOf(window) > stretch.to) continue;
     windows[{FromProto(window.start()), window.request()}] = &window;
   }
+  std::map<absl::Time, Second> seconds;
   for (const auto& [key, window] : windows) {
+    uint64_t answers = window->ok();
+    for (const auto& [error, count] : window->errors()) answers += count;
     ok += window->ok();
-    settled.answers += window->ok();
-    for (const auto& [error, count] : window->errors()) settled.answers += count;
+    settled.answers += answers;
+    Second& second = seconds[key.first];
+    second.ok += static_cast<double>(window->ok());
+    second.answers += static_cast<double>(answers);
     due += window->due();
     sent += window->sent();
     if (!first.has_value()) first = key.first;
@@ -139,6 +165,7 @@ Settled SettledLoad(const std::vector<v1::Event>& history, const Route& route,
   }
   settled.over = *last - *first;
   settled.value = 100.0 * static_cast<double>(ok) / static_cast<double>(settled.answers);
+  settled.error = ErrorOf(seconds);
   v1::PlannedCheck latency = route.check;
   latency.set_is("p95 >= 0s");
   *latency.mutable_over() = ToProto(*last - *first);
@@ -172,14 +199,14 @@ Settled SettledProbe(const std::vector<v1::Event>& history, const Route& route,
   return settled;
 }
 
-// More than two shares of so many answers would differ by chance.
+// More than two shares of so many answers, that go up and down so much, would differ by chance.
 bool Differs(const Settled& before, const Settled& after) {
   const double difference = std::abs(*before.value - *after.value);
   if (difference < kSmallestChange) return false;
   const auto n = static_cast<double>(before.answers), m = static_cast<double>(after.answers);
   const double share = (*before.value * n + *after.value * m) / (n + m) / 100;
-  const double error = 100 * std::sqrt(share * (1 - share) * (1 / n + 1 / m));
-  return difference > kStandardErrors * error;
+  const double chance = 100 * std::sqrt(share * (1 - share) * (1 / n + 1 / m));
+  return difference > kStandardErrors * std::max(chance, std::hypot(before.error, after.error));
 }
 
 // The last that was known of it at this time.
@@ -239,7 +266,7 @@ std::vector<Edge> EdgesOf(const RunSteps& steps) {
         continue;
       }
       if (step.how != "begun") add(edge.remedies, step.what);
-      add(acts, step.how == "over" ? absl::StrCat(step.what, "'s end") : step.what);
+      add(acts, step.how == "over" ? absl::StrCat("the end of ", step.what) : step.what);
     }
     edge.faults = LabelOf(faults);
     edge.acts = JoinWords(acts);

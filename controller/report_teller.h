@@ -26,9 +26,6 @@ struct Teller {
   }
 };
 
-// ", 3.8s after lost was off": of the last edge that was done by then; empty before all of them.
-std::string SinceEdge(const RunFacts& facts, absl::Time time);
-
 // ---- the parts
 void TellPages(const Teller& tell);
 void TellRemedies(const Teller& tell);

@@ -89,18 +89,21 @@ TEST(Edges, ARemedyThatTakesLongIsTwo) {
   }
   EXPECT_THAT(labels, ElementsAre("leak in force", "cut hit", "crowd begun", "restart-shop",
                                   "crowd over", "leak off"));
-  EXPECT_THAT(acts, ElementsAre("", "", "crowd", "restart-shop", "crowd's end", ""));
+  EXPECT_THAT(acts, ElementsAre("", "", "crowd", "restart-shop", "the end of crowd", ""));
   EXPECT_EQ(facts.edges[2].event, "crowd had begun");
   EXPECT_EQ(facts.edges[4].event, "crowd was over");
 }
 
 TEST(Remedies, WithinALongOneAreJudgedAgainstTheTimeAroundThem) {
   const auto findings = Findings(WithCrowd(Restart(33, 5), 16, 36).Build());
-  EXPECT_EQ(Sentence(findings, "remedy-made-worse"), "restart-shop made it worse: login 32% → 5%.");
+  EXPECT_EQ(Sentence(findings, "remedy-worse-after"),
+            "restart-shop was followed by worse answers, though what was done 4s before it (crowd "
+            "begun) may have hurt as well: login 32% → 5%.");
   // What has only begun is not judged for help.
-  EXPECT_EQ(Sentence(findings, "remedy-no-cure"),
-            "crowd's end was no cure: login 5% → 5%; logins-answer and slots-free stayed broken, "
-            "until leak was off.");
+  EXPECT_EQ(
+      Sentence(findings, "remedy-no-cure"),
+      "the end of crowd was no cure: login 5% → 5%; logins-answer and slots-free stayed broken, "
+      "until leak was off.");
 }
 
 TEST(Remedies, TheEndOfALongOneMayBeTheCure) {
@@ -108,7 +111,7 @@ TEST(Remedies, TheEndOfALongOneMayBeTheCure) {
   course.logins = [](double t) { return t < 13 || t >= 31 ? 100.0 : 20.0; };
   course.slots = [](double) { return 0.2; };
   EXPECT_THAT(Sentence(Findings(WithCrowd(course, 10, 30).Build()), "remedy-cured"),
-              HasSubstr("crowd's end was the cure: logins-answer held again "));
+              HasSubstr("the end of crowd was the cure: logins-answer held again "));
 }
 
 TEST(Remedies, ThatBeginItAllMetWhatWasWhole) {
@@ -207,6 +210,35 @@ TEST(Remedies, WhatACutRunLeavesChangedIsTold) {
             "app-1.");
 }
 
+// Full and empty by turns, as a queue is: 30% on the average, and then 45%.
+TEST(Remedies, WhatGoesUpAndDownByItselfIsNoEffect) {
+  const auto waves = [](double half) {
+    ShopCourse course;
+    course.logins = [=](double t) {
+      if (t < 13 || t >= 43) return 100.0;
+      const bool full = static_cast<int>(t / 2) % 2 == 0;
+      return (t < 20 ? 30.0 : 45.0) + (full ? half : -half);
+    };
+    return course;
+  };
+  EXPECT_THAT(Sentence(waves(0), "remedy-partial"), HasSubstr("restart-shop helped"));
+  EXPECT_EQ(Sentence(waves(29), "remedy-partial"), "");
+  EXPECT_THAT(Sentence(waves(29), "remedy-no-cure"), HasSubstr("restart-shop was no cure"));
+}
+
+TEST(Remedies, AreNotSaidToHurtWhereSomethingElseWasDoneShortlyBefore) {
+  HistoryBuilder builder = ShopHistory(Restart(33, 5));
+  for (v1::Event& event : builder.events()) {
+    if (!event.has_fault() || event.fault().fault() != "cut") continue;
+    *event.mutable_at() = ToProto(FromProto(event.at()) + absl::Seconds(3));
+  }
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(Sentence(findings, "remedy-made-worse"), "");
+  EXPECT_EQ(Sentence(findings, "remedy-worse-after"),
+            "restart-shop was followed by worse answers, though what was done 4.9s before it (cut "
+            "hit) may have hurt as well: login 32% → 5%.");
+}
+
 // 40 answers a second: two of a hundred more or less are chance.
 TEST(Remedies, ChanceIsNoEffect) {
   const std::string sentence = Sentence(Restart(50, 55), "remedy-no-cure");
@@ -283,9 +315,26 @@ HistoryBuilder Crowd(double back) {
 TEST(Remedies, AreNotCalledTheCureWhereSomethingElseEndedShortlyBefore) {
   const auto findings = Findings(Crowd(24).Build());
   EXPECT_EQ(Sentence(findings, "remedy-cured"), "");
-  EXPECT_THAT(Sentence(findings, "remedy-followed"),
-              HasSubstr("restart-shop was followed by recovery, though crowd's end 5s before it "
-                        "may have healed as well: logins-answer held again 2.5s after it"));
+  EXPECT_THAT(
+      Sentence(findings, "remedy-followed"),
+      HasSubstr("restart-shop was followed by recovery, though the end of crowd 5s before it "
+                "may have healed as well: logins-answer held again 2.5s after it"));
+}
+
+// A crowd that went 5 s before the restart, and is looked at for 15 s.
+TEST(Remedies, AreNotSaidToHelpWhereSomethingElseEndedShortlyBefore) {
+  HistoryBuilder builder = Crowd(90);
+  for (v1::Event& event : builder.events()) {
+    if (event.has_load() && FromProto(event.load().start()) > HistoryBuilder::Time(20)) {
+      event.mutable_load()->set_ok(28);
+      (*event.mutable_load()->mutable_errors())["refused"] = 12;
+    }
+  }
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(Sentence(findings, "remedy-partial"), "");
+  EXPECT_THAT(Sentence(findings, "remedy-better-after"),
+              HasSubstr("restart-shop was followed by better answers, and was no cure, though "
+                        "the end of crowd 5s before it may have helped as well: login 20% → 70%"));
 }
 
 // The experiment looks at what the crowd's end does for 15 s.
