@@ -40,7 +40,12 @@ void JudgeOrder(Case& run, const Contract& contract, const std::string& symptom)
   if (other == nullptr) {
     result.set_observed(absl::StrCat(symptom, " never fired"));
     if (first == nullptr) {
-      return Doubt(result, "never-fired", "neither of them fired, so that there is no order");
+      return Doubt(
+          result, "never-fired",
+          contract.otherwise == nullptr
+              ? "neither of them fired, so that there is no order"
+              : absl::StrCat(expected.alert(), " fired with labels that are not asked for, and ",
+                             symptom, " did not: there is no order"));
     }
     if (blind()) return Doubt(result, "blind", "Prometheus told nothing fresh for a while");
     if (!run.finished.has_value()) return Doubt(result, "open", "the run has not finished");
@@ -62,7 +67,9 @@ void JudgeOrder(Case& run, const Contract& contract, const std::string& symptom)
   }
   result.set_observed(
       first == nullptr
-          ? absl::StrCat(symptom, " fired at ", other_at, ", ", expected.alert(), " never")
+          ? absl::StrCat(
+                symptom, " fired at ", other_at, ", ", expected.alert(),
+                contract.otherwise == nullptr ? " never" : " with labels that are not asked for")
           : absl::StrCat(symptom, " fired ", Short(*first->firing_raw - *other->firing_raw),
                          " before it"));
   if (blind()) return Doubt(result, "blind", "Prometheus told nothing fresh for a while");

@@ -1,5 +1,6 @@
 // Judges the contract on each alert: that it fires in time, and is delivered.
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -27,8 +28,14 @@ void Assign(const Case& run, Contract& contract) {
     if (auto matcher = ParseMatcher(text); matcher.ok()) matchers.push_back(*std::move(matcher));
   }
   for (const AlertEpisode& episode : run.episodes) {
-    if (episode.alert != contract.expected.alert() || !episode.HasLabels(matchers)) continue;
-    if (WasActiveBefore(episode, contract.since->started)) {
+    if (episode.alert != contract.expected.alert()) continue;
+    const bool was_there = WasActiveBefore(episode, contract.since->started);
+    if (!episode.HasLabels(matchers)) {
+      const bool first = contract.otherwise == nullptr;
+      if (first && episode.firing.has_value() && !was_there) contract.otherwise = &episode;
+      continue;
+    }
+    if (was_there) {
       contract.before.push_back(&episode);
       continue;
     }
@@ -38,6 +45,7 @@ void Assign(const Case& run, Contract& contract) {
       contract.fired = &episode;
     }
   }
+  if (contract.fired != nullptr) contract.otherwise = nullptr;
 }
 
 std::string Arithmetic(const Contract& contract) {
@@ -53,24 +61,24 @@ std::string Longer(const Contract& contract, const std::string& what) {
 
 // ---- why it did not fire
 
-bool SawPending(const Contract& contract, const AlertEpisode** pending) {
-  for (const AlertEpisode* episode : contract.credited) {
-    if (episode->pending.has_value() && !episode->firing.has_value()) {
-      *pending = episode;
-      return true;
-    }
-  }
-  return false;
-}
+// How often it was pending without firing, as one instance, and for how long at most.
+struct Pendings {
+  const AlertEpisode* first = nullptr;
+  int times = 0;
+  absl::Duration longest;
+};
 
-// Other instances of the rule, whose labels were not asked for.
-const AlertEpisode* OtherLabels(const Case& run, const Contract& contract) {
-  for (const AlertEpisode& episode : run.episodes) {
-    if (episode.alert != contract.expected.alert() || !episode.firing.has_value()) continue;
-    if (WasActiveBefore(episode, contract.since->started)) continue;
-    return &episode;
+Pendings PendingsOf(const Case& run, const Contract& contract) {
+  Pendings pendings;
+  std::map<std::map<std::string, std::string>, int> times;
+  for (const AlertEpisode* episode : contract.credited) {
+    if (!episode->pending.has_value() || episode->firing.has_value()) continue;
+    if (pendings.first == nullptr) pendings.first = episode;
+    const absl::Time until = episode->ended.has_value() ? episode->ended->at : run.end;
+    pendings.longest = std::max(pendings.longest, until - episode->pending->at);
+    pendings.times = std::max(pendings.times, ++times[episode->labels]);
   }
-  return nullptr;
+  return pendings;
 }
 
 std::string LabelsText(const std::map<std::string, std::string>& labels) {
@@ -79,6 +87,17 @@ std::string LabelsText(const std::map<std::string, std::string>& labels) {
     if (name != "alertname") parts.push_back(absl::StrCat(name, "=\"", value, "\""));
   }
   return absl::StrCat("{", absl::StrJoin(parts, ", "), "}");
+}
+
+// The matchers that these labels do not fulfil.
+std::string Unmatched(const v1::AlertExpectation& expected,
+                      const std::map<std::string, std::string>& labels) {
+  std::vector<std::string> parts;
+  for (const std::string& text : expected.matchers()) {
+    const auto matcher = ParseMatcher(text);
+    if (matcher.ok() && !Matches(*matcher, labels)) parts.push_back(text);
+  }
+  return absl::StrJoin(parts, ", ");
 }
 
 void JudgeNotFired(Case& run, Contract& contract, Result& result) {
@@ -113,27 +132,37 @@ void JudgeNotFired(Case& run, Contract& contract, Result& result) {
                    "wait until it has resolved and stayed so, and run again");
     }
   }
-  const AlertEpisode* pending = nullptr;
-  if (SawPending(contract, &pending)) {
-    const absl::Time until = pending->ended.has_value() ? pending->ended->at : run.end;
-    result.set_observed(
-        absl::StrCat("pending ", After(pending->pending->at - anchor, expected.since()), ", for ",
-                     Short(until - pending->pending->at), ", and never fired"));
+  const Pendings pendings = PendingsOf(run, contract);
+  if (pendings.times > 0) {
+    const std::string longest = Short(pendings.longest);
+    const std::string begun = After(pendings.first->pending->at - anchor, expected.since());
     const std::string hold =
         contract.arithmetic != nullptr
             ? absl::StrCat(" of ", Short(FromProto(contract.arithmetic->hold())))
             : std::string();
-    return Fail(result, "only-pending",
-                absl::StrCat("its condition was true for ", Short(until - pending->pending->at),
-                             ", and did not last for the whole of the rule's `for`", hold),
-                absl::StrCat("shorten `for` of ", alert, ", or let the fault last longer"));
+    const std::string why =
+        absl::StrCat(", and did not last for the whole of the rule's `for`", hold);
+    if (pendings.times == 1) {
+      result.set_observed(absl::StrCat("pending ", begun, ", for ", longest, ", and never fired"));
+      return Fail(result, "only-pending", absl::StrCat("its condition was true for ", longest, why),
+                  absl::StrCat("shorten `for` of ", alert, ", or let the fault last longer"));
+    }
+    result.set_observed(absl::StrCat("pending ", pendings.times, " times, first ", begun,
+                                     ", never longer than ", longest, ", and never fired"));
+    return Fail(
+        result, "only-pending",
+        absl::StrCat("its condition came and went ", pendings.times, " times, never longer than ",
+                     longest, why),
+        absl::StrCat("let the condition of ", alert,
+                     " look at a longer time, so that it stays true, or shorten its `for`"));
   }
-  if (const AlertEpisode* other = OtherLabels(run, contract)) {
+  if (const AlertEpisode* other = contract.otherwise) {
     const auto& labels = other->outer_labels.empty() ? other->labels : other->outer_labels;
-    result.set_observed(absl::StrCat("fired only with other labels: ", LabelsText(labels)));
+    result.set_observed(
+        absl::StrCat("firing ", After(other->firing->at - anchor, expected.since())));
     return Fail(result, "other-labels",
-                absl::StrCat(alert, " fired, but no instance has ",
-                             absl::StrJoin(expected.matchers(), ", ")),
+                absl::StrCat("it fired with labels that are not asked for: ", LabelsText(labels),
+                             ", and not ", Unmatched(expected, labels)),
                 "change the rule's labels, or the matchers here");
   }
   for (const AlertEpisode* episode : contract.credited) {
@@ -322,8 +351,8 @@ void JudgeDelivered(Case& run, const Contract& contract) {
   if (contract.fired == nullptr) {
     result.set_observed("never delivered");
     return Doubt(result, "never-fired",
-                 OtherLabels(run, contract) != nullptr
-                     ? "it fired only with other labels, so that this one was not there to deliver"
+                 contract.otherwise != nullptr
+                     ? "it fired with labels that are not asked for, which is nothing to deliver"
                      : "it did not fire, so that there was nothing to deliver");
   }
   const std::optional<absl::Time> delivered = FirstDelivery(contract, wanted.receiver());

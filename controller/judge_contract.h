@@ -21,6 +21,8 @@ struct Contract {
   std::vector<const AlertEpisode*> before;
   // The first of the credited that fired.
   const AlertEpisode* fired = nullptr;
+  // Where none did: what fired of the same rule with labels that are not asked for.
+  const AlertEpisode* otherwise = nullptr;
   v1::AlertTimes* times = nullptr;
 };
 

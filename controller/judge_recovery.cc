@@ -147,9 +147,13 @@ void JudgeCameBack(Case& run, const Watch& watch, const std::string& since, Resu
         watch.hold > absl::ZeroDuration()
             ? absl::StrCat(", and stayed for ", Short(hold->end - hold->begin))
             : std::string();
-    result.set_observed(never_broken
-                            ? "it held all the time"
-                            : absl::StrCat(Back(watch), " ", After(measured, since), stayed));
+    // What it did later was not asked for, and is told elsewhere.
+    const std::string held =
+        watch.hold > absl::ZeroDuration()
+            ? absl::StrCat("held for the ", Short(watch.hold), " that are asked")
+            : absl::StrCat("held at ", since);
+    result.set_observed(
+        never_broken ? held : absl::StrCat(Back(watch), " ", After(measured, since), stayed));
     if (const ImpactSeen* impact = MissingImpact(run, watch.since)) {
       return Doubt(result, "no-impact",
                    absl::StrCat("impact ", impact->name,

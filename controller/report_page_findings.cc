@@ -33,6 +33,19 @@ bool NamesCause(const v1::ExperimentSpec& spec, const std::string& expectation) 
                      });
 }
 
+// Of an expectation whose alert fired with labels that are not asked for: that, and which.
+const Result* WithOtherLabels(const Teller& tell, const std::string& alert) {
+  for (const v1::AlertExpectation& expected : tell.spec.expect().alerts()) {
+    if (expected.alert() != alert) continue;
+    for (const Result& result : tell.judgement.results()) {
+      const bool it = result.kind() == Result::KIND_ALERT_FIRING &&
+                      result.name() == expected.name() && result.code() == "other-labels";
+      if (it) return &result;
+    }
+  }
+  return nullptr;
+}
+
 std::string WhatItIs(const Teller& tell, const AlertSeen& alert) {
   switch (alert.role) {
     case AlertRole::kExpected:
@@ -45,6 +58,7 @@ std::string WhatItIs(const Teller& tell, const AlertSeen& alert) {
     case AlertRole::kKnown:
       return "it may fire, and names no cause here";
     case AlertRole::kUnnamed:
+      if (const Result* result = WithOtherLabels(tell, alert.alert)) return result->reason();
       return "the experiment does not name it";
   }
   return "";
@@ -100,13 +114,11 @@ std::string AgainstExpected(const Teller& tell, const AlertSeen& alert) {
   if (tell.spec.expect().alerts().empty()) return "";
   if (expected == nullptr) {
     const v1::AlertExpectation& wanted = tell.spec.expect().alerts(0);
-    const bool otherwise = std::any_of(
-        tell.facts.alerts.begin(), tell.facts.alerts.end(), [&](const AlertSeen& other) {
-          return other.alert == wanted.alert() && other.firing.has_value();
-        });
+    if (wanted.alert() == alert.alert) return "";
+    const bool otherwise = WithOtherLabels(tell, wanted.alert()) != nullptr;
     return absl::StrCat(wanted.alert(), ", which ",
                         wanted.before_size() > 0 ? "names the cause" : "is expected",
-                        otherwise ? ", fired only with other labels" : ", never fired");
+                        otherwise ? ", fired with labels that are not asked for" : ", never fired");
   }
   const absl::Duration later = expected->Known() - alert.Known();
   const char* what =
@@ -162,7 +174,15 @@ void TellFirstPage(const Teller& tell) {
       absl::StrAppend(&text, " What", untold.empty() ? "" : " else",
                       " fired calls nobody: ", JoinWords(tickets), ".");
     }
-    tell.Add("no-page", fired == 0 ? "No alert fired: nobody would have known." : text);
+    if (fired == 0) {
+      std::vector<std::string> broke;
+      for (const Fate& fate : tell.facts.fates) {
+        if (fate.broke.has_value()) broke.push_back(fate.name);
+      }
+      text = absl::StrCat("No alert fired", broke.empty() ? "" : ": nobody was told that ",
+                          JoinWords(broke), broke.empty() ? "" : " broke", ".");
+    }
+    tell.Add("no-page", text);
     return;
   }
   std::string text = absl::StrCat("First page: ", first->alert, ", ", Told(*first), " at ",
@@ -217,6 +237,11 @@ void TellFailedAlerts(const Teller& tell) {
                              result.kind() == Result::KIND_ALERT_RESOLVED ||
                              result.kind() == Result::KIND_ALERT_ORDER;
     if (!about_alert || !tell.facts.injected) continue;
+    // Told already, of the page that it was.
+    const bool told = std::any_of(tell.out.begin(), tell.out.end(), [&](const RunFinding& finding) {
+      return finding.code == "first-page" && absl::StrContains(finding.text, result.reason());
+    });
+    if (told) continue;
     const std::string code = result.code() == "late"          ? "late-alert"
                              : result.code() == "never-fired" ? "alert-never-fired"
                                                               : result.code();
@@ -227,6 +252,8 @@ void TellFailedAlerts(const Teller& tell) {
         alert = expected.alert();
       }
     }
+    // Of an alert that fired with other labels the order says nothing more.
+    if (result.kind() == Result::KIND_ALERT_ORDER && WithOtherLabels(tell, alert)) continue;
     tell.Add(code, absl::StrCat(result.name(), " (", alert, "): ", result.reason(), "."), "",
              false);
   }

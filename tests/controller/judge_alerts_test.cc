@@ -47,6 +47,29 @@ TEST(JudgeAlerts, BeingOnlyPendingIsSaidAndBlamedOnFor) {
             "pending 500ms after leak.reached, for 36s, and never fired");
 }
 
+// It said "for 1s" of a condition that came and went nineteen times.
+TEST(JudgeAlerts, ComingAndGoingWithoutFiringIsSaidAsThat) {
+  ShopCourse course;
+  course.pending = course.firing = course.inactive = std::nullopt;
+  HistoryBuilder builder = ShopHistory(course);
+  for (const auto& [from, to] :
+       {std::pair(6.0, 7.0), std::pair(9.0, 10.5), std::pair(12.0, 13.0)}) {
+    builder.Pending(from, kAlert, SlotsLabels(), from).Inactive(to, kAlert, SlotsLabels(), from);
+  }
+  // Another instance is another matter.
+  auto other = SlotsLabels();
+  other["instance"] = "db-2:9187";
+  builder.Pending(20, kAlert, other, 20).Inactive(21, kAlert, other, 20);
+  const v1::Judgement judgement = JudgeOf(builder);
+  EXPECT_EQ(Word(judgement, "slots-page"), "failed only-pending");
+  EXPECT_EQ(
+      Of(judgement, "slots-page").observed(),
+      "pending 3 times, first 1s after leak.reached, never longer than 1.5s, and never fired");
+  EXPECT_EQ(Of(judgement, "slots-page").reason(),
+            "its condition came and went 3 times, never longer than 1.5s, and did not last for the "
+            "whole of the rule's `for` of 2s");
+}
+
 TEST(JudgeAlerts, AnInstanceThatWasPendingBeforeTheFaultIsNotCredited) {
   ShopCourse course;
   course.pending = -4.0;
@@ -74,8 +97,13 @@ TEST(JudgeAlerts, ALabelThatDoesNotMatchIsAnotherInstance) {
   builder.Firing(7, kAlert, {{"severity", "info"}}, 6);
   const v1::Judgement judgement = JudgeOf(builder);
   EXPECT_EQ(Word(judgement, "slots-page"), "failed other-labels");
-  EXPECT_EQ(Of(judgement, "slots-page").observed(),
-            "fired only with other labels: {severity=\"info\"}");
+  EXPECT_EQ(Of(judgement, "slots-page").observed(), "firing 2s after leak.reached");
+  EXPECT_EQ(Of(judgement, "slots-page").reason(),
+            "it fired with labels that are not asked for: {severity=\"info\"}, and not "
+            "severity=\"page\"");
+  EXPECT_EQ(Of(judgement, "slots-page/before/ApiErrorRateHigh").observed(),
+            "ApiErrorRateHigh fired at +24.0s, PostgresConnectionsNearLimit with labels that are "
+            "not asked for");
 }
 
 TEST(JudgeAlerts, ExternalLabelsMatchAsWell) {

@@ -155,6 +155,13 @@ TEST(JudgeRecovery, ComingBackLateFailsAndIsMeasured) {
   EXPECT_NEAR(Seconds(judgement.time_to_recover()), 60 - 40.1, 1e-6);
 }
 
+// "It held all the time" stood beside "was broken from +61.0s to +66.0s".
+TEST(JudgeRecovery, HoldingIsSaidOfTheTimeThatIsAskedOnly) {
+  ShopCourse course;
+  course.logins = [](double t) { return t >= 59 && t < 64 ? 20.0 : 100.0; };
+  EXPECT_EQ(Of(JudgeOf(course), "back-after-leak").observed(), "held for the 10s that are asked");
+}
+
 TEST(JudgeRecovery, NeverComingBackFails) {
   ShopCourse course;
   course.logins = [](double t) { return t < 13 ? 100.0 : 0.0; };

@@ -493,7 +493,7 @@ TEST(FirstPage, ThatMisleadsWhereTheCauseWasNeverNamed) {
               HasSubstr("PostgresConnectionsNearLimit, which names the cause, never fired."));
   builder.Firing(7, "PostgresConnectionsNearLimit", {{"severity", "none"}}, 6);
   EXPECT_THAT(Sentence(Findings(builder.Build()), "first-page"),
-              HasSubstr("which names the cause, fired only with other labels."));
+              HasSubstr("which names the cause, fired with labels that are not asked for."));
 }
 
 // Its own report said "First page", and how soon, of an alert that Alertmanager never had.
@@ -552,7 +552,30 @@ TEST(FirstPage, TicketsCallNobody) {
   EXPECT_EQ(Sentence(Findings(builder.Build()), "no-page"),
             "Nobody was paged. What fired calls nobody: AppPoolWaiters (+14.0s).");
   EXPECT_EQ(Sentence(Findings(ShopHistory(course).Build()), "no-page"),
-            "No alert fired: nobody would have known.");
+            "No alert fired: nobody was told that logins-answer and slots-free broke.");
+  course.logins = [](double) { return 100.0; };
+  course.slots = [](double) { return 0.2; };
+  EXPECT_EQ(Sentence(Findings(ShopHistory(course).Build()), "no-page"), "No alert fired.");
+}
+
+// It was told three times, each time in other words.
+TEST(FirstPage, WithOtherLabelsIsToldOnce) {
+  ShopCourse course;
+  course.pending = course.firing = course.inactive = course.delivered = std::nullopt;
+  HistoryBuilder builder = ShopHistory(course);
+  builder.Firing(7, "PostgresConnectionsNearLimit", {{"severity", "page"}}, 6);
+  builder.Delivered(7.5, "oncall", "PostgresConnectionsNearLimit", {{"severity", "page"}}, 7);
+  builder.Change([](v1::RunCreated& created) {
+    created.mutable_experiment()->mutable_spec()->mutable_expect()->mutable_alerts(0)->add_matchers(
+        "table=\"orders\"");
+  });
+  const auto findings = Findings(builder.Build());
+  EXPECT_EQ(Sentence(findings, "first-page"),
+            "First page: PostgresConnectionsNearLimit, delivered to oncall at +7.5s, 2.5s after "
+            "leak.reached; it fired with labels that are not asked for: {env=\"lab\", "
+            "severity=\"page\"}, and not table=\"orders\".");
+  EXPECT_EQ(Sentence(findings, "other-labels"), "");
+  EXPECT_EQ(Sentence(findings, "wrong-order"), "");
 }
 
 // What was firing before the fault is no answer to it.
