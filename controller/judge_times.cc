@@ -94,6 +94,14 @@ void MeasureRecovery(Case& run) {
   const std::optional<Instant> end = run.steps.LastEnd();
   if (!start.has_value() || !end.has_value()) return;
   const std::optional<absl::Time> back = SteadyAgain(run, end->at, start->at);
+  // What broke again and stayed so has not recovered.
+  for (const v1::PlannedCheck& check : run.plan.gate()) {
+    const std::vector<TruthPoint> points = TruthOf(check, run.history);
+    const auto last = std::find_if(points.rbegin(), points.rend(), [](const TruthPoint& point) {
+      return point.truth != Truth::kUnknown;
+    });
+    if (last != points.rend() && last->truth == Truth::kFalse) return;
+  }
   if (back.has_value()) *run.out->mutable_time_to_recover() = ToProto(*back - end->at);
 }
 

@@ -159,14 +159,26 @@ AlertBreakdown BreakdownOf(const v1::AlertTimes& times, const v1::AlertExpectati
   };
   if (!times.has_pending() && !times.has_firing()) return breakdown;
   if (times.has_pending()) {
-    AddUntilPending(times, configured, parts);
+    const absl::Duration before = anchor - FromProto(times.pending());
+    if (before > absl::ZeroDuration() && times.has_firing()) {
+      // The condition was true before the anchor: a part of its `for` was over by then.
+      parts.push_back({absl::StrCat("what was left of ", WhatRuleAsks(configured)),
+                       FromProto(times.firing()) - anchor, kMeasured, false, ""});
+      parts.push_back({absl::StrCat("pending before ", expected.since()), std::nullopt, kMeasured,
+                       true, Short(before)});
+    } else {
+      AddUntilPending(times, configured, parts);
+    }
     if (!times.has_firing()) {
       parts.push_back({absl::StrCat(WhatRuleAsks(configured), ": it ended before"), std::nullopt,
                        "never fired", false, "-"});
       return breakdown;
     }
-    parts.push_back({WhatRuleAsks(configured),
-                     FromProto(times.firing()) - FromProto(times.pending()), kMeasured, false, ""});
+    if (before <= absl::ZeroDuration()) {
+      parts.push_back({WhatRuleAsks(configured),
+                       FromProto(times.firing()) - FromProto(times.pending()), kMeasured, false,
+                       ""});
+    }
   } else {
     // Only Alertmanager saw it, which does not know when it was pending.
     parts.push_back({"scrape, evaluation and `for`", FromProto(times.firing()) - anchor,

@@ -139,9 +139,7 @@ std::vector<MeasuredTime> MeasuredTimes(const v1::Judgement& judgement) {
   add(judgement.has_time_to_resolve(), "resolve", judgement.time_to_resolve(),
       "last fault's end to the alert's end");
   add(judgement.has_time_to_recover(), "recover", judgement.time_to_recover(),
-      FromProto(judgement.time_to_recover()) < absl::ZeroDuration()
-          ? "steady state was back before the last fault's end"
-          : "last fault's end to steady state");
+      "last fault's end to steady state");
   add(judgement.has_time_to_any_alert(), "first page", judgement.time_to_any_alert(),
       absl::StrCat("fault in force to ", judgement.any_alert()));
   return times;

@@ -163,10 +163,52 @@ void AddRoutes(const RunFacts& facts, Document& document) {
                                2});
 }
 
-void AddTimes(const v1::Judgement& judgement, Document& document) {
+// From what to what the time to recover is, or why there is none: "the end of batch (+12.1s) to
+// steady state (+47.0s, 10.9s after feature-off)". Empty where nothing had to.
+std::string RecoveryText(const RunFacts& facts, const std::vector<v1::Event>& history,
+                         const v1::Judgement& judgement) {
+  const RunSteps steps(history);
+  const std::optional<Instant> end = steps.LastEnd();
+  if (!end.has_value()) return "";
+  std::vector<std::string> last, broken;
+  for (const FaultCourse& fault : steps.faults()) {
+    const std::string& name = fault.planned.name();
+    const bool known = std::find(last.begin(), last.end(), name) != last.end();
+    if (fault.end.has_value() && fault.end->at == end->at && !known) last.push_back(name);
+  }
+  const auto at = [&](absl::Time time) { return Signed(time - facts.zero); };
+  const std::string from = absl::StrCat("the end of ", JoinWords(last), " (", at(end->at), ")");
+  if (judgement.has_time_to_recover()) {
+    const absl::Time back = end->at + FromProto(judgement.time_to_recover());
+    if (back < end->at) {
+      return absl::StrCat("steady state was back (", at(back), ") before ", from);
+    }
+    // What was done in between may be what it came back of.
+    const bool since = std::any_of(facts.edges.begin(), facts.edges.end(), [&](const Edge& edge) {
+      return edge.from > end->at && edge.to <= back;
+    });
+    return absl::StrCat(from, " to steady state (", at(back), since ? SinceEdge(facts, back) : "",
+                        ")");
+  }
+  for (const Fate& fate : facts.fates) {
+    if (fate.kind == Fate::Kind::kStillBroken) broken.push_back(fate.name);
+  }
+  if (broken.empty()) return "";
+  return absl::StrCat("not recovered by the run's end (", at(facts.end), "), ",
+                      Short(facts.end - end->at), " after the end of ", JoinWords(last), ": ",
+                      JoinWords(broken));
+}
+
+void AddTimes(const RunFacts& facts, const std::vector<v1::Event>& history,
+              const v1::Judgement& judgement, Document& document) {
   Table table{{{"time to"}, {"took"}, {"meaning", false, true}}, {}, false};
+  const std::string recovery = RecoveryText(facts, history, judgement);
   for (const MeasuredTime& time : MeasuredTimes(judgement)) {
-    table.rows.push_back({{time.name}, {time.value}, {time.meaning, Ink::kDim}});
+    const std::string& meaning = time.name == "recover" ? recovery : time.meaning;
+    table.rows.push_back({{time.name}, {time.value}, {meaning, Ink::kDim}});
+  }
+  if (!judgement.has_time_to_recover() && !recovery.empty()) {
+    table.rows.push_back({{"recover"}, {"-"}, {recovery, Ink::kDim}});
   }
   if (table.rows.empty()) return;
   document.push_back(Heading{"Measured times"});
@@ -284,7 +326,7 @@ Document ReportOf(const std::vector<v1::Event>& history, const v1::Judgement& ju
   }
   AddExpectations(created, judgement, document);
   AddRoutes(facts, document);
-  AddTimes(judgement, document);
+  AddTimes(facts, history, judgement, document);
   AddAlerts(facts, judgement, document);
   document.push_back(Heading{"What was touched, and the proof that it is undone"});
   Append(Touched(history, judgement, facts.zero), document);

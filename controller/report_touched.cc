@@ -69,8 +69,8 @@ std::string ReadBack(const FaultCourse& fault) {
 }
 
 // What the experiment itself asked of the system from the fault's end on, and what was answered.
-std::string Besides(const v1::ExperimentSpec& spec, const v1::Judgement& judgement,
-                    const std::string& fault) {
+std::string Asked(const v1::ExperimentSpec& spec, const v1::Judgement& judgement,
+                  const std::string& fault) {
   std::string text;
   for (const v1::RecoveryExpectation& recovery : spec.expect().recovery()) {
     const auto kind = recovery.probe().question_case();
@@ -81,8 +81,8 @@ std::string Besides(const v1::ExperimentSpec& spec, const v1::Judgement& judgeme
           result.name() != recovery.name()) {
         continue;
       }
-      absl::StrAppend(&text, text.empty() ? "" : "; ", recovery.name(), " (", recovery.is(),
-                      "): ", result.observed());
+      absl::StrAppend(&text, text.empty() ? "" : "; ", recovery.name(), " ", recovery.is(), ": ",
+                      result.observed());
     }
   }
   return text;
@@ -101,12 +101,10 @@ Entry FaultEntry(const FaultCourse& fault, const v1::ExperimentSpec& spec,
     entry.fields = {{"refused", fault.reason.empty() ? "nothing stays of it" : fault.reason}};
     return entry;
   }
-  entry.fields = {{"subject", fault.best.subject()},
-                  {"on", WhenOn(fault, zero)},
-                  {"reached", Amounts(fault.best)},
-                  {"undone", HowUndone(fault, zero)},
-                  {"read back", ReadBack(fault)},
-                  {"besides", Besides(spec, judgement, fault.planned.name())}};
+  entry.fields = {
+      {"subject", fault.best.subject()}, {"on", WhenOn(fault, zero)},
+      {"reached", Amounts(fault.best)},  {"undone", HowUndone(fault, zero)},
+      {"read back", ReadBack(fault)},    {"asked", Asked(spec, judgement, fault.planned.name())}};
   if (!fault.end.has_value()) entry.fields.emplace_back("by hand", fault.undo_by_hand);
   return entry;
 }

@@ -187,6 +187,8 @@ TEST(JudgeRecovery, ComingBackOnlyForAMomentFails) {
   course.logins = [](double t) { return t < 13 || (t >= 43 && t < 49) ? 100.0 : 20.0; };
   const v1::Judgement judgement = JudgeOf(course);
   EXPECT_EQ(Word(judgement, "back-after-leak"), "failed did-not-stay");
+  // It was told as recovered 4.9 s after the leak.
+  EXPECT_FALSE(judgement.has_time_to_recover());
   EXPECT_THAT(Of(judgement, "back-after-leak").reason(),
               testing::HasSubstr("it did not stay: ok 60%, p95 20ms at +50.0s"));
   // By what broke it, not by how it ended.

@@ -641,6 +641,23 @@ TEST(Breakdown, BoundsWhatTheConditionItselfTook) {
   EXPECT_EQ(Part(breakdowns.at(0), "until its condition")->amount, "6.5s to 8.5s");
 }
 
+// It said "-424ms until its rule saw the failure".
+TEST(Breakdown, OfAConditionThatWasTrueBeforeTheAnchorHasNoNegativePart) {
+  ShopCourse course;
+  course.pending = 4.6;
+  course.firing = 6.6;
+  course.delivered = 7;
+  const auto breakdowns = Facts(ShopHistory(course).Build()).breakdowns;
+  for (const AlertPart& part : breakdowns.at(0).parts) {
+    EXPECT_GE(part.took.value_or(absl::ZeroDuration()), absl::ZeroDuration()) << part.name;
+  }
+  EXPECT_EQ(Part(breakdowns.at(0), "until its rule"), nullptr);
+  EXPECT_EQ(Part(breakdowns.at(0), "what was left of the rule's `for`")->took,
+            absl::Milliseconds(1600));
+  EXPECT_EQ(Part(breakdowns.at(0), "pending before leak.reached")->amount, "400ms");
+  EXPECT_EQ(Sum(breakdowns.at(0)), *breakdowns.at(0).total->took);
+}
+
 TEST(Breakdown, OfAGroupThatDidNotWaitLeavesSendingUnknown) {
   HistoryBuilder builder = ShopHistory();
   builder.Change([](v1::RunCreated& created) {
