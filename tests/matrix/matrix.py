@@ -95,8 +95,7 @@ class CellRun(OnALab):
         if cell.verdict == table.PASSED and not {"detected", "delivered"} <= set(clocks):
             said.append("no page was compared with the webhook's clock")
         return {"actual": actual, "changed": changed, "complaints": said, "tries": tries, "clocks": clocks, "run_s": round(result.took, 1),
-                "times": {name: result.judged["judgement"].get(name) for name in
-                          ("timeToDetect", "timeToNotify", "timeToResolve", "timeToRecover")},
+                "times": times_of(result.judged["judgement"]),
                 "said": result.said if said or table.mismatches(cell, actual) else ""}
 
     def run_on_a_lab(self):
@@ -134,6 +133,15 @@ def actual_of(result):
         "circumstances": sorted({(each.get("subject", ""), each["code"])
                                  for each in result.judged["judgement"].get("findings", [])
                                  if each["kind"] == "KIND_CIRCUMSTANCE"})}
+
+
+def times_of(judgement):
+    """What the track record tells: to the first page, in seconds from the anchor that its expectation names; the others as judged."""
+    times = {name: judgement.get(name) for name in ("timeToResolve", "timeToRecover")}
+    first = next(iter(judgement.get("alerts", [])), {})
+    for name, told_at in (("detect", first.get("firing")), ("deliver", first.get("notified"))):
+        times[name] = round(instant(told_at) - instant(first["anchor"]), 3) if told_at and first.get("anchor") else None
+    return times
 
 
 # ---- the webhook's own clock
@@ -227,7 +235,7 @@ def observe(cell):
                      "complaints": [f"could not be observed: {type(error).__name__}: {error}"]})
     finally:
         if not run.doCleanups():
-            line["complaints"].append("cleaning up failed")
+            line["complaints"].append(table.LEFT)
     line["took_s"] = round(time.monotonic() - begun, 1)
     line["load"].append(os.getloadavg()[0])
     return line

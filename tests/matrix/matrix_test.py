@@ -115,6 +115,23 @@ class MismatchTest(unittest.TestCase):
         self.assertIn("**1 in 1** healthy", written.figures([healthy], {healthy.key: line}))
 
 
+class FiguresTest(unittest.TestCase):
+    def test_what_a_lab_left_behind_counts_and_who_was_not_looked_at_does_not(self):
+        cell = table.Cell(table.EXPERIMENTS["lost-index"], "healthy-1")
+        line = {"actual": actual(0, "passed"), "changed": [], "complaints": [], "clocks": {}, "took_s": 1}
+        for more, words in (({}, "left: 0 of 1"), ({"changed": ["+ nft: table inet x"]}, "left: 1 of 1"),
+                            ({"complaints": [table.LEFT]}, "left: 1 of 1"), ({"actual": None}, "left: 0 of 0")):
+            self.assertIn(words, written.figures([cell], {cell.key: {**line, **more}}))
+
+    def test_a_page_is_timed_from_the_anchor_that_its_expectation_names(self):
+        times = matrix.times_of({"alerts": [{"anchor": "2026-01-01T00:00:00Z", "firing": "2026-01-01T00:00:04.5Z",
+                                             "notified": "2026-01-01T00:00:04.526Z"}],
+                                 "timeToDetect": "2.5s", "timeToResolve": "5s"})
+        self.assertEqual({"detect": 4.5, "deliver": 4.526, "timeToResolve": "5s", "timeToRecover": None}, times)
+        never = matrix.times_of({"alerts": [{"anchor": "2026-01-01T00:00:00Z"}]})
+        self.assertEqual((None, None), (never["detect"], never["deliver"]))
+
+
 class ClockTest(unittest.TestCase):
     def test_what_agrees_is_no_complaint(self):
         differences = matrix.clock_differences(JUDGEMENT, PAGES)

@@ -44,8 +44,10 @@ def figures(cells, lines):
         if values:
             text.append(f"- *{name}* against the webhook's own clock, {len(values)} pages: at most {max(values):.3f} s apart, "
                         f"median {statistics.median(values):.3f} s")
-    changed = sum(any(each.startswith("changed:") for each in table.wrong(cell, line)) for cell, line in seen)
-    text.append(f"- runs after which the independent look found something changed or left: {changed} of {len(seen)}")
+    # Nobody has looked after a run that could not be observed.
+    looked = [(cell, line) for cell, line in seen if line["actual"]]
+    changed = sum(any(each.startswith("changed:") or each == table.LEFT for each in table.wrong(cell, line)) for cell, line in looked)
+    text.append(f"- runs after which the independent look found something changed or left: {changed} of {len(looked)}")
     again = sum(line.get("tries", 1) - 1 for _, line in seen)
     text.append(f"- runs that did not start, because the machine was too busy for steady state, and were started again: {again}")
     busy = [line["busy"] for _, line in seen if line.get("busy")]
