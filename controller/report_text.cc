@@ -163,6 +163,15 @@ void AddRoutes(const RunFacts& facts, Document& document) {
                                2});
 }
 
+// ", 10.9s after feature-off", where something was done since the last fault's end: it may be what
+// it came back of.
+std::string SinceWhat(const RunFacts& facts, absl::Time end, absl::Time back) {
+  const bool done = std::any_of(facts.edges.begin(), facts.edges.end(), [&](const Edge& edge) {
+    return edge.from > end && edge.to <= back;
+  });
+  return done ? SinceEdge(facts, back) : "";
+}
+
 // From what to what the time to recover is, or why there is none: "the end of batch (+12.1s) to
 // steady state (+47.0s, 10.9s after feature-off)". Empty where nothing had to.
 std::string RecoveryText(const RunFacts& facts, const std::vector<v1::Event>& history,
@@ -183,12 +192,7 @@ std::string RecoveryText(const RunFacts& facts, const std::vector<v1::Event>& hi
     if (back < end->at) {
       return absl::StrCat("steady state was back (", at(back), ") before ", from);
     }
-    // What was done in between may be what it came back of.
-    const bool since = std::any_of(facts.edges.begin(), facts.edges.end(), [&](const Edge& edge) {
-      return edge.from > end->at && edge.to <= back;
-    });
-    return absl::StrCat(from, " to steady state (", at(back), since ? SinceEdge(facts, back) : "",
-                        ")");
+    return absl::StrCat(from, " to steady state (", at(back), SinceWhat(facts, end->at, back), ")");
   }
   for (const Fate& fate : facts.fates) {
     if (fate.kind == Fate::Kind::kStillBroken) broken.push_back(fate.name);
@@ -335,8 +339,7 @@ Document ReportOf(const std::vector<v1::Event>& history, const v1::Judgement& ju
 
 // As many findings as there is room for, and how many there are besides.
 void AddFindingsInShort(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
-                        const ReportStyle& style, Document& document) {
-  const RunFacts facts = FactsOf(history, judgement);
+                        const RunFacts& facts, const ReportStyle& style, Document& document) {
   Bullets bullets;
   size_t lines = 0, left_out = 0;
   for (const RunFinding& finding : FindingsOf(facts, history, judgement)) {
@@ -373,12 +376,19 @@ std::string SummaryText(const std::vector<v1::Event>& history, const v1::Judgeme
     document.push_back(ResultEntry(created, *result));
     document.push_back(Paragraph{});
   }
-  AddFindingsInShort(history, judgement, style, document);
+  const RunFacts facts = FactsOf(history, judgement);
+  AddFindingsInShort(history, judgement, facts, style, document);
+  const std::optional<Instant> end = RunSteps(history).LastEnd();
   std::vector<std::string> times;
   for (const MeasuredTime& time : MeasuredTimes(judgement)) {
-    times.push_back(time.name == "first page"
-                        ? absl::StrCat("first page ", time.value, " (", judgement.any_alert(), ")")
-                        : absl::StrCat(time.name, " ", time.value));
+    std::string text = absl::StrCat(time.name, " ", time.value);
+    if (time.name == "first page") absl::StrAppend(&text, " (", judgement.any_alert(), ")");
+    if (time.name == "recover" && end.has_value()) {
+      const absl::Time back = end->at + FromProto(judgement.time_to_recover());
+      const std::string since = SinceWhat(facts, end->at, back);
+      if (!since.empty()) absl::StrAppend(&text, " (", since.substr(2), ")");
+    }
+    times.push_back(std::move(text));
   }
   if (!times.empty()) {
     document.push_back(Paragraph{{{"time to ", Ink::kDim}, {absl::StrJoin(times, ", ")}}, 8});
