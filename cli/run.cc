@@ -7,6 +7,8 @@
 #include <optional>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -25,6 +27,7 @@
 #include "controller/plan.h"
 #include "controller/report.h"
 #include "controller/sqlite_store.h"
+#include "injector/by_hand.h"
 
 namespace firedrill {
 namespace {
@@ -334,6 +337,28 @@ int RunCommand(const RunOptions& options) {
   return RunDefinitions(*all, options, *state_dir, screen);
 }
 
+namespace {
+
+// What `run` would have to be given for the same plan, to be pasted into a shell.
+std::string ArgumentsOfRun(const Places& places, const std::string& file) {
+  const auto word = [](const std::string& text) {
+    const bool plain = !text.empty() && absl::c_all_of(text, [](unsigned char letter) {
+      return absl::ascii_isalnum(letter) || absl::StrContains("_./:@%+,=-", letter);
+    });
+    return plain ? text : ShellQuoted(text);
+  };
+  std::string arguments = word(file);
+  for (const auto& [option, value] : {std::pair("--site", &places.site),
+                                      {"--state-dir", &places.state_dir},
+                                      {"--controller", &places.controller},
+                                      {"--identity", &places.identity}}) {
+    if (!value->empty()) absl::StrAppend(&arguments, " ", option, " ", word(*value));
+  }
+  return arguments;
+}
+
+}  // namespace
+
 int PlanCommand(const RunOptions& options) {
   BlockSignals();
   const std::optional<Definitions> all = ReadDefinitions(options.files, options.places);
@@ -370,7 +395,8 @@ int PlanCommand(const RunOptions& options) {
       code = NotStartedCode(plan.status());
       break;
     }
-    std::fputs(PlanText(definition.experiment, *plan, definition.file).c_str(), stdout);
+    const std::string arguments = ArgumentsOfRun(options.places, definition.file);
+    std::fputs(PlanText(definition.experiment, *plan, arguments).c_str(), stdout);
     for (const v1::Finding& finding : plan->findings()) {
       if (finding.kind() == v1::Finding::KIND_CIRCUMSTANCE) code = kNotStarted;
       if (finding.kind() == v1::Finding::KIND_DEFECT && code == 0) code = 1;

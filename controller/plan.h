@@ -47,8 +47,9 @@ struct PlanInput {
 v1::Plan MakePlan(const PlanInput& input);
 
 // Who, what, when, why not the others, and the alert arithmetic, for a terminal of 100 columns.
-// `file` is how the user named the definition.
+// `arguments` are those of the command that would run it: the definition as the user named it, and
+// where it is to run.
 std::string PlanText(const v1::Experiment& experiment, const v1::Plan& plan,
-                     absl::string_view file = "FILE");
+                     absl::string_view arguments = "FILE");
 
 }  // namespace firedrill

@@ -251,12 +251,12 @@ bool CanStart(const v1::Plan& plan) {
 }  // namespace
 
 std::string PlanText(const v1::Experiment& experiment, const v1::Plan& plan,
-                     absl::string_view file) {
+                     absl::string_view arguments) {
   std::string text =
       absl::StrCat(Heading(experiment, plan), FindingsText(plan), WhoText(plan), WhenText(plan),
                    EndingsText(plan), LimitsText(experiment, plan), AlertsText(experiment, plan));
   if (CanStart(plan)) {
-    absl::StrAppend(&text, "\nNothing was touched. Start it: firedrill run ", file,
+    absl::StrAppend(&text, "\nNothing was touched. Start it: firedrill run ", arguments,
                     "\nStop it, and undo everything: Ctrl-C there\n");
   } else {
     absl::StrAppend(&text, "\nNothing was touched, and it cannot start as things are.\n");

@@ -139,8 +139,9 @@ class Terminal(Stage):
         code, out, err = self.firedrill("plan", self.experiment(), "--site", self.site)
         self.assertEqual((code, err), (0, ""), out)
         for part in (r"(?m)^Who$", r"db-node +node-a", r"(?m)^When ", r"0s +hold on node-a: fault on: holdConnections",
-                     r"30s +hold on node-a: fault off", r"(?m)^What ends each fault$", r"Start it: firedrill run \S*held.yaml"):
+                     r"30s +hold on node-a: fault off", r"(?m)^What ends each fault$"):
             self.assertRegex(out, part)
+        self.assertRegex(out, r"Start it: firedrill run \S*held.yaml --site " + re.escape(self.site) + r"\s")
 
 
 if __name__ == "__main__":
