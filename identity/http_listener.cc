@@ -22,6 +22,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "identity/listening.h"
 
 namespace firedrill {
 namespace {
@@ -98,11 +99,7 @@ class HttpListener::Impl {
   }
 
   absl::Status Listen() {
-    const std::string where = absl::StrCat(options_.key, ": ",
-                                           options_.host.find(':') == std::string::npos
-                                               ? options_.host
-                                               : absl::StrCat("[", options_.host, "]"),
-                                           ":", options_.port);
+    const std::string where = ListenWords(options_.key, options_.host, options_.port);
     boost::system::error_code error;
     const auto address =
         options_.host.empty()
@@ -132,13 +129,8 @@ class HttpListener::Impl {
     if (!error) CloseOnExec(acceptor_.native_handle());
     if (!error) acceptor_.bind(endpoint, error);
     if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
-    if (error == boost::system::errc::address_in_use) {
-      return absl::AlreadyExistsError(absl::StrCat(
-          where, " is taken: somebody listens there already. Is another run or controller under ",
-          "way? `ss -ltnp 'sport = :", options_.port, "'` says who; end it, or ",
-          options_.if_taken));
-    }
-    if (error) return absl::UnavailableError(absl::StrCat(where, ": ", error.message()));
+    // Of the system's own category: an errno.
+    if (error) return ListenFailed(where, options_.port, error.value(), options_.if_taken);
     port_ = acceptor_.local_endpoint().port();
     return absl::OkStatus();
   }

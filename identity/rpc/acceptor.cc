@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "base/clock.h"
+#include "identity/listening.h"
 #include "identity/rpc/gate.h"
 
 namespace firedrill {
@@ -98,15 +99,11 @@ class ProofMaker final : public grpc::experimental::ServerInterceptorFactoryInte
   Acceptor& acceptor_;
 };
 
-absl::Status Failed(const std::string& host, int port, absl::string_view doing) {
-  return absl::UnavailableError(
-      absl::StrCat("listening on ", host, ":", port, ": ", doing, ": ", std::strerror(errno)));
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(const std::string& host, int port,
                                                            AcceptorLimits limits) {
+  const std::string where = ListenWords("listen", host, port);
   sockaddr_storage at{};
   socklen_t size = sizeof(sockaddr_in6);
   auto& six = reinterpret_cast<sockaddr_in6&>(at);
@@ -120,18 +117,17 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(const std::string& ho
     size = sizeof(sockaddr_in);
   } else {
     return absl::InvalidArgumentError(
-        absl::StrCat("listening on ", host, ":", port,
-                     ": write the address as numbers, or leave it out for all"));
+        absl::StrCat(where, ": write the address as numbers, or leave it out for all"));
   }
   UniqueFd fd(socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return Failed(host, port, "a socket");
+  if (!fd.valid()) return ListenFailed(where, port, errno);
   const int yes = 1, no = 0;
   setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
   if (host.empty()) setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof(no));
   if (bind(fd.get(), reinterpret_cast<sockaddr*>(&at), size) != 0 ||
       listen(fd.get(), kBacklog) != 0 ||
       getsockname(fd.get(), reinterpret_cast<sockaddr*>(&at), &size) != 0) {
-    return Failed(host, port, "it is taken, or no address of this machine");
+    return ListenFailed(where, port, errno);
   }
   const int got = ntohs(at.ss_family == AF_INET ? four.sin_port : six.sin6_port);
   if (limits.connections == 0) limits.connections = WhatTheLimitLeaves();

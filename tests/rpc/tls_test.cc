@@ -416,8 +416,14 @@ TEST_F(AcceptorTest, OneAddressHasItsShareAndNoMore) {
 
 TEST_F(AcceptorTest, APortIsNeverShared) {
   const auto second = Acceptor::Listen("127.0.0.1", port_);
-  ASSERT_FALSE(second.ok());
-  EXPECT_THAT(second.status().message(), HasSubstr("it is taken"));
+  EXPECT_TRUE(absl::IsAlreadyExists(second.status())) << second.status();
+  EXPECT_THAT(second.status().message(), HasSubstr(absl::StrCat("127.0.0.1:", port_, " is taken")));
+  EXPECT_THAT(second.status().message(),
+              HasSubstr(absl::StrCat("`ss -ltnp 'sport = :", port_,
+                                     "'` says who; end it, or choose another port")));
+  // Of TEST-NET-1: nobody's.
+  const auto foreign = Acceptor::Listen("192.0.2.1", 0);
+  EXPECT_THAT(foreign.status().message(), HasSubstr("no such address; `ip -brief address`"));
   EXPECT_THAT(Acceptor::Listen("localhost", 0).status().message(), HasSubstr("as numbers"));
   EXPECT_TRUE(Acceptor::Listen("", 0).ok());
 }
