@@ -40,6 +40,7 @@
 #include "controller/runs.h"
 #include "controller/scheduler.h"
 #include "controller/sqlite_store.h"
+#include "controller/store_lock.h"
 #include "controller/system.h"
 #include "experiment/address.h"
 #include "experiment/reader.h"
@@ -199,10 +200,15 @@ void Forget(EventLoop& loop, Store& store, const v1::Retention& retention) {
       });
 }
 
+std::string ListensOn(const Flags& flags, const Acceptor* acceptor) {
+  return absl::StrCat(flags.listen,
+                      acceptor == nullptr ? "" : absl::StrCat(" (port ", acceptor->port(), ")"));
+}
+
 int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
           const std::string& state_dir, int signals) {
-  // First: a second controller on this port has to fail before it takes an epoch, and with it every
-  // node, from the one that serves. Outlives the server.
+  // First: a second controller on this port, or of this store, has to fail before it takes an
+  // epoch, and with it every node, from the one that serves. Outlives the server.
   std::unique_ptr<Acceptor> acceptor;
   if (!flags.config.empty()) {
     const absl::StatusOr<Address> at = ParseListenAddress(flags.listen);
@@ -210,6 +216,12 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
     absl::StatusOr<std::unique_ptr<Acceptor>> listening = Acceptor::Listen(at->host, at->port);
     if (!listening.ok()) return Complain(listening.status());
     acceptor = *std::move(listening);
+  }
+  std::optional<StoreLock> sole;
+  if (!flags.own) {
+    absl::StatusOr<StoreLock> taken = StoreLock::Take(state_dir, ListensOn(flags, acceptor.get()));
+    if (!taken.ok()) return Complain(taken.status());
+    sole.emplace(*std::move(taken));
   }
   absl::StatusOr<std::unique_ptr<SqliteStore>> store =
       SqliteStore::Open(absl::StrCat(state_dir, "/history.db"));
@@ -359,8 +371,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
         absl::StrCat("listening on ", flags.listen, ": it is taken, or its folder is not there")));
   }
   if (acceptor != nullptr) acceptor->Start();
-  spdlog::info("firedrill-controller {} listens on {}{}, epoch {}", kVersion, flags.listen,
-               acceptor == nullptr ? "" : absl::StrCat(" (port ", acceptor->port(), ")"), *epoch);
+  spdlog::info("firedrill-controller {} listens on {}, epoch {}", kVersion,
+               ListensOn(flags, acceptor.get()), *epoch);
 
   if (flags.retention.runs() > 0) Forget(loop, **store, flags.retention);
   const pid_t parent = flags.client != 0 ? flags.client : getppid();

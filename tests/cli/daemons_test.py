@@ -139,7 +139,8 @@ class Daemons(DaemonStage):
         first = self.controller()
         second = self.controller(self.port)
         self.assertEqual(second.wait(30), 2)
-        self.assertIn("it is taken, or no address of this machine", self.said(second))
+        self.assertIn(f"listen: 127.0.0.1:{self.port} is taken: somebody listens there already", self.said(second))
+        self.assertIn(f"`ss -ltnp 'sport = :{self.port}'` says who; end it, or choose another port", self.said(second))
         self.assertIsNone(first.poll())
         # It has taken no epoch, with which it would have shut out the one that serves.
         first.terminate()
@@ -154,6 +155,24 @@ class Daemons(DaemonStage):
         code, _, err = self.ask("get", "injectors", as_who="admin")
         self.assertEqual(code, 3)
         self.assertIn("chmod 600", err)
+
+    def test_a_store_has_one_living_controller_whatever_port_the_second_one_has(self):
+        first = self.controller()
+        port = self.port
+        second = self.controller(0)
+        self.assertEqual(second.wait(30), 2, self.said(second))
+        self.assertRegex(self.said(second), rf"another controller does that already \(process {first.pid}, "
+                         rf"listening on 127.0.0.1:0 \(port {port}\)\)")
+        self.assertIn(f"end it first (kill {first.pid}, or kill -9 where it hangs), or give this one a stateDir of its own",
+                      self.said(second))
+        self.assertIsNone(first.poll())
+        self.assertEqual(self.ask("get", "injectors", as_who="viewer")[0], 0, "the first one serves")
+        # Death lets go of it, and nothing else was taken meanwhile.
+        first.kill()
+        third = self.controller(0)
+        self.assertIsNone(third.poll(), self.said(third))
+        self.assertEqual(self.epoch(third), self.epoch(first) + 1)
+        self.assertEqual(self.ask("get", "injectors", as_who="viewer")[0], 0)
 
     def epoch(self, daemon):
         return int(re.search(r", epoch ([0-9]+)", self.said(daemon))[1])
