@@ -52,7 +52,9 @@ class Rules(unittest.TestCase):
         with tempfile.TemporaryDirectory(prefix="fd-rules-") as folder:
             for was, now in (('state="stuck"} > 0', 'state="stuck"} > 1'), ("for: 2m", "for: 4m"),
                              ("< 3 * 24 * 3600", "< 3 * 24 * 36"), ("severity: page", "severity: none"),
-                             ("for: 5m", "for: 1m")):
+                             ("for: 5m", "for: 1m"),
+                             (" or firedrill_slots_missed_total > last_over_time(firedrill_slots_missed_total[15d] offset 15m)", ""),
+                             ("[15d] offset 15m", "[15d] offset 25m")):
                 text = RULES.read_text()
                 self.assertIn(was, text)
                 rules = os.path.join(folder, "firedrill.yaml")
