@@ -171,9 +171,9 @@ def special(name):
     if name == "lost-index":
         # The same fault hurts through the same logins in the other two: no news of them there.
         # The first login that is cancelled makes the shop give up on all routes. Then nothing scans the table, no page is
-        # due, or one goes away again, and the guardrail `nearly-dead` ends the run.
+        # due, or one comes late or goes away again, and the guardrail `nearly-dead` ends the run.
         yield cell("shop-never-reconnects", FAILED, others,
-                   [("scan-page", "never-fired|only-pending|flapped"), *order(experiment)],
+                   [("scan-page", "never-fired|only-pending|flapped|late"), ("scan-page/delivered", "late"), *order(experiment)],
                    outcome=ABORTED)
         yield cell("cached-logins", INCONCLUSIVE, [("logins-hurt", "no-impact")], NO_PAGE)
     if name == "slow-release":
