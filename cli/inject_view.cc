@@ -40,7 +40,7 @@ bool HasListen(const v1::Fault& fault) {
   return listen != nullptr && !kind.GetReflection()->GetString(kind, listen).empty();
 }
 
-// It was seen in force, and went off before its time though nobody had stopped it.
+// It went off before its time though nobody had stopped it.
 const v1::ExpectationResult* EndedEarly(const v1::Judgement& judgement) {
   for (const v1::ExpectationResult& result : judgement.results()) {
     if (result.code() == "ended-early") return &result;
@@ -93,7 +93,8 @@ int InjectView::Judged(const std::vector<v1::Event>& history, const v1::Judgemen
                        int code) {
   screen_.Line("");
   code = SayHowItEnded(RunSteps(history).faults(), judgement, code);
-  SayWhatWasTouched(ended_at_.value_or(FromProto(history.back().at())));
+  SayWhatWasTouched(ended_at_.value_or(FromProto(history.back().at())),
+                    EndedEarly(judgement) != nullptr);
   return code;
 }
 
@@ -166,7 +167,7 @@ int InjectView::SayHowItEnded(const std::vector<FaultCourse>& faults,
     if (result.verdict() == v1::VERDICT_PASSED) continue;
     const std::string mend = result.mend().empty() ? "" : absl::StrCat("; ", result.mend());
     if (&result == EndedEarly(judgement)) {
-      SayWhyEarly(faults, mend);
+      SayWhyEarly(faults, result.reason(), mend);
     } else {
       Say(absl::StrCat("it was not seen in force: ", result.reason(), mend));
     }
@@ -182,23 +183,30 @@ void InjectView::SayWhatToUndo(const FaultCourse& fault) {
                                           : absl::StrCat("undo it with: ", fault.undo_by_hand));
 }
 
-void InjectView::SayWhyEarly(const std::vector<FaultCourse>& faults, const std::string& mend) {
+void InjectView::SayWhyEarly(const std::vector<FaultCourse>& faults, const std::string& reason,
+                             const std::string& mend) {
   for (const FaultCourse& fault : faults) {
-    if (!fault.reached.has_value() || !fault.end.has_value()) continue;
+    if (!fault.reached.has_value() || !fault.end.has_value()) {
+      Say(absl::StrCat(reason, mend));
+      continue;
+    }
     const absl::Duration held = fault.end->at - fault.reached->at;
     Say(absl::StrCat("it was in force for ", Short(std::max(held, absl::ZeroDuration())), " of ",
                      options_.duration, fault.reason.empty() ? "" : ": ", fault.reason, mend));
   }
 }
 
-void InjectView::SayWhatWasTouched(absl::Time end) {
+void InjectView::SayWhatWasTouched(absl::Time end, bool early) {
   if (!after_.empty()) Say(absl::StrCat("after: ", after_));
   if (counters_.empty()) return;
   const absl::Duration age = end - counted_at_;
-  const bool old = !counted_last_ && age >= kFresh;
+  // Of one whose injector was lost nobody knows what came behind them.
+  const bool old = !counted_last_ && (early || age >= kFresh);
   Say(absl::StrCat("touched",
-                   old ? absl::StrCat(", as last seen ", Short(age), " before the end") : "", ": ",
-                   counters_));
+                   old ? absl::StrCat(", as last seen ", Short(std::max(age, absl::ZeroDuration())),
+                                      " before the end")
+                       : "",
+                   ": ", counters_));
 }
 
 void InjectView::Say(const std::string& line) {

@@ -33,8 +33,9 @@ class InjectView {
   int SayHowItEnded(const std::vector<FaultCourse>& faults, const v1::Judgement& judgement,
                     int code);
   void SayWhatToUndo(const FaultCourse& fault);
-  void SayWhyEarly(const std::vector<FaultCourse>& faults, const std::string& mend);
-  void SayWhatWasTouched(absl::Time end);
+  void SayWhyEarly(const std::vector<FaultCourse>& faults, const std::string& reason,
+                   const std::string& mend);
+  void SayWhatWasTouched(absl::Time end, bool early);
   void Say(const std::string& line);
 
   const InjectOptions& options_;

@@ -19,34 +19,37 @@ std::string Amount(const v1::Observation& seen) {
                       seen.unit());
 }
 
-// The node of a fault that was off before its time, though nobody had stopped the run: its injector
-// ended, or the server threw it out.
-const FaultCourse* EndedEarly(const Case& run, const std::string& name) {
-  // A revert is asked for at the controller, and told by the node. The node arms the end when it is
-  // told to apply: what applying takes is off what is left, and does not make the end an early one.
+// Since when its time runs: the node arms the end when it is told to apply. What applying takes is
+// off what is left, and does not make the end an early one.
+absl::Time BeganAt(const FaultCourse& fault) {
+  if (!fault.start.has_value()) return fault.ordered->at;
+  return fault.ordered.has_value() ? std::min(fault.ordered->at, fault.start->at) : fault.start->at;
+}
+
+// It was off before its time, though nobody had stopped the run: its injector ended, or the server
+// threw it out.
+bool EndedEarly(const Case& run, const FaultCourse& fault) {
+  // A revert is asked for at the controller, and told by the node.
   constexpr absl::Duration kRoom = absl::Milliseconds(500);
-  if (run.stop.has_value()) return nullptr;
-  const std::optional<Instant> first = run.steps.FirstStart();
-  for (const FaultCourse& fault : run.steps.faults()) {
-    if (fault.planned.name() != name || !fault.start.has_value() || !fault.end.has_value())
-      continue;
-    if (FromProto(fault.planned.duration()) <= absl::ZeroDuration()) continue;
-    const absl::Time from =
-        fault.ordered.has_value() ? std::min(fault.ordered->at, fault.start->at) : fault.start->at;
-    absl::Time due = from + FromProto(fault.planned.duration());
-    if (run.plan.has_max_duration()) {
-      due = std::min(due, first->at + FromProto(run.plan.max_duration()));
-    }
-    if (fault.end->at + fault.end->error + kRoom < due) return &fault;
+  if (run.stop.has_value() || !fault.end.has_value()) return false;
+  if (!fault.start.has_value() && !fault.ordered.has_value()) return false;
+  if (FromProto(fault.planned.duration()) <= absl::ZeroDuration()) return false;
+  absl::Time due = BeganAt(fault) + FromProto(fault.planned.duration());
+  if (run.plan.has_max_duration()) {
+    const std::optional<Instant> first = run.steps.FirstStart();
+    due = std::min(
+        due, (first.has_value() ? first->at : BeganAt(fault)) + FromProto(run.plan.max_duration()));
   }
-  return nullptr;
+  return fault.end->at + fault.end->error + kRoom < due;
 }
 
 void DoubtEarly(const FaultCourse& fault, Result& result) {
-  const std::string lasted = Short(fault.end->at - fault.start->at);
+  const absl::Time began = fault.start.has_value() ? fault.start->at : fault.ordered->at;
+  const std::string lasted = Short(fault.end->at - began);
   Doubt(
       result, "ended-early",
       absl::StrCat("it was off after ", lasted, " of ", Short(FromProto(fault.planned.duration())),
+                   fault.reached.has_value() ? "" : ", before it was seen in force",
                    fault.reason.empty() ? "" : absl::StrCat(": ", fault.reason)),
       absl::StrCat("see what happened on ", fault.planned.node(), ", and run again"));
   result.set_observed(absl::StrCat(result.observed(), "; off after ", lasted));
@@ -103,7 +106,11 @@ void JudgeEfficacy(Case& run) {
       *result.mutable_measured() = ToProto(reached->at - start->at);
       Pass(result, absl::StrCat(result.observed().empty() ? "in force" : result.observed(), ", ",
                                 After(reached->at - start->at, absl::StrCat(name, ".start"))));
-      if (const FaultCourse* early = EndedEarly(run, name)) DoubtEarly(*early, result);
+      const auto early = std::find_if(
+          run.steps.faults().begin(), run.steps.faults().end(), [&](const FaultCourse& fault) {
+            return fault.planned.name() == name && EndedEarly(run, fault);
+          });
+      if (early != run.steps.faults().end()) DoubtEarly(*early, result);
       continue;
     }
     if (result.observed().empty()) result.set_observed("nothing was measured");
@@ -113,6 +120,8 @@ void JudgeEfficacy(Case& run) {
       Doubt(result, "cut-short", "the run was stopped before it began");
     } else if (StoppedOnItsWay(run, name)) {
       Doubt(result, "cut-short", "the run was stopped before it was in force");
+    } else if (weakest != nullptr && EndedEarly(run, *weakest)) {
+      DoubtEarly(*weakest, result);
     } else {
       // Of a fault that went the ordinary way the reason is that of its end, and explains nothing.
       const bool ended = weakest != nullptr && weakest->last == v1::FAULT_STATE_REVERTED;

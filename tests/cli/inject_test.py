@@ -106,6 +106,28 @@ class Inject(Stage):
         self.assertNotIn("not seen in force", said)
         self.assertNotIn("its time is over", said)
 
+    def test_a_fault_that_ends_before_it_is_seen_in_force_has_ended_early_too(self):
+        """It was called one whose time is over and that no client met, whatever it had held."""
+        process, _ = self.listening("delay-queries", "--delay", "1ms")
+        self.until(lambda: "0 of 0 requests met" in self.said(process), "its counters")
+        for injector in self.processes("firedrill-injector"):
+            injector.send(signal.SIGKILL)
+        self.assertEqual(process.wait(60), 6, self.said(process))
+        said = self.said(process)
+        self.assertIn("it ended early; undone, and read back (exit 6)\n", said)
+        self.assertRegex(said, r"(?m)^it was off after [0-9.]+m?s of 1h, before it was seen in force: its injector had")
+        self.assertRegex(said, r"(?m)^touched, as last seen [0-9.]+m?s before the end: 0 of 0 requests met")
+        for word in ("its time is over", "no client came", "not seen in force:"):
+            self.assertNotIn(word, said)
+
+    def test_a_fault_that_nobody_met_has_had_its_time(self):
+        process, _ = self.listening("delay-queries", "--delay", "1ms", "--duration", "2s")
+        self.assertEqual(process.wait(60), 6, self.said(process))
+        said = self.said(process)
+        self.assertIn("its time is over; undone, and read back (exit 6)\n", said)
+        self.assertIn("no client came through it", said)
+        self.assertRegex(said, r"(?m)^touched: 0 of 0 requests met; 0 connections open$")
+
     def test_an_undo_that_nobody_confirms_is_told_in_words_of_one_fault(self):
         process, port = self.listening("delay-queries", "--delay", "1ms")
         for _ in range(3):

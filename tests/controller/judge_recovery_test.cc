@@ -73,6 +73,41 @@ TEST(JudgeEfficacy, AFaultThatWasOffBeforeItsTimeIsInDoubt) {
   EXPECT_EQ(judgement.exit_code(), 6);
 }
 
+// It was said to have had no clients, though nobody had looked before its injector was gone.
+TEST(JudgeEfficacy, AFaultThatWasOffBeforeItWasSeenInForceEndedEarlyToo) {
+  ShopCourse course;
+  course.leak_in_force = false;
+  course.leak_ended = 3;
+  HistoryBuilder history = ShopHistory(course);
+  for (v1::Event& event : history.events()) {
+    if (event.has_fault() && event.fault().state() == v1::FAULT_STATE_REVERTED) {
+      event.mutable_fault()->set_reason("its injector had ended");
+    }
+  }
+  const v1::Judgement judgement = Judge(history.Build());
+  EXPECT_EQ(Word(judgement, "leak"), "inconclusive ended-early");
+  EXPECT_EQ(Of(judgement, "leak").reason(),
+            "it was off after 2.8s of 40s, before it was seen in force: its injector had ended");
+  EXPECT_THAT(Of(judgement, "leak").mend(), ::testing::StartsWith("see what happened on "));
+  // What hangs on it is still in doubt.
+  EXPECT_EQ(Word(judgement, "slots-page"), "inconclusive not-in-force");
+  EXPECT_EQ(judgement.exit_code(), 6);
+}
+
+// The same of one whose injector ended before it could say that it was on.
+TEST(JudgeEfficacy, AFaultThatEndedWhileItWasAppliedEndedEarlyToo) {
+  ShopCourse course;
+  course.leak_in_force = false;
+  course.leak_ended = 3;
+  HistoryBuilder history = ShopHistory(course);
+  history.Apply(0.1, "leak");
+  std::erase_if(history.events(), [](const v1::Event& event) {
+    return event.has_fault() && event.fault().fault() == "leak" &&
+           event.fault().state() == v1::FAULT_STATE_ACTIVE;
+  });
+  EXPECT_EQ(Word(Judge(history.Build()), "leak"), "inconclusive ended-early");
+}
+
 // A node that needs its time to apply is not early for it: the end was armed when it was told.
 TEST(JudgeEfficacy, WhatApplyingTakesIsOffWhatIsLeft) {
   ShopCourse course;
