@@ -71,11 +71,13 @@ std::string AdviceFor(const FaultCourse* fault) {
              "connections that were open before come with `reconnect: true`";
     }
     if (figure("encrypted") > 0) return "have the clients speak in the clear, or delay bytes";
-    if (best.figures().count("requests") > 0 && figure("requests") == 0) {
-      return figure("refused") > 0
-                 ? "the server itself refused its clients: see that it runs, and listens where the "
-                   "profile or `upstream` says"
-                 : "clients came and asked nothing: see that they do, or let the run last longer";
+    const bool asked_nothing = best.figures().count("requests") > 0 && figure("requests") == 0;
+    if (figure("refused") > 0 && (asked_nothing || figure("refused") >= figure("connections"))) {
+      return "the server itself refused its clients: see that it runs, and listens where the "
+             "profile or `upstream` says";
+    }
+    if (asked_nothing) {
+      return "clients came and asked nothing: see that they do, or let the run last longer";
     }
     if (best.figures().count("matched") > 0 && figure("matched") == 0) {
       return "none of the requests that came was meant: see `match`, or let the run last longer";

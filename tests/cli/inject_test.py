@@ -128,6 +128,19 @@ class Inject(Stage):
         self.assertIn("no client came through it", said)
         self.assertRegex(said, r"(?m)^touched: 0 of 0 requests met; 0 connections open$")
 
+    def test_clients_that_the_server_itself_refuses_are_told_of_while_it_lasts(self):
+        held, dead = free_port()
+        held.close()
+        process, port = self.listening("delay-queries", "--delay", "1ms", upstream=dead)
+        for _ in range(10):
+            with self.assertRaises(psycopg2.OperationalError):
+                self.connect(port)
+        told = f"10 clients were refused by the server itself at 127.0.0.1:{dead}: is it up?"
+        self.until(lambda: told in self.said(process), "it is told live")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(30), 130, self.said(process))
+        self.assertRegex(self.said(process), r"(?m)^touched: 0 of 0 requests met; 0 connections open; " + told)
+
     def test_an_undo_that_nobody_confirms_is_told_in_words_of_one_fault(self):
         process, port = self.listening("delay-queries", "--delay", "1ms")
         for _ in range(3):
@@ -169,12 +182,12 @@ class Inject(Stage):
         self.assertEqual(process.wait(60), 0, self.said(process))
         self.assertIn("is off, read back", self.said(process))
 
-    def listening(self, kind, *words):
+    def listening(self, kind, *words, upstream=None):
         """A fault at an address of its own, on: (its process, the port)."""
         held, port = free_port()
         held.close()
-        process = self.begin(PROGRAM, "inject", kind, "--upstream", f"127.0.0.1:{self.server.port}", "--protocol",
-                             "postgresql", "--listen", f"127.0.0.1:{port}", *words)
+        process = self.begin(PROGRAM, "inject", kind, "--upstream", f"127.0.0.1:{upstream or self.server.port}",
+                             "--protocol", "postgresql", "--listen", f"127.0.0.1:{port}", *words)
         self.until(lambda: " is on at " in self.said(process) or process.poll() is not None, "it is on")
         self.assertIsNone(process.poll(), self.said(process))
         return process, port
@@ -190,6 +203,7 @@ class Inject(Stage):
         self.assertIsNotNone(met, self.said(process))
         # The driver begins the transaction by a request of its own.
         self.assertEqual(int(met[1]), 21, self.said(process))
+        self.assertNotIn("refused", self.said(process))
 
     def test_figures_that_are_old_say_so(self):
         process, port = self.listening("delay-queries", "--delay", "1ms")

@@ -49,6 +49,11 @@ TEST(JudgeEfficacy, WhatToDoHangsOnWhatWasMissing) {
               testing::StartsWith("none of the requests that came was meant"));
   EXPECT_THAT(mend(0, {{"connections", 2}, {"refused", 2}, {"requests", 0}, {"matched", 0}}),
               testing::StartsWith("the server itself refused its clients"));
+  // Of bytes nobody counts requests; one who was let in may have been silent.
+  EXPECT_THAT(mend(0, {{"connections", 2}, {"refused", 2}}),
+              testing::StartsWith("the server itself refused its clients"));
+  EXPECT_THAT(mend(0, {{"connections", 2}, {"refused", 1}}),
+              testing::StartsWith("see on the node"));
   EXPECT_THAT(mend(0, {{"connections", 2}, {"open", 2}, {"requests", 0}, {"matched", 0}}),
               testing::StartsWith("clients came and asked nothing"));
   EXPECT_THAT(mend(0, {{"connections", 2}, {"encrypted", 2}, {"matched", 0}}),

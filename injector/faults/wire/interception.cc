@@ -106,6 +106,20 @@ const v1::WireCount* CountOf(const v1::WireStatus& status, const std::string& st
   return nullptr;
 }
 
+// What is said of clients that found no server, on either way in.
+std::string RefusedWords(const std::string& address, uint64_t refused, uint64_t accepted,
+                         bool redirect_off) {
+  if (refused == 0 && !redirect_off) return "";
+  std::string words = refused == 0
+                          ? absl::StrCat("; the server at ", address, " refuses clients")
+                          : absl::StrCat("; ", Counted(refused, "client was", "clients were"),
+                                         " refused by the server itself at ", address);
+  if (redirect_off) absl::StrAppend(&words, ", and new ones see that for themselves");
+  // Of one that has let others in since then nobody wonders.
+  if (redirect_off || refused >= accepted) absl::StrAppend(&words, ": is it up?");
+  return words;
+}
+
 }  // namespace
 
 Interception InterceptionOf(const Message& fault) {
@@ -210,6 +224,9 @@ absl::StatusOr<WireWay> FindWay(const Context& context, const Node& node,
   way.setup.set_name(RedirectName(way.key));
   way.subject =
       absl::StrCat(ProtocolWord(server.protocol), "/", addresses.front(), "/", server.port);
+  way.address = absl::StrCat(
+      absl::StrContains(server.host, ':') ? absl::StrCat("[", server.host, "]") : server.host, ":",
+      server.port);
   return way;
 }
 
@@ -326,9 +343,8 @@ absl::StatusOr<v1::Observation> WireFault::LastCount() const {
     absl::StrAppend(&detail, "; ", Counted(cut, "long request was", "long requests were"),
                     " matched by the first 16 KiB only");
   }
-  if (now.server_refuses()) {
-    absl::StrAppend(&detail, "; the server refuses connections, which clients see themselves");
-  }
+  const uint64_t refused = now.refused() - then_.refused();
+  absl::StrAppend(&detail, RefusedWords(way_.address, refused, accepted, now.server_refuses()));
   observation.set_detail(detail);
   auto& figures = *observation.mutable_figures();
   figures["connections"] = static_cast<double>(accepted);
@@ -336,7 +352,7 @@ absl::StatusOr<v1::Observation> WireFault::LastCount() const {
   figures["encrypted"] = static_cast<double>(encrypted);
   figures["unmatched"] = static_cast<double>(lost);
   figures["reconnected"] = static_cast<double>(reconnected_);
-  figures["refused"] = static_cast<double>(now.refused() - then_.refused());
+  figures["refused"] = static_cast<double>(refused);
   if (!NeedsRequests()) return observation;
   figures["requests"] = static_cast<double>(now.requests() - then_.requests());
   figures["matched"] = static_cast<double>(count->matched());

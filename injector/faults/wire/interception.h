@@ -47,6 +47,8 @@ struct WireWay {
   std::string key;
   // "postgresql/127.0.0.1/5432".
   std::string subject;
+  // "127.0.0.1:5432", as the profile names it.
+  std::string address;
   std::vector<sockaddr_storage> servers;
 };
 absl::StatusOr<WireWay> FindWay(const Context& context, const Node& node,

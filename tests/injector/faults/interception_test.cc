@@ -16,7 +16,9 @@
 namespace firedrill {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class InterceptionTest : public WireFaults {};
 
@@ -254,16 +256,23 @@ TEST_F(InterceptionTest, ClientsSeeForThemselvesThatTheServerRefuses) {
   if (!may_redirect_) GTEST_SKIP() << "needs root";
   const auto fault = Put(DelayUsers());
   ASSERT_TRUE(Ask(Client(), kUsers).ok);
+  EXPECT_THAT(Look(fault).detail(), Not(HasSubstr("refused")));
   server_->Stop();
   EXPECT_TRUE(Within(absl::Seconds(5), [&] {
     const Session refused = Connect(port_);
     return absl::StrContains(PQerrorMessage(refused.get()), "Connection refused");
   }));
+  EXPECT_THAT(Look(fault).detail(),
+              ContainsRegex(absl::StrCat(
+                  "; [0-9]+ clients? w[a-z]+ refused by the server itself at 127.0.0.1:", port_,
+                  ", and new ones see that for themselves: is it up[?]")));
   ASSERT_TRUE(server_->StartAgain());
   EXPECT_TRUE(Within(absl::Seconds(10), [&] {
     const Session client = Connect(port_);
     return PQstatus(client.get()) == CONNECTION_OK && Ask(client, kUsers).took >= kDelay;
   })) << "and again through the fault when it is back";
+  EXPECT_THAT(Look(fault).detail(), HasSubstr(" refused by the server itself at"));
+  EXPECT_THAT(Look(fault).detail(), Not(HasSubstr("is it up?")));
   ExpectGone(fault);
 }
 
