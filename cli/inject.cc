@@ -20,6 +20,7 @@
 #include "cli/rpc/own_run.h"
 #include "cli/run_definitions.h"
 #include "cli/screen.h"
+#include "cli/upstream.h"
 #include "experiment/reader.h"
 #include "firedrill/v1/options.pb.h"
 

@@ -58,6 +58,10 @@ void InjectView::Event(const v1::Event& event) {
     Say(absl::StrCat(
         "run ", plan.run(), ": ", KebabOf(options_.kind), ", seed ", plan.seed(), "; it ends ",
         one_shot_ ? "by itself" : absl::StrCat("after ", options_.duration), ", or with Ctrl-C"));
+    if (options_.protocol_by_port) {
+      Say(absl::StrCat("protocol: ", options_.protocol, ", which is usual at the port of ",
+                       options_.upstream, "; --protocol names another"));
+    }
   }
   if (event.has_finding() && event.finding().kind() == v1::Finding::KIND_CIRCUMSTANCE) {
     misspelt_ = misspelt_ || IsMisspelt(event.finding().code());

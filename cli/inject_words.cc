@@ -15,7 +15,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_proto.h"
-#include "experiment/address.h"
+#include "cli/upstream.h"
 #include "experiment/mapper.h"
 #include "experiment/rules.h"
 #include "experiment/vocabulary.h"
@@ -417,6 +417,10 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
       Say(*flag, value, &said);
     }
   }
+  if (options.protocol.empty()) {
+    options.protocol = UsualProtocol(options.upstream);
+    options.protocol_by_port = !options.protocol.empty();
+  }
   const bool profile_said = said.keys.count("profile") > 0;
   // Where a kind has a protocol of its own it is both.
   for (const Flag& flag : flags) {
@@ -486,10 +490,13 @@ std::string InjectHelp(const std::string& kind) {
   }
   if (HasFlag(flags, "--listen")) {
     absl::StrAppend(&text, "  --upstream HOST:PORT --protocol ", kProtocols,
-                    "\n      The server, where no profile names it.\n");
+                    "\n      The server, where no profile names it. A usual port tells the "
+                    "protocol: ",
+                    UsualPorts(), ".\n");
   } else if (kind == "holdConnections") {
     absl::StrAppend(&text, "  --upstream HOST:PORT --protocol redis|http|tcp\n      The server, ",
-                    "where no profile names it and nobody needs to log in.\n");
+                    "where no profile names it and nobody needs to log in. A usual port tells "
+                    "the protocol.\n");
   }
   if (HasFlag(flags, "--subject")) {
     absl::StrAppend(&text, "  ", absl::StrJoin(SubjectFlags(), ", "),
@@ -505,39 +512,6 @@ std::string InjectHelp(const std::string& kind) {
       "of its nodes.\n"
       "  --state-dir FOLDER --no-color\n      As in firedrill run.\n");
   return text;
-}
-
-absl::StatusOr<v1::Profile> AdHocProfile(const std::string& upstream, const std::string& protocol) {
-  const absl::StatusOr<Address> address = ParseListenAddress(upstream);
-  if (!address.ok() || address->host.empty() || address->port == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--upstream ", upstream, ": write it as 127.0.0.1:5432"));
-  }
-  v1::Profile profile;
-  profile.set_name("upstream");
-  const auto fill = [&](auto* server) {
-    server->set_host(address->host);
-    server->set_port(static_cast<uint32_t>(address->port));
-  };
-  if (protocol == "postgresql") {
-    fill(profile.mutable_postgresql());
-    // Nobody logs in by it.
-    profile.mutable_postgresql()->set_user("nobody");
-    profile.mutable_postgresql()->set_database("none");
-  } else if (protocol == "mysql") {
-    fill(profile.mutable_mysql());
-  } else if (protocol == "redis") {
-    fill(profile.mutable_redis());
-  } else if (protocol == "http") {
-    fill(profile.mutable_http());
-  } else if (protocol == "tcp") {
-    fill(profile.mutable_tcp());
-  } else {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--protocol ", protocol.empty() ? "is missing" : protocol,
-                     ": say what the upstream speaks: postgresql, mysql, redis, http or tcp"));
-  }
-  return profile;
 }
 
 namespace {

@@ -26,6 +26,8 @@ struct InjectOptions {
   bool no_color = false;
   // A server that no profile names: host:port, and its protocol.
   std::string upstream, protocol;
+  // Nobody said it: it is the one that the port is known for.
+  bool protocol_by_port = false;
   // Processes that no site file names.
   std::optional<v1::HostSubject> subject;
 };
@@ -43,9 +45,6 @@ std::string KebabOf(const std::string& kind);
 bool IsOnTheWire(const std::string& kind);
 // It hits processes of this machine, which a subject names.
 bool IsOnProcesses(const std::string& kind);
-
-// A profile named `upstream` for a server that is given on the command line.
-absl::StatusOr<v1::Profile> AdHocProfile(const std::string& upstream, const std::string& protocol);
 
 // A definition as a person would write it; what the reader reads back as the same message.
 std::string ToYaml(const google::protobuf::Message& message, int indent = 0);

@@ -141,6 +141,17 @@ class Inject(Stage):
         self.assertEqual(process.wait(30), 130, self.said(process))
         self.assertRegex(self.said(process), r"(?m)^touched: 0 of 0 requests met; 0 connections open; " + told)
 
+    def test_a_usual_port_tells_the_protocol_which_is_said(self):
+        held, port = free_port()
+        held.close()
+        process = self.begin(PROGRAM, "inject", "delay-queries", "--listen", f"127.0.0.1:{port}", "--upstream",
+                             "127.0.0.2:5432", "--match", "table=users", "--delay", "200ms")
+        self.until(lambda: " is on at " in self.said(process) or process.poll() is not None, "it is on")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(30), 130, self.said(process))
+        self.assertIn("protocol: postgresql, which is usual at the port of 127.0.0.2:5432; --protocol names another\n",
+                      self.said(process))
+
     def test_an_undo_that_nobody_confirms_is_told_in_words_of_one_fault(self):
         process, port = self.listening("delay-queries", "--delay", "1ms")
         for _ in range(3):
@@ -203,7 +214,9 @@ class Inject(Stage):
         self.assertIsNotNone(met, self.said(process))
         # The driver begins the transaction by a request of its own.
         self.assertEqual(int(met[1]), 21, self.said(process))
+        # What is said of a server that refuses, and of a protocol that nobody gave, is said of those only.
         self.assertNotIn("refused", self.said(process))
+        self.assertNotIn("protocol", self.said(process))
 
     def test_figures_that_are_old_say_so(self):
         process, port = self.listening("delay-queries", "--delay", "1ms")
@@ -352,7 +365,8 @@ class Inject(Stage):
                             (("--duration", "1s"), "name the fault first"),
                             (("delay-queries", "--recconect"), "did you mean --reconnect?"),
                             (("delay-queries", "--delay", "1s"), "Add --upstream HOST:PORT --protocol"),
-                            (("stall-connections", "--upstream", "127.0.0.1:1"), "--protocol is missing"),
+                            (("stall-connections", "--upstream", "127.0.0.1:1"),
+                             "--protocol is missing, and port 1 does not tell it, as these do: 5432 postgresql, "),
                             (("lose-index", "--profile", "x", "--index", "a.b"), "here: give --site FILE\n"),
                             (("delay-queries", "--profile", "x", "--delay", "1s"),
                              "or --upstream HOST:PORT with --protocol\n")):

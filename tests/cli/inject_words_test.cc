@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "base/time_proto.h"
+#include "cli/upstream.h"
 #include "experiment/reader.h"
 
 namespace firedrill {
@@ -46,6 +48,37 @@ TEST(InjectWords, TakeAnUpstreamAndAShortMatch) {
   const auto profile = AdHocProfile(options->upstream, options->protocol);
   ASSERT_TRUE(profile.ok()) << profile.status();
   EXPECT_EQ(profile->postgresql().port(), 5432);
+}
+
+// It is told by the port only where nobody says it, and only of ports that tell.
+TEST(InjectWords, AUsualPortTellsTheProtocol) {
+  const auto taken = [](std::vector<std::string> more) {
+    std::vector<std::string> words = {"delay-queries", "--listen", "127.0.0.1:6432", "--delay",
+                                      "200ms"};
+    words.insert(words.end(), more.begin(), more.end());
+    const auto options = ParseInject(words);
+    EXPECT_TRUE(options.ok()) << options.status();
+    return absl::StrCat(options->protocol, options->protocol_by_port ? " by its port" : "");
+  };
+  EXPECT_EQ(taken({"--upstream", "127.0.0.1:5432"}), "postgresql by its port");
+  EXPECT_EQ(taken({"--upstream", "db-1:3306"}), "mysql by its port");
+  EXPECT_EQ(taken({"--upstream", "[::1]:6379"}), "redis by its port");
+  EXPECT_EQ(taken({"--upstream", "127.0.0.1:80"}), "http by its port");
+  EXPECT_EQ(taken({"--upstream", "127.0.0.1:8080"}), "http by its port");
+  EXPECT_EQ(taken({"--upstream", "127.0.0.1:5432", "--protocol", "mysql"}), "mysql");
+  EXPECT_EQ(taken({"--upstream", "127.0.0.1:5433"}), "");
+  EXPECT_EQ(taken({"--profile", "shop-db"}), "");
+  EXPECT_EQ(AdHocProfile("127.0.0.1:5433", "").status().message(),
+            "--protocol is missing, and port 5433 does not tell it, as these do: 5432 postgresql, "
+            "3306 mysql, 6379 redis, 80 http, 8080 http: say what the upstream speaks: "
+            "postgresql, mysql, redis, http or tcp");
+  // What is held at a server where nobody logs in takes it, too.
+  const auto held = ParseInject(
+      {"hold-connections", "--upstream", "127.0.0.1:6379", "--count", "5", "--state", "idle"});
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(held->fault.hold_connections().protocol(), v1::PROTOCOL_REDIS);
+  EXPECT_THAT(Complaint({"hold-connections", "--count", "5", "--upstream", "127.0.0.1:5432"}),
+              HasSubstr("--upstream has no account"));
 }
 
 TEST(InjectWords, AnyKindHasThem) {
