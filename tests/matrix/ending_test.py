@@ -195,7 +195,7 @@ class FakeLab:
 
 
 class TriesTest(unittest.TestCase):
-    def observe(self, ends):
+    def observe(self, ends, why="steady state did not hold within 30s", circumstances=()):
         """A cell whose tries end so: the lab of each is left spoilt."""
         found = []
 
@@ -209,7 +209,9 @@ class TriesTest(unittest.TestCase):
                 found.append((self.lab.slow_plans, len(FakeLab.up)))
                 self.lab.slow_plans = True
                 verdict = "inconclusive" if outcome == table.NOT_STARTED else "passed"
-                return types.SimpleNamespace(verdict=lambda: verdict, outcome=lambda: outcome, judged={"judgement": {}}, code=0,
+                judged = {"begin": "2026-01-02T03:04:00Z", "end": "2026-01-02T03:05:00Z", "judgement": {
+                    "reason": why, "findings": [{"kind": "KIND_CIRCUMSTANCE", "code": each} for each in circumstances]}}
+                return types.SimpleNamespace(verdict=lambda: verdict, outcome=lambda: outcome, judged=judged, code=0,
                                              out="", took=1, said="", expectations=dict)
 
             def assert_told_alike(self, result):
@@ -233,6 +235,13 @@ class TriesTest(unittest.TestCase):
             found, told = self.observe(ends)
             self.assertEqual([(False, 1)] * len(ends), found)
             self.assertEqual((len(ends), []), (told["tries"], told["changed"]))
+
+    def test_only_a_steady_state_that_did_not_hold_is_tried_again(self):
+        for why, circumstances in (("Slots is firing already", ["already-firing"]), ("Slots has a live group", ["live-group"]),
+                                   ("node db went silent during preflight", []),
+                                   ("steady state did not hold within 30s", ["already-firing"])):
+            found, told = self.observe([table.NOT_STARTED] * matrix.TRIES, why, circumstances)
+            self.assertEqual((1, 1), (len(found), told["tries"]))
 
 
 class BusyTest(unittest.TestCase):

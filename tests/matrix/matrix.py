@@ -29,17 +29,20 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "drills"))
 
 import table  # noqa: E402
 import written  # noqa: E402
-from on_a_lab import FIREDRILL, LAB, ROOT, Lab, OnALab, dying_with_us  # noqa: E402
+import yaml  # noqa: E402
+from on_a_lab import FIREDRILL, GONE_S, LAB, ROOT, Lab, OnALab, dying_with_us  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(LAB))
 from labkit.supervisor import come_first  # noqa: E402
 
 RESULTS = os.path.join(ROOT, "build/matrix/results.jsonl")
 PROGRAMS = ("firedrill", "firedrill-controller", "firedrill-injector", "firedrill-reaper", "firedrill-wire")
-# The controller asks Prometheus and Alertmanager twice a second; the webhook is told.
+# The controller asks Prometheus and Alertmanager twice a second; its webhook is told, as the pager is.
 POLL_S = 0.5
 SAME_WITHIN_S = 10
 TRIES = 3
+# How the reason begins of a run that did not start because of it.
+NOT_STEADY = "steady state did not hold"
 CELL_TIMEOUT_S = 1200
 # A lab that does not go down within this goes when its cell is killed.
 STOP_TIMEOUT_S = 90
@@ -62,8 +65,18 @@ def room_for(cell):
 class CellRun(OnALab):
     """One run, with the looks before and after it."""
 
+    def __init__(self):
+        super().__init__()
+        self.left = []  # what looks have found of any try, as complaints
+        self.looked = False
+
     def runTest(self):
         """Not a test of unittest's: `observe` is called."""
+
+    def assert_nothing_left(self, when="after the run"):
+        """Counted: the run is judged all the same."""
+        self.left += [f"{table.LEFT} {when}: {each}" for each in self.look.wait_for_nothing(GONE_S)]
+        self.looked = when != "before"
 
     def observe(self, cell):
         self.cell = cell
@@ -71,9 +84,9 @@ class CellRun(OnALab):
         before, result = self.run_on_a_lab()
         # A machine on which others are busy may keep steady state from holding: nothing is judged then. The lab of such a
         # try goes with it, and with what it may have left.
-        while tries < TRIES and self.did_not_start(result):
+        while tries < TRIES and self.machine_was_busy(result):
             if not self.doCleanups():
-                raise AssertionError(f"cleaning up after try {tries} failed")
+                self.left.append(f"{table.LEFT} after try {tries}: cleaning up failed")
             tries += 1
             before, result = self.run_on_a_lab()
         lab = self.lab
@@ -90,9 +103,9 @@ class CellRun(OnALab):
         changed = self.changed(before, actual)
         with open(lab.path("pages.jsonl")) as opened:
             pages = [json.loads(line) for line in opened]
-        clocks = clock_differences(result.judged["judgement"], pages)
+        clocks = clock_differences(result.judged, pages, expected_pages(cell.experiment))
         said += clock_complaints(clocks)
-        if cell.verdict == table.PASSED and not {"detected", "delivered"} <= set(clocks):
+        if cell.verdict == table.PASSED and not {"detect", "delivered"} <= set(clocks):
             said.append("no page was compared with the webhook's clock")
         return {"actual": actual, "changed": changed, "complaints": said, "tries": tries, "clocks": clocks, "run_s": round(result.took, 1),
                 "times": times_of(result.judged["judgement"]),
@@ -110,8 +123,10 @@ class CellRun(OnALab):
             raise AssertionError(f"no JSON was written: {result.said}")
         return before, result
 
-    def did_not_start(self, result):
-        return self.cell.outcome != table.NOT_STARTED and (result.verdict(), result.outcome()) == ("inconclusive", "not started")
+    def machine_was_busy(self, result):
+        """Whether steady state, and nothing else, kept it from starting: a run that was kept by a false alarm is a mismatch."""
+        return (self.cell.outcome != table.NOT_STARTED and (result.verdict(), result.outcome()) == ("inconclusive", "not started")
+                and result.judged["judgement"].get("reason", "").startswith(NOT_STEADY) and not actual_of(result)["circumstances"])
 
     def changed(self, before, actual):
         """Lines that differ from those before; waits a moment for those that no remedy declares as changed."""
@@ -153,39 +168,51 @@ def instant(text):
     return whole.timestamp() + float(match[2] or 0)
 
 
-def told(pages, alert, status, since):
-    """(when the pager was told, the alert as it was told), for the first such page."""
+def expected_pages(experiment):
+    """The name of each expectation about an alert → the labels that its pages carry."""
+    with open(os.path.join(ROOT, "experiments", experiment.name + ".yaml")) as opened:
+        alerts = yaml.safe_load(opened)["spec"]["expect"]["alerts"]
+    return {alert["name"]: {"alertname": alert["alert"], **dict(re.fullmatch(r'(\w+)="(.*)"', each).groups()
+                                                                for each in alert.get("matchers", []))} for alert in alerts}
+
+
+def told(pages, labels, status, since, until):
+    """When the pager was first told of each page that carries the labels, in the order in which it was."""
+    first = {}
     for page in pages:
         for each in page["payload"]["alerts"]:
-            if each["labels"].get("alertname") == alert and each["status"] == status and page["at"] >= since:
-                return page["at"], each
-    return None, None
+            carries = labels.items() <= each["labels"].items()
+            if carries and each["status"] == status and since <= page["at"] <= until:
+                first.setdefault((tuple(sorted(each["labels"].items())), each["startsAt"]), page["at"])
+    return sorted(first.values())
 
 
-def clock_differences(judgement, pages):
-    """What the run says of each page, minus what the pager's own record says of it, in seconds."""
+def clock_differences(run, pages, expected):
+    """What the run says of each expected page, minus when the pager was told by its own clock, in seconds; None where only one
+    of them knows of it.
+
+    An alert that fires is told at once: the lab groups pages for 0 s. So the moment when it fired differs from when the pager
+    was told by no more than sending takes; it is compared with that, for its `startsAt` is what the run has it from.
+    """
     differences = {}
-    for times in judgement.get("alerts", []):
-        if not times.get("notified"):
-            continue
-        at, page = told(pages, times["alert"], "firing", 0)
-        if at is None:
-            differences["delivered"] = None
-            continue
-        differences["detected"] = round(instant(times["firing"]) - instant(page["startsAt"]), 3)
-        differences["delivered"] = round(instant(times["notified"]) - at, 3)
-        if times.get("resolveNotified"):
-            # The last one counts where it came and went.
-            ends = [page["at"] for page in pages for each in page["payload"]["alerts"]
-                    if each["labels"].get("alertname") == times["alert"] and each["status"] == "resolved"]
-            differences["resolve delivered"] = (
-                round(min((instant(times["resolveNotified"]) - end for end in ends), key=abs), 3) if ends else None)
+    since, until = instant(run["begin"]), instant(run["end"])
+    times = {each["expectation"]: each for each in run["judgement"].get("alerts", [])}
+    for name, labels in expected.items():
+        said = times.get(name, {})
+        begun = told(pages, labels, "firing", since, until)
+        if begun or said.get("notified"):
+            for what, key in (("detect", "firing"), ("delivered", "notified")):
+                differences[what] = round(instant(said[key]) - begun[0], 3) if begun and said.get(key) else None
+        if said.get("resolveNotified"):
+            # Of a page that came and went it is the last end.
+            ends = told(pages, labels, "resolved", since, until)
+            differences["end delivered"] = round(instant(said["resolveNotified"]) - ends[-1], 3) if ends else None
     return differences
 
 
 def clock_complaints(differences):
-    return [f"{what}: the webhook's clock was never told" if seconds is None else
-            f"{what}: {seconds:+.3f} s from the webhook's clock, which is more than a look every {POLL_S} s explains"
+    return [f"{what}: only one of the run and the pager knows of it" if seconds is None else
+            f"{what}: {seconds:+.3f} s from the pager's clock, which is more than a look every {POLL_S} s explains"
             for what, seconds in differences.items() if seconds is None or abs(seconds) > POLL_S]
 
 
@@ -235,7 +262,9 @@ def observe(cell):
                      "complaints": [f"could not be observed: {type(error).__name__}: {error}"]})
     finally:
         if not run.doCleanups():
-            line["complaints"].append(table.LEFT)
+            run.left.append(f"{table.LEFT} by the lab: cleaning up failed")
+        line["complaints"] += run.left
+        line["looked"] = run.looked
     line["took_s"] = round(time.monotonic() - begun, 1)
     line["load"].append(os.getloadavg()[0])
     return line

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import types
 import unittest
 
 sys.dont_write_bytecode = True
@@ -18,16 +19,24 @@ import matrix  # noqa: E402
 import table  # noqa: E402
 import written  # noqa: E402
 
-JUDGEMENT = {"alerts": [{"alert": "Slots", "firing": "2026-01-02T03:04:05.100Z", "notified": "2026-01-02T03:04:05.200Z",
-                         "resolveNotified": "2026-01-02T03:05:00Z"}]}
+RUN = {"begin": "2026-01-02T03:04:00+00:00", "end": "2026-01-02T03:05:10.5+00:00", "judgement": {"alerts": [
+    {"expectation": "page", "alert": "Slots", "firing": "2026-01-02T03:04:05.100Z", "notified": "2026-01-02T03:04:05.200Z",
+     "resolveNotified": "2026-01-02T03:05:00Z"}]}}
+EXPECTED = {"page": {"alertname": "Slots", "severity": "page"}}
 FIRST = matrix.instant("2026-01-02T03:04:05.100Z")
 
 
-def page(at, status, starts="2026-01-02T03:04:05.100Z", alert="Slots"):
-    return {"at": at, "payload": {"alerts": [{"status": status, "labels": {"alertname": alert}, "startsAt": starts}]}}
+def page(at, status, starts="2026-01-02T03:04:05.100Z", alert="Slots", severity="page"):
+    labels = {"alertname": alert, "severity": severity, "instance": "db"}
+    return {"at": at, "payload": {"alerts": [{"status": status, "labels": labels, "startsAt": starts}]}}
 
 
-PAGES = [page(FIRST - 9, "firing", alert="Other"), page(FIRST + 0.15, "firing"), page(FIRST + 54.9, "resolved")]
+AGAIN = "2026-01-02T03:04:30Z"
+PAGES = [page(FIRST - 9, "firing"),  # of the lab's start
+         page(FIRST + 0.01, "firing", alert="Other"), page(FIRST + 0.02, "firing", severity="pager"),
+         page(FIRST + 0.15, "firing"), page(FIRST + 20, "resolved"),
+         page(FIRST + 25, "firing", AGAIN), page(FIRST + 54.9, "resolved", AGAIN), page(FIRST + 57, "resolved", AGAIN),
+         page(FIRST + 70, "resolved", "2026-01-02T03:05:12Z")]  # after the run
 
 
 def actual(exit_code, verdict, outcome="completed", failed=(), doubted=(), circumstances=()):
@@ -116,12 +125,25 @@ class MismatchTest(unittest.TestCase):
 
 
 class FiguresTest(unittest.TestCase):
-    def test_what_a_lab_left_behind_counts_and_who_was_not_looked_at_does_not(self):
+    def test_whatever_is_left_counts_also_of_a_run_that_could_not_be_observed(self):
         cell = table.Cell(table.EXPERIMENTS["lost-index"], "healthy-1")
-        line = {"actual": actual(0, "passed"), "changed": [], "complaints": [], "clocks": {}, "took_s": 1}
-        for more, words in (({}, "left: 0 of 1"), ({"changed": ["+ nft: table inet x"]}, "left: 1 of 1"),
-                            ({"complaints": [table.LEFT]}, "left: 1 of 1"), ({"actual": None}, "left: 0 of 0")):
+        line = {"actual": actual(0, "passed"), "changed": [], "complaints": [], "clocks": {}, "took_s": 1, "looked": True}
+        left, failed = {"complaints": [f"{table.LEFT} after the run: session 7 of reports 'firedrill' idle"]}, {"actual": None}
+        for more, words in (({}, "left: 0 of 1\n"), ({"changed": ["+ nft: table inet x"]}, "left: 1 of 1\n"),
+                            (left, "left: 1 of 1\n"), ({**left, **failed}, "left: 1 of 1\n"), (failed, "left: 0 of 1\n"),
+                            ({**left, **failed, "looked": False}, "left: 1 of 1\n"),
+                            ({**failed, "looked": False}, "left: 0 of 0; after 1 more nobody could look\n")):
             self.assertIn(words, written.figures([cell], {cell.key: {**line, **more}}))
+
+    def test_what_a_look_finds_is_a_complaint_and_the_run_is_judged_all_the_same(self):
+        for found in ([], ["session 7 of reports 'firedrill' idle", "file x"]):
+            run = matrix.CellRun()
+            run.look = types.SimpleNamespace(wait_for_nothing=lambda seconds, found=found: found)
+            run.assert_nothing_left()
+            self.assertEqual([f"{table.LEFT} after the run: {each}" for each in found], run.left)
+            self.assertTrue(run.looked)
+            line = {"actual": actual(0, "passed"), "changed": [], "complaints": run.left, "clocks": {}}
+            self.assertEqual(run.left, table.wrong(table.Cell(table.EXPERIMENTS["lost-index"], "healthy-1"), line))
 
     def test_a_page_is_timed_from_the_anchor_that_its_expectation_names(self):
         times = matrix.times_of({"alerts": [{"anchor": "2026-01-01T00:00:00Z", "firing": "2026-01-01T00:00:04.5Z",
@@ -133,25 +155,40 @@ class FiguresTest(unittest.TestCase):
 
 
 class ClockTest(unittest.TestCase):
+    def differences(self, run, pages=PAGES):
+        return matrix.clock_differences(run, pages, EXPECTED)
+
     def test_what_agrees_is_no_complaint(self):
-        differences = matrix.clock_differences(JUDGEMENT, PAGES)
-        self.assertEqual({"detected": 0, "delivered": -0.05, "resolve delivered": 0}, differences)
-        self.assertEqual([], matrix.clock_complaints(differences))
+        self.assertEqual({"detect": -0.15, "delivered": -0.05, "end delivered": 0}, self.differences(RUN))
+        self.assertEqual([], matrix.clock_complaints(self.differences(RUN)))
+
+    def test_the_pages_of_an_experiment_are_those_that_its_matchers_ask_for(self):
+        self.assertEqual({"scan-page": {"alertname": "PgSeqScanSurge", "severity": "page", "table": "users"}},
+                         matrix.expected_pages(table.EXPERIMENTS["lost-index"]))
 
     def test_a_run_whose_clock_is_off_by_two_looks_is_told(self):
-        for key, what in (("firing", "detected"), ("notified", "delivered"), ("resolveNotified", "resolve delivered")):
+        for key, what in (("firing", "detect"), ("notified", "delivered"), ("resolveNotified", "end delivered")):
             for late in (-2 * matrix.POLL_S, 2 * matrix.POLL_S):
-                moved = copy.deepcopy(JUDGEMENT)
-                stamp = matrix.datetime.datetime.fromtimestamp(
-                    matrix.instant(moved["alerts"][0][key]) + late, matrix.datetime.timezone.utc)
-                moved["alerts"][0][key] = stamp.isoformat()
-                complaints = matrix.clock_complaints(matrix.clock_differences(moved, PAGES))
+                moved = copy.deepcopy(RUN)
+                times, = moved["judgement"]["alerts"]
+                stamp = matrix.datetime.datetime.fromtimestamp(matrix.instant(times[key]) + late, matrix.datetime.timezone.utc)
+                times[key] = stamp.isoformat()
+                complaints = matrix.clock_complaints(self.differences(moved))
                 self.assertEqual(1, len(complaints), (key, late))
                 self.assertTrue(complaints[0].startswith(what + ":"), complaints)
 
-    def test_a_page_that_the_pager_never_got_is_told(self):
-        complaints = matrix.clock_complaints(matrix.clock_differences(JUDGEMENT, PAGES[:1]))
-        self.assertEqual(["delivered: the webhook's clock was never told"], complaints)
+    def test_an_end_that_is_not_the_last_is_told(self):
+        early = copy.deepcopy(RUN)
+        early["judgement"]["alerts"][0]["resolveNotified"] = "2026-01-02T03:04:25.1Z"
+        self.assertEqual(-34.9, self.differences(early)["end delivered"])
+
+    def test_a_page_that_only_one_of_them_knows_of_is_told(self):
+        unknown = {**RUN, "judgement": {"alerts": [{"expectation": "page", "alert": "Slots"}]}}
+        for run, pages in ((RUN, PAGES[:3]), (unknown, PAGES)):
+            found = self.differences(run, pages)
+            self.assertEqual((None, None), (found["detect"], found["delivered"]))
+            self.assertIn("delivered: only one of the run and the pager knows of it", matrix.clock_complaints(found))
+        self.assertEqual({}, self.differences(unknown, PAGES[:3]))
 
 
 class ResumeTest(unittest.TestCase):

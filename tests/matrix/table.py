@@ -16,8 +16,8 @@ NOT_STARTED_EXIT, ABORTED_EXIT = 3, 4
 ANY = "*"
 # Of the name of a cell that was run while another program kept one processor busy.
 BUSY = "+busy"
-# The complaint where a lab did not end as it should: what it was made of is there still.
-LEFT = "cleaning up failed"
+# How a complaint begins about what a run has left: sessions, processes, files, open journals, or the lab itself.
+LEFT = "left"
 # Of a page that never came neither delivery nor end nor order can be judged.
 NO_PAGE = (("*", "never-fired"),)
 # What had to hold and did not: which of the words it is says only whether it held again before the run ended.

@@ -6,6 +6,12 @@ import statistics
 import table
 
 
+# What a line has under `clocks`, as the page says it.
+CLOCKS = {"detect": "when the alert fired (Firedrill), and when on-call was told of it",
+          "delivered": "when on-call was told (Firedrill), and when",
+          "end delivered": "when on-call was told that it is over (Firedrill), and when"}
+
+
 def reasons_text(reasons):
     return ", ".join(f"`{name}` {code.replace('|', ' or ')}" for name, code in sorted(map(tuple, reasons)))
 
@@ -39,17 +45,19 @@ def figures(cells, lines):
     text = [f"- {len(seen)} of {len(cells)} cells"] if len(seen) < len(cells) else []
     text += [f"- defects found for their reason: **{len(found)} of {len(planted)}** planted",
             f"- false alarms: **{len(alarms)} in {len(healthy)}** healthy runs"]
-    for name in ("detected", "delivered", "resolve delivered"):
+    for name, what in CLOCKS.items():
         values = [seconds for each, seconds in clocks if each == name]
         if values:
-            text.append(f"- *{name}* against the webhook's own clock, {len(values)} pages: at most {max(values):.3f} s apart, "
-                        f"median {statistics.median(values):.3f} s")
-    # Nobody has looked after a run that could not be observed.
-    looked = [(cell, line) for cell, line in seen if line["actual"]]
-    changed = sum(any(each.startswith("changed:") or each == table.LEFT for each in table.wrong(cell, line)) for cell, line in looked)
-    text.append(f"- runs after which the independent look found something changed or left: {changed} of {len(looked)}")
+            text.append(f"- {what} by the pager's own clock, {len(values)} runs, whatever their verdict: at most {max(values):.3f} s "
+                        f"apart, median {statistics.median(values):.3f} s")
+    apart = sum(any(seconds is None for seconds in line["clocks"].values()) for _, line in seen)
+    text.append(f"- runs in which only one of Firedrill and the pager knows of an expected page, or of its end: {apart}")
+    spoilt = [line for cell, line in seen if any(each.startswith(("changed:", table.LEFT)) for each in table.wrong(cell, line))]
+    unseen = [line for _, line in seen if line not in spoilt and not line.get("looked", line["actual"])]
+    text.append(f"- runs after which the independent look found something changed or left: {len(spoilt)} of {len(seen) - len(unseen)}"
+                + (f"; after {len(unseen)} more nobody could look" if unseen else ""))
     again = sum(line.get("tries", 1) - 1 for _, line in seen)
-    text.append(f"- runs that did not start, because the machine was too busy for steady state, and were started again: {again}")
+    text.append(f"- runs whose steady state did not hold, and that were started again for that alone: {again}")
     busy = [line["busy"] for _, line in seen if line.get("busy")]
     if busy:
         shares = sorted(each["share"] for each in busy)
