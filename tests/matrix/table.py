@@ -75,12 +75,12 @@ EXPERIMENTS = {each.name: each for each in (
     Experiment("lost-index", SCANS, "scan-page", also_blind=(SLOTS,)),
     Experiment("login-storm", SCANS, "scan-page", extras=("gateway",)),
     # A failover cannot be taken back: `leaves: changed`. The old primary is stopped, its standby takes writes.
-    Experiment("frequent-report", SCANS, "scan-page", extras=("replica",), also_blind=(SLOTS,),
+    Experiment("frequent-report", SCANS, "scan-page", extras=("replica", "gateway"), also_blind=(SLOTS,),
                leaves=(r"postgresql: .*", r"replica: in recovery (true|false)",
                        r"replica: setting (in_hot_standby|transaction_read_only) = (on|off)")),
-    Experiment("sudden-crowd", SCANS, "scan-page", also_blind=(SLOTS,)),
-    Experiment("slow-release", SCANS, "scan-page", symptoms=("ApiErrorRateHigh", "ApiLatencyHigh", "NetworkErrors"),
+    Experiment("sudden-crowd", SCANS, "scan-page", symptoms=("AppPoolSaturated", "ApiErrorRateHigh", "ApiLatencyHigh"),
                also_blind=(SLOTS,)),
+    Experiment("slow-release", SCANS, "scan-page", also_blind=(SLOTS,)),
 )}
 
 
@@ -153,18 +153,20 @@ def special(name):
         yield cell("fix-missing", FAILED, [("back-after-leak", "did-not-stay|never-came-back|late")], settings=("leak-share=0.05",))
     if name in ("lost-index", "login-storm", "slow-release"):
         retries = ("retries=3",) if name == "login-storm" else ()
-        others = [("images-unharmed", NOT_HELD)]
-        others += [("uploads-unharmed", NOT_HELD)] if name == "lost-index" else []
+        others = [("images-unharmed", NOT_HELD), ("uploads-unharmed", NOT_HELD)]
+        # A page that is asked for three times a second: whether a time-out that is too weak spares it is chance.
+        admin = ("admin-unharmed", NOT_HELD)
         # Whoever tries again looks like an attack, and those who give up and come again like the network.
         crowd = [("PossibleDDoS", "forbidden-fired")] if retries else []
         # A pool that is full grows into the server's last connections.
         others += [(SLOTS, "forbidden-fired")] if name == "slow-release" else []
-        yield cell("fix-missing", FAILED, [*others, ("AppPoolSaturated", "forbidden-fired"), *crowd],
+        yield cell("fix-missing", FAILED, [*others, admin, ("AppPoolSaturated", "forbidden-fired"), *crowd],
                    [BURSTS, *([("NetworkErrors", "forbidden-fired")] if retries else [])],
                    settings=("statement-timeout=none", *retries))
-        yield cell("fix-too-weak", FAILED, [*others, ("AppPoolSaturated", "forbidden-fired")], [BURSTS],
+        yield cell("fix-too-weak", FAILED, [*others, ("AppPoolSaturated", "forbidden-fired")], [BURSTS, admin],
                    settings=("statement-timeout=500ms",))
-        yield cell("errors-cached", FAILED, [("logins-back", "never-came-back")])
+        # One error of `/admin`, and everybody is given it again.
+        yield cell("errors-cached", FAILED, [("logins-back", "never-came-back")], [admin])
         # The index is there again, and the scans go on; only lost-index judges the end of its page.
         stay = [("scan-page/resolved", "not-resolved")] if name == "lost-index" else []
         yield cell("plans-stay-slow", FAILED, [("logins-back", "never-came-back"), *stay])
@@ -172,7 +174,7 @@ def special(name):
         # The same fault hurts through the same logins in the other two: no news of them there.
         # The first login that is cancelled makes the shop give up on all routes. Then nothing scans the table, no page is
         # due, or one comes late or goes away again, and the guardrail `nearly-dead` ends the run.
-        yield cell("shop-never-reconnects", FAILED, others,
+        yield cell("shop-never-reconnects", FAILED, [*others, admin],
                    [("scan-page", "never-fired|only-pending|flapped|late"), ("scan-page/delivered", "late"), *order(experiment)],
                    outcome=ABORTED)
         yield cell("cached-logins", INCONCLUSIVE, [("logins-hurt", "no-impact")], NO_PAGE)
@@ -181,17 +183,20 @@ def special(name):
     if name == "frequent-report":
         # The reports of all who wait take the processors from the exporter, too: whether the page is in time is luck.
         starved = [("scan-page", "late"), ("scan-page/delivered", "late"), BURSTS, *order(experiment)]
-        yield cell("fix-missing", FAILED, [("logins-unharmed", NOT_HELD), ("writes-go-on", NOT_HELD),
-                                           ("AppPoolSaturated", "forbidden-fired")],
-                   starved, settings=("statement-timeout=none",))
+        routes = [(f"{route}-unharmed", NOT_HELD) for route in ("logins", "uploads", "images")]
+        # Whoever tries again looks like an attack, and those who give up and come again like the network; their queue is long.
+        yield cell("fix-missing", FAILED, [*routes, ("writes-go-on", NOT_HELD), ("AppPoolSaturated", "forbidden-fired"),
+                                           ("PossibleDDoS", "forbidden-fired")],
+                   [*starved, ("NetworkErrors", "forbidden-fired"), ("admin-back", NOT_HELD), ("logins-after", NOT_HELD)],
+                   settings=("statement-timeout=none", "retries=3"))
         # With 500 ms it passes, and rightly: a dozen reports at a time take longer than that, and are cancelled. Of the twenty
         # that the pool lets through each takes about a second: 2 s never cancel one.
-        yield cell("fix-too-weak", FAILED, [("logins-unharmed", NOT_HELD), ("AppPoolSaturated", "forbidden-fired")],
+        yield cell("fix-too-weak", FAILED, [*routes, ("AppPoolSaturated", "forbidden-fired")],
                    [*starved, ("writes-go-on", NOT_HELD)], settings=("statement-timeout=2s",))
         # In both the administrators' page soon asks the database nothing: what is left of the scans need not page.
         quiet = [(page, "late|never-fired|only-pending"), (f"{page}/delivered", "late"), *order(experiment)]
         yield cell("shop-never-reconnects", FAILED, [(route, "never-came-back") for route in (
-            "logins-unharmed", "writes-go-on", "admin-back", "logins-after")], quiet)
+            "logins-unharmed", "uploads-unharmed", "images-unharmed", "writes-go-on", "admin-back", "logins-after")], quiet)
         # Logins fail during the failover, and are remembered: of 5000 customers 2 %, more or less.
         yield cell("errors-cached", FAILED, [("admin-back", "never-came-back")], [*quiet, ("logins-after", NOT_HELD)])
         # Where nothing was broken, the failover may find it well, and must not be blamed for healing it.
@@ -200,7 +205,7 @@ def special(name):
     if name == "sudden-crowd":
         # The bigger pool takes the server's connections, too; and a shop that works on for visitors who have left is not
         # always back in time.
-        harmed = [("logins-unharmed", NOT_HELD), ("uploads-unharmed", NOT_HELD), ("AppPoolSaturated", "forbidden-fired")]
+        harmed = [(f"{route}-unharmed", NOT_HELD) for route in ("logins", "uploads", "images")]
         more = [(SLOTS, "forbidden-fired"), ("sales-back", NOT_HELD), ("logins-after", NOT_HELD), BURSTS, *order(experiment),
                 # Nor does it always answer a scrape.
                 ("ShopDown", "forbidden-fired")]

@@ -15,7 +15,7 @@ SLOTS_ALERT = "PostgresConnectionsNearLimit"
 # Of an alert that can have a defect: its threshold, one that is never reached, one that always is; what it reads.
 Alert = collections.namedtuple("Alert", "threshold never always metric")
 ALERTS = {
-    SLOTS_ALERT: Alert("> 0.8", "> 1.5", "> 0.01", "pg_stat_activity_count"),
+    SLOTS_ALERT: Alert("> 0.8", "> 1.5", "> 0.01", "pg_client_sessions"),
     "PgSeqScanSurge": Alert("> 5e5", "> 1e9", "> -1", "pg_table_seq_rows"),
 }
 
