@@ -1,7 +1,12 @@
-// Why nothing can listen somewhere.
+// Why nothing can listen somewhere, and who has nothing to say.
 #include "identity/listening.h"
 
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 #include "absl/strings/match.h"
@@ -34,6 +39,15 @@ absl::Status ListenFailed(absl::string_view where, int port, int error,
     default:
       return absl::UnavailableError(absl::StrCat(where, ": ", std::strerror(error)));
   }
+}
+
+bool HasSpoken(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return true;
+  if (size < offsetof(tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
+    return true;
+  return info.tcpi_bytes_received > 0;
 }
 
 }  // namespace firedrill

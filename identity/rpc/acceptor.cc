@@ -228,13 +228,12 @@ void Acceptor::TakeAll() {
 
 Acceptor::Connection* Acceptor::Admit(int fd, const std::string& peer, const std::string& address) {
   if (unproven_ >= limits_.unproven || connections_.size() >= limits_.connections) {
-    const auto oldest = std::find_if(connections_.begin(), connections_.end(),
-                                     [](const Connection& each) { return !each.proven; });
-    if (oldest == connections_.end()) return nullptr;
-    Drop(oldest);
+    const auto one = WhoMakesRoom();
+    if (one == connections_.end()) return nullptr;
+    Drop(one);
   }
   const auto others = of_address_.find(address);
-  if (others != of_address_.end() && others->second >= limits_.of_one_peer) return nullptr;
+  if (others != of_address_.end() && others->second.all >= limits_.of_one_peer) return nullptr;
   UniqueFd second(fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!second.valid()) return nullptr;
   const uint64_t id = next_++;
@@ -242,19 +241,40 @@ Acceptor::Connection* Acceptor::Admit(int fd, const std::string& peer, const std
   event.events = EPOLLRDHUP;
   event.data.u64 = id;
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, second.get(), &event) != 0) return nullptr;
-  connections_.push_back({id, std::move(second), peer, address, RealClock().Boot(), false});
+  connections_.push_back({id, std::move(second), peer, address, RealClock().Boot()});
   by_id_[id] = std::prev(connections_.end());
   by_peer_[peer] = id;
-  ++of_address_[address];
+  Share& share = of_address_[address];
+  ++share.all;
+  ++share.unproven;
   ++unproven_;
   return &connections_.back();
 }
 
+// Whoever means it says hello as soon as they are connected. A flood comes more quickly than
+// anybody can be asked who they are, so age alone would end the honest ones with the rest.
+Acceptor::Connections::iterator Acceptor::WhoMakesRoom() {
+  const auto most = std::max_element(
+      of_address_.begin(), of_address_.end(),
+      [](const auto& a, const auto& b) { return a.second.unproven < b.second.unproven; });
+  auto oldest = connections_.end();
+  for (auto it = connections_.begin(); it != connections_.end(); ++it) {
+    if (it->proven || it->address != most->first) continue;
+    if (oldest == connections_.end()) oldest = it;
+    it->spoke = it->spoke || HasSpoken(it->fd.get());
+    if (!it->spoke) return it;
+  }
+  return oldest;
+}
+
 void Acceptor::Drop(Connections::iterator connection) {
   shutdown(connection->fd.get(), SHUT_RDWR);
-  if (!connection->proven) --unproven_;
-  const auto count = of_address_.find(connection->address);
-  if (--count->second == 0) of_address_.erase(count);
+  const auto share = of_address_.find(connection->address);
+  if (!connection->proven) {
+    --unproven_;
+    --share->second.unproven;
+  }
+  if (--share->second.all == 0) of_address_.erase(share);
   const auto peer = by_peer_.find(connection->peer);
   if (peer != by_peer_.end() && peer->second == connection->id) by_peer_.erase(peer);
   by_id_.erase(connection->id);
@@ -280,6 +300,7 @@ void Acceptor::Proven(const std::string& peer,
   Connection& connection = *by_id_.at(found->second);
   if (std::exchange(connection.proven, true)) return;
   --unproven_;
+  --of_address_.at(connection.address).unproven;
   absl::StatusOr<Certificate> holder = who();
   if (holder.ok()) connection.holder = *std::move(holder);
 }

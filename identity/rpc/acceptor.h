@@ -27,7 +27,8 @@ struct AcceptorLimits {
   size_t connections = 0;
   // Of one address.
   size_t of_one_peer = 512;
-  // That have not proven yet who they are: the oldest one makes room.
+  // That have not proven yet who they are: of the address that has most of them the oldest that has
+  // not said a word makes room, else the oldest.
   size_t unproven = 128;
   // A handshake and a first call that is let in.
   absl::Duration proven_within = absl::Seconds(2);
@@ -64,7 +65,7 @@ class Acceptor {
     UniqueFd fd;
     std::string peer, address;
     absl::Duration since;  // Boot time.
-    bool proven = false;
+    bool proven = false, spoke = false;
     std::optional<Certificate> holder = std::nullopt;
     // Boot time at which its certificate was seen to have ended.
     std::optional<absl::Duration> ended = std::nullopt;
@@ -77,6 +78,8 @@ class Acceptor {
   // Null where it must not stay.
   Connection* Admit(int fd, const std::string& peer, const std::string& address)
       FD_REQUIRES(mutex_);
+  // The end where nobody has to.
+  Connections::iterator WhoMakesRoom() FD_REQUIRES(mutex_);
   void Drop(Connections::iterator connection) FD_REQUIRES(mutex_);
   void DropLate() FD_EXCLUDES(mutex_);
 
@@ -92,7 +95,10 @@ class Acceptor {
   Connections connections_ FD_GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, Connections::iterator> by_id_ FD_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, uint64_t> by_peer_ FD_GUARDED_BY(mutex_);
-  absl::flat_hash_map<std::string, size_t> of_address_ FD_GUARDED_BY(mutex_);
+  struct Share {
+    size_t all = 0, unproven = 0;
+  };
+  absl::flat_hash_map<std::string, Share> of_address_ FD_GUARDED_BY(mutex_);
   size_t unproven_ FD_GUARDED_BY(mutex_) = 0;
   uint64_t next_ FD_GUARDED_BY(mutex_) = 2;
   std::thread thread_;

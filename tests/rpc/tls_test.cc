@@ -335,8 +335,12 @@ TEST_F(TlsTest, AMessageThatIsTooLongIsRefused) {
 }
 
 // A connection that says nothing.
-UniqueFd Silent(int port) {
+UniqueFd Silent(int port, uint32_t from = INADDR_LOOPBACK) {
   UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in own{};
+  own.sin_family = AF_INET;
+  own.sin_addr.s_addr = htonl(from);
+  EXPECT_EQ(bind(fd.get(), reinterpret_cast<sockaddr*>(&own), sizeof(own)), 0);
   sockaddr_in to{};
   to.sin_family = AF_INET;
   to.sin_port = htons(static_cast<uint16_t>(port));
@@ -386,6 +390,37 @@ TEST_F(AcceptorTest, AFloodOfTheSilentKeepsNobodyOut) {
   EXPECT_EQ(Call(DialAs(Signed("admin", "bob")), path_).error_code(), kLetIn);
   // Who had proven who they are is not touched by it.
   EXPECT_EQ(Call(known, path_).error_code(), kLetIn);
+}
+
+// A flood comes more quickly than whoever means it can say who they are.
+TEST_F(AcceptorTest, AFloodEndsNobodyWhoHasBegunToSpeakOrComesFromElsewhere) {
+  server_.reset();
+  limits_.proven_within = absl::Minutes(10);
+  Serve();
+  const UniqueFd begun = Silent(port_);
+  // The first byte of a handshake.
+  ASSERT_EQ(write(begun.get(), "\x16", 1), 1);
+  const UniqueFd elsewhere = Silent(port_, INADDR_LOOPBACK + 1);
+  std::vector<UniqueFd> flood;
+  for (int i = 0; i < 200; ++i) flood.push_back(Silent(port_));
+  const absl::Time until = absl::Now() + kPatience;
+  int ended = 0;
+  while (ended < 200 - 14 && absl::Now() < until) {
+    ended = 0;
+    for (const UniqueFd& fd : flood) ended += WasEnded(fd, absl::ZeroDuration()) ? 1 : 0;
+  }
+  EXPECT_EQ(ended, 200 - 14);
+  EXPECT_FALSE(WasEnded(begun, absl::ZeroDuration()));
+  EXPECT_FALSE(WasEnded(elsewhere, absl::ZeroDuration()));
+  // Those who have spoken are no more than the room, either.
+  for (const UniqueFd& fd : flood) (void)!send(fd.get(), "\x16", 1, MSG_NOSIGNAL);
+  absl::SleepFor(absl::Milliseconds(50));
+  for (int i = 0; i < 200; ++i) {
+    flood.push_back(Silent(port_));
+    ASSERT_EQ(write(flood.back().get(), "\x16", 1), 1);
+  }
+  EXPECT_TRUE(WasEnded(begun, kPatience));
+  EXPECT_FALSE(WasEnded(elsewhere, absl::ZeroDuration()));
 }
 
 TEST_F(AcceptorTest, WhoHasProvenWhoTheyAreStays) {
