@@ -7,6 +7,7 @@ import re
 import resource
 import socket
 import subprocess
+import threading
 import time
 import unittest
 
@@ -186,26 +187,51 @@ class Daemons(DaemonStage):
             # This end of the flood needs as many.
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        self.registered(self.injector())
+        injector = self.injector()
+        self.registered(injector)
         run = self.begin_remote(self.experiment(duration="8s"))
         self.until_held(run)
-        silent = []
         over = time.monotonic() + 6
-        answered = 0
-        while time.monotonic() < over:
-            for _ in range(200):
+        opened, during, silent = 0, [], []
+
+        def flood():
+            """Silent connections, one after the other, of which the newest 2 000 stay open at this end."""
+            nonlocal opened
+            while time.monotonic() < over:
                 silent.append(socket.create_connection(("127.0.0.1", self.port)))
-            while len(silent) > 2000:
-                silent.pop(0).close()
+                opened += 1
+                if len(silent) > 2000:
+                    silent.pop(0).close()
+
+        def served():
+            """Seconds until a new client of its own process has its answer."""
+            begin = time.monotonic()
             code, out, err = self.ask("get", "injectors", as_who="viewer")
             self.assertEqual((code, err), (0, ""))
             self.assertRegex(out, "(?m)^node-a +connected")
-            answered += 1
-        self.assertGreater(answered, 3)
-        self.assertEqual(run.wait(60), 0, self.said(run))
-        self.assertNotIn("lease", self.said(run))
+            return time.monotonic() - begin
+
+        flooding = threading.Thread(target=flood, daemon=True)
+        flooding.start()
+        while time.monotonic() < over:
+            during.append(served())
+        flooding.join(60)
+        descriptors = len(os.listdir(f"/proc/{daemon.pid}/fd"))
         for each in silent:
             each.close()
+        after = served()
+        self.assertEqual(run.wait(60), 0, self.said(run))
+        self.assertNotIn("lease", self.said(run))
+        lost = self.said(daemon).count("lease") + self.said(injector).count("lease")
+        print(f"\nflood of {opened} silent connections, RLIMIT_NOFILE 1024, {descriptors} descriptors in use: "
+              f"{len(during)} clients served within {max(during):.2f} s during it (goal 5), within {after:.2f} s after it "
+              f"(goal 1), leases lost: {lost}", flush=True)
+        # A whole process each time, on a machine that may do other things: the goals hold on one of its own.
+        self.assertLess(max(during), 5)
+        self.assertLess(after, 4)
+        self.assertEqual(lost, 0)
+        self.assertGreater(len(during), 3)
+        self.assertLess(descriptors, 1024)
         self.assertIsNone(daemon.poll())
 
     def test_two_runs_never_hit_one_server_whatever_node_and_profile_lead_to_it(self):
@@ -237,7 +263,12 @@ class Daemons(DaemonStage):
         run = self.begin_remote(self.experiment())
         self.until_held(run)
         daemon.kill()
+        begin = time.monotonic()
         self.assertEqual(self.look.wait_for_nothing(5, self.look.sessions), [])
+        took = time.monotonic() - begin
+        print(f"\ncontroller killed: faults off {took:.2f} s later (grace 0.5 s, goal 1 s)", flush=True)
+        # The goal holds on a machine of its own, where tests/drills/namespaces.py asserts it; this one shares its two processors.
+        self.assertLess(took, 2)
         self.assertIsNone(injector.poll())
         self.assertNotEqual(run.wait(60), 0)
         self.controller(self.port)

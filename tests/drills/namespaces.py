@@ -36,6 +36,8 @@ NODES = {"lab-db": "database", "lab-app": "shop", "lab-load": "shop"}
 LEASE_S = 2.0
 # How long a node waits for its controller where its file does not say.
 GRACE_S = 0.5
+# From its controller's death until the faults are off.
+WITHOUT_CONTROLLER_S = 1.0
 # Beyond the lease: 100 ms are promised, the rest is what a busy machine takes to look.
 MARGIN_S = 0.1
 LOOK_EVERY_S = 0.02
@@ -419,6 +421,7 @@ class OverTheNetwork(unittest.TestCase):
         self.daemon.wait()
         took = self.seconds_until_healed(PATIENCE_S)
         print(f"\ncontroller killed: healed {took:.2f} s later (grace {GRACE_S} s)", flush=True)
+        self.assertLessEqual(took, WITHOUT_CONTROLLER_S)
         self.start_controller()
         self.assertEqual(run.wait(PATIENCE_S), 4, self.said(run))
         said = " ".join(self.said(run).split())

@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
 #include <fstream>
+#include <functional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -149,22 +151,30 @@ class TlsTest : public testing::Test {
     EXPECT_TRUE(queue.Next(&tag, &ok));
     return status;
   }
-  // How many of all methods let this caller in.
-  int LetIn(const std::shared_ptr<grpc::Channel>& channel, std::string* words = nullptr) {
-    int let_in = 0;
-    for (const Method& method : Methods()) {
-      const grpc::Status status = Call(channel, method.path);
-      switch (status.error_code()) {
-        case grpc::StatusCode::UNAVAILABLE:
-        case grpc::StatusCode::UNAUTHENTICATED:
-        case grpc::StatusCode::PERMISSION_DENIED:
-          break;
-        default:
-          ++let_in;
-      }
-      if (words != nullptr) *words = status.error_message();
+  // Calls that were made, and those of them that were let in. Each has a connection of its own: a
+  // channel that was refused once would not even try again.
+  struct Tried {
+    int calls = 0, let_in = 0;
+    std::string words;
+  };
+  using DialOne = std::function<std::shared_ptr<grpc::Channel>()>;
+  static void Try(const DialOne& dial, const Method& method, Tried& tried) {
+    const grpc::Status status = Call(dial(), method.path);
+    ++tried.calls;
+    tried.words = status.error_message();
+    switch (status.error_code()) {
+      case grpc::StatusCode::UNAVAILABLE:
+      case grpc::StatusCode::UNAUTHENTICATED:
+      case grpc::StatusCode::PERMISSION_DENIED:
+        return;
+      default:
+        ++tried.let_in;
     }
-    return let_in;
+  }
+  static Tried TryAll(const DialOne& dial) {
+    Tried tried;
+    for (const Method& method : Methods()) Try(dial, method, tried);
+    return tried;
   }
 
   std::string folder_;
@@ -222,24 +232,67 @@ TEST_F(TlsTest, WhoSpeaksAnotherMajorProtocolIsToldWhomToBringUpToDate) {
 }
 
 TEST_F(TlsTest, NobodyElseIsLetIn) {
-  std::string words;
-  EXPECT_EQ(LetIn(Dial(grpc::InsecureChannelCredentials())), 0) << "plaintext";
+  const auto methods = static_cast<int>(Methods().size());
+  const auto as = [&](const KeyPair& pair) -> DialOne {
+    return [this, pair] { return DialAs(pair); };
+  };
+  const auto with = [&](const std::shared_ptr<grpc::ChannelCredentials>& credentials) -> DialOne {
+    return [this, credentials] { return Dial(credentials); };
+  };
   grpc::SslCredentialsOptions without;
   without.pem_root_certs = authority_.certificate;
-  EXPECT_EQ(LetIn(Dial(grpc::SslCredentials(without))), 0) << "no certificate";
   const KeyPair theirs = New(MakeAuthority("shop", absl::Now(), kDay));
   grpc::SslCredentialsOptions wrong = without;
   const KeyPair forged =
       New(MakeCertificate(theirs, {"shop", "admin", "mallory", ""}, {}, absl::Now(), kDay));
   wrong.pem_private_key = forged.key;
   wrong.pem_cert_chain = forged.certificate;
-  EXPECT_EQ(LetIn(Dial(grpc::SslCredentials(wrong))), 0) << "another authority";
-  EXPECT_EQ(LetIn(DialAs(Signed("admin", "late", {}, 3 * kDay))), 0) << "expired";
-  EXPECT_EQ(LetIn(DialAs(Signed("admin", "alice", {}, {}, "elsewhere")), &words), 0) << "domain";
-  EXPECT_THAT(words, HasSubstr("another domain"));
-  EXPECT_EQ(LetIn(DialAs(Signed("controller", "c2", {"127.0.0.1"}))), 0) << "a server's";
-  // They were refused because of who they are.
-  EXPECT_GT(LetIn(DialAs(Signed("admin", "alice"))), 0);
+  const KeyPair gone = Signed("admin", "gone");
+  // It was let in before it was revoked: what it shows is good in every other way.
+  EXPECT_EQ(TryAll(as(gone)).let_in, methods - 1) << "all but that of an injector";
+  Revoke({{ReadCertificate(gone.certificate)->peer.serial, absl::Now()}});
+  ASSERT_TRUE(revocations_->Refresh().ok());
+
+  const std::vector<std::pair<std::string, DialOne>> callers = {
+      {"plaintext", with(grpc::InsecureChannelCredentials())},
+      {"no certificate", with(grpc::SslCredentials(without))},
+      {"another authority", with(grpc::SslCredentials(wrong))},
+      {"expired", as(Signed("admin", "late", {}, 3 * kDay))},
+      {"not good yet", as(Signed("admin", "early", {}, -kDay))},
+      {"revoked", as(gone)},
+      {"another domain", as(Signed("admin", "alice", {}, {}, "elsewhere"))},
+      {"a controller's", as(Signed("controller", "c2", {"127.0.0.1"}))},
+  };
+  int calls = 0, let_in = 0;
+  for (const auto& [name, dial] : callers) {
+    const Tried tried = TryAll(dial);
+    EXPECT_EQ(tried.calls, methods) << name;
+    EXPECT_EQ(tried.let_in, 0) << name << ": " << tried.words;
+    if (name == "revoked" || name == "another domain") {
+      EXPECT_THAT(tried.words, HasSubstr(name));
+    }
+    calls += tried.calls;
+    let_in += tried.let_in;
+  }
+  // And whoever has too low a role, or another one.
+  Tried low, enough;
+  for (const std::string role : {"viewer", "author", "operator", "admin", "injector"}) {
+    const DialOne dial = as(Signed(role, "somebody"));
+    for (const Method& method : Methods()) {
+      Try(dial, method, May(RoleOf({"shop", role, "somebody", ""}), method.role) ? enough : low);
+    }
+  }
+  EXPECT_GT(low.calls, methods);
+  EXPECT_EQ(low.let_in, 0) << low.words;
+  // They were refused because of who they are: the same calls by those who may are let in.
+  EXPECT_EQ(enough.let_in, enough.calls);
+  EXPECT_EQ(low.calls + enough.calls, 5 * methods);
+  calls += low.calls;
+  let_in += low.let_in;
+  std::printf(
+      "RPCs accepted: %d of %d, by %zu kinds of callers who may not, over %d methods; of those who "
+      "may: %d of %d\n",
+      let_in, calls, callers.size() + 1, methods, enough.let_in, enough.calls);
 }
 
 // One request of reflection and its answer, as bytes: Debian has no headers of its messages.
