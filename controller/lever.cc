@@ -31,6 +31,12 @@ std::string Line(std::string text) {
   return std::string(absl::StripAsciiWhitespace(text));
 }
 
+// What is known of a pull without a reason, once somebody gives one.
+Pull WithReason(const Pull& first, const Pull& later) {
+  if (first.by.empty() || first.by == later.by) return {later.by, later.reason, first.at};
+  return {first.by, absl::StrCat(kNoReason, "; ", later.by, ": ", later.reason), first.at};
+}
+
 }  // namespace
 
 std::string Pull::Words() const { return by.empty() ? reason : absl::StrCat(by, ": ", reason); }
@@ -102,8 +108,9 @@ Lever::Answer Lever::PullIt(const std::string& by, const std::string& reason) {
   Pull pull{Line(by), Line(reason), absl::Now()};
   if (pull.reason.empty()) pull.reason = kNoReason;
   const std::optional<Pull> before = Pulled();
+  const bool anew = before.has_value() && before->reason == kNoReason && pull.reason != kNoReason;
   if (before.has_value()) {
-    pull = *before;
+    pull = anew ? WithReason(*before, pull) : *before;
   } else {
     // From here on nothing starts.
     MutexLock lock(mutex_);
@@ -115,14 +122,14 @@ Lever::Answer Lever::PullIt(const std::string& by, const std::string& reason) {
   if (acts_.pulled) answer.reached = acts_.pulled(pull);
   acted_ = true;
   // The faults first: a lever that cannot be written must not keep them on.
-  answer.kept = Keep(pull);
+  answer.kept = Keep(pull, anew);
   MutexLock state(mutex_);
   last_ = pull;
   unkept_ = !answer.kept.ok();
   return answer;
 }
 
-absl::Status Lever::Keep(const Pull& pull) const {
+absl::Status Lever::Keep(const Pull& pull, bool anew) const {
   const auto failed = [&](absl::string_view what) {
     return absl::DataLossError(
         absl::StrCat("the lever is pulled, but ", what, ": ", std::strerror(errno),
@@ -134,9 +141,14 @@ absl::Status Lever::Keep(const Pull& pull) const {
   // What somebody has put there stays as it is: an empty file stops as well.
   struct stat info {};
   const std::string line = absl::StrCat(pull.Words(), "\n");
+  const auto size = static_cast<off_t>(line.size());
+  const bool known = fstat(fd.get(), &info) == 0;
   const bool written =
-      (fstat(fd.get(), &info) == 0 && info.st_size > 0) ||
-      pwrite(fd.get(), line.data(), line.size(), 0) == static_cast<ssize_t>(line.size());
+      (known && info.st_size > 0 && !anew) ||
+      (pwrite(fd.get(), line.data(), line.size(), 0) == size && ftruncate(fd.get(), size) == 0);
+  // Since when it is pulled does not change with what is known of it.
+  const timespec times[] = {{0, UTIME_OMIT}, info.st_mtim};
+  if (anew && known) (void)!futimens(fd.get(), times);
   const int error = errno;
   const UniqueFd folder(
       open(std::filesystem::path(path_).parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

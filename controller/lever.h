@@ -59,13 +59,15 @@ class Lever {
 
   // Empty where it is released. A file that cannot be read counts as pulled.
   std::optional<Pull> Pulled() const FD_EXCLUDES(mutex_);
-  // First everything off, then the disk. Idempotent.
+  // First everything off, then the disk. Idempotent. Never refused for want of a reason: where the
+  // first pull had none, the next one that has is added to the record.
   Answer PullIt(const std::string& by, const std::string& reason) FD_EXCLUDES(acting_, mutex_);
   absl::Status Release() FD_EXCLUDES(acting_, mutex_);
   const std::string& path() const { return path_; }
 
  private:
-  absl::Status Keep(const Pull& pull) const;
+  // `anew`: in the place of the words that are there.
+  absl::Status Keep(const Pull& pull, bool anew) const;
   void Watch() FD_EXCLUDES(acting_, mutex_);
 
   const std::string path_;

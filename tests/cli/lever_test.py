@@ -10,6 +10,7 @@ import resource
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
 import unittest
 
@@ -65,7 +66,7 @@ spec:
                    "-X", method, f"https://127.0.0.1:{self.stop_port}{path}", *words]
         if as_who:
             command += ["--cert", f"{self.folder}/{as_who}-{as_who}.crt", "--key", f"{self.folder}/{as_who}-{as_who}.key"]
-        if method == "POST":
+        if method == "POST" and reason is not None:
             command += ["-d", reason]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         if done.returncode:
@@ -105,6 +106,16 @@ spec:
         self.assertEqual(self.curl(method="GET", as_who="viewer"), (200, {"pulled": False}))
         last = self.begin_remote(self.experiment(duration="1s"))
         self.assertEqual(last.wait(60), 0, self.said(last))
+
+    def test_without_a_reason_it_is_pulled_too_and_a_later_reason_is_added(self):
+        self.controller()
+        code, said = self.curl(as_who="operator", reason=None)
+        self.assertEqual((code, said["pulled"], said["by"], said["reason"]), (200, True, "operator", "no reason given"))
+        self.assertEqual(self.ask("stop", "--all", "--reason", "", as_who="operator")[0], 0)
+        self.assertEqual(self.curl(method="GET", as_who="viewer")[1]["reason"], "no reason given")
+        self.assertEqual(self.ask("stop", "--all", "--reason", "the sale", as_who="admin")[0], 0)
+        said = self.curl(method="GET", as_who="viewer")[1]
+        self.assertEqual((said["by"], said["reason"]), ("operator", "no reason given; admin: the sale"))
 
     def test_who_may_not_is_told_what_to_do(self):
         self.controller()
@@ -200,13 +211,25 @@ spec:
         run = self.held()
         silent = [socket.create_connection(("127.0.0.1", port))
                   for port, count in ((self.port, 2000), (self.stop_port, 1000)) for _ in range(count)]
+        over = threading.Event()
+
+        def flood():
+            """More of them all the time, far more quickly than anybody shakes hands."""
+            while not over.is_set():
+                silent.append(socket.create_connection(("127.0.0.1", self.stop_port)))
+                if len(silent) > 4000:
+                    silent.pop(0).close()
+        flooding = threading.Thread(target=flood, daemon=True)
         try:
+            flooding.start()
             begun = time.monotonic()
             code, said = self.curl(as_who="operator")
             self.assertEqual((code, said["runsStopped"]), (200, 1), said)
             self.assertLess(time.monotonic() - begun, 5)
             self.gone_within(5)
         finally:
+            over.set()
+            flooding.join(60)
             for each in silent:
                 each.close()
         self.assertEqual(run.wait(60), 4, self.said(run))

@@ -76,6 +76,33 @@ TEST_F(LeverTest, TheFirstPullIsRememberedAndEachOneActs) {
   EXPECT_GE(released_, 1);
 }
 
+TEST_F(LeverTest, AReasonThatComesLaterIsAddedToAPullThatHadNone) {
+  Lever lever(path_);
+  lever.Act(Counted());
+  const absl::Time since = lever.PullIt("alice", " \n").pull.at;
+  EXPECT_EQ(lever.Pulled()->Words(), "alice: no reason given");
+  const absl::Time at = lever.Pulled()->at;
+  EXPECT_LT(absl::AbsDuration(at - since), absl::Minutes(1));
+  absl::SleepFor(absl::Milliseconds(20));
+  EXPECT_EQ(lever.PullIt("bob", "").pull.Words(), "alice: no reason given");
+  EXPECT_EQ(lever.PullIt("bob", "it is on fire").pull.Words(),
+            "alice: no reason given; bob: it is on fire");
+  // Once: what has a reason stays.
+  EXPECT_EQ(lever.PullIt("carol", "me too").pull.reason, "no reason given; bob: it is on fire");
+  const Lever again(path_);
+  EXPECT_EQ(again.Pulled()->by, "alice");
+  EXPECT_EQ(again.Pulled()->reason, "no reason given; bob: it is on fire");
+  EXPECT_EQ(again.Pulled()->at, at) << "since when";
+  EXPECT_EQ(pulled_, 4) << "each of them acts";
+  ASSERT_TRUE(lever.Release().ok());
+  lever.PullIt("alice", "");
+  EXPECT_EQ(lever.PullIt("alice", "a").pull.Words(), "alice: a") << "her own";
+  EXPECT_EQ(Lever(path_).Pulled()->Words(), "alice: a");
+  ASSERT_TRUE(lever.Release().ok());
+  std::ofstream(path_).close();
+  EXPECT_EQ(lever.PullIt("bob", "whoever touched it").pull.Words(), "bob: whoever touched it");
+}
+
 TEST_F(LeverTest, HoldsWithoutADisk) {
   Lever lever(folder_.path() + "/gone/STOP");
   lever.Act(Counted());
