@@ -67,7 +67,7 @@ int GetCommand(const Places& places, const std::string& what, const std::string&
 int DescribeCommand(const Places& places, const std::string& what, const std::string& name,
                     const std::string& form);
 // The exit code is the run's.
-int WatchCommand(const Places& places, const std::string& run);
+int WatchCommand(const Places& places, const std::string& run, const std::string& form);
 int ApplyCommand(const Places& places, const std::vector<std::string>& files);
 // Of this machine, or of the controller of `places`; 0 where nothing has failed, else 1.
 int DoctorCommand(const Places& places);

@@ -86,7 +86,7 @@ std::string Advice(const CLI::App& app, int argc, char** argv) {
     if (found == nullptr) {
       const std::string near = firedrill::NearestOf(word, commands);
       return absl::StrCat("there is no command ", before,
-                          near.empty() ? "" : absl::StrCat("; did you mean ", near, "?"),
+                          near.empty() ? "." : absl::StrCat("; did you mean ", near, "?"),
                           " There are: ", absl::StrJoin(commands, ", "));
     }
     command = found;
@@ -217,7 +217,13 @@ void AddCatalog(CLI::App& app, int& code) {
   watch->add_option("run", flags->name, "The run's id, or its beginning; `last` is the newest")
       ->required();
   watch->add_flag("--no-color", flags->places.no_color, "Plain text also on a terminal");
-  watch->callback([&code, flags] { code = firedrill::WatchCommand(flags->places, flags->name); });
+  watch
+      ->add_option("-o,--output", flags->form,
+                   "table: lines for people; json or yaml: each event, a line or a document; name: "
+                   "the run's id, once")
+      ->check(CLI::IsMember(firedrill::FormWords()));
+  watch->callback(
+      [&code, flags] { code = firedrill::WatchCommand(flags->places, flags->name, flags->form); });
   CLI::App* apply =
       add(&app, "apply",
           "Gives definitions to a controller, which starts them by their schedules only");

@@ -77,6 +77,14 @@ void AddYaml(const ordered_json& value, const std::string& indent, std::string& 
   }
 }
 
+ordered_json JsonOf(const google::protobuf::Message& message) {
+  std::string text;
+  google::protobuf::util::JsonPrintOptions options;
+  options.always_print_primitive_fields = true;
+  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return {};
+  return ordered_json::parse(text, nullptr, false);
+}
+
 }  // namespace
 
 Form FormOf(const std::string& word) {
@@ -92,11 +100,11 @@ const std::vector<std::string>& FormWords() {
 }
 
 std::string JsonText(const google::protobuf::Message& message) {
-  std::string text;
-  google::protobuf::util::JsonPrintOptions options;
-  options.always_print_primitive_fields = true;
-  if (!google::protobuf::util::MessageToJsonString(message, &text, options).ok()) return "{}\n";
-  return ordered_json::parse(text, nullptr, false).dump(2) + "\n";
+  return JsonOf(message).dump(2) + "\n";
+}
+
+std::string JsonLine(const google::protobuf::Message& message) {
+  return JsonOf(message).dump() + "\n";
 }
 
 std::string YamlOfJson(const std::string& json) {

@@ -18,6 +18,8 @@ const std::vector<std::string>& FormWords();
 
 // The whole message, with its defaults.
 std::string JsonText(const google::protobuf::Message& message);
+// The same on one line, for streams.
+std::string JsonLine(const google::protobuf::Message& message);
 std::string YamlText(const google::protobuf::Message& message);
 // The same, of JSON that is there already.
 std::string YamlOfJson(const std::string& json);

@@ -386,7 +386,9 @@ void Runs::LookAtNode(const std::string& run, const std::string& node) {
 absl::Status Runs::Stop(const std::string& run, v1::StopRequested stop) {
   auto found = runs_.find(run);
   if (found == runs_.end()) {
-    return absl::NotFoundError(absl::StrCat("stopping run ", run, ": it is not going on here"));
+    return absl::NotFoundError(
+        absl::StrCat("stopping run ", run, ": it is not going on here; `firedrill report ", run,
+                     "` says how it ended, `firedrill get runs` which runs go on"));
   }
   found->second.conductor->Stop(std::move(stop));
   return absl::OkStatus();

@@ -18,6 +18,16 @@ namespace {
 
 constexpr off_t kLargest = 4 << 20;
 
+// Of the three.
+absl::StatusOr<std::string> ReadOne(const std::string& path) {
+  absl::StatusOr<std::string> text = ReadPem(path);
+  if (!absl::IsNotFound(text.status())) return text;
+  return absl::NotFoundError(
+      absl::StrCat(text.status().message(),
+                   "; an identity is named without .crt, and has its .key and ca.crt beside it: "
+                   "`firedrill pki issue` makes all three"));
+}
+
 }  // namespace
 
 IdentityFiles IdentityOf(const std::string& stem) {
@@ -53,10 +63,10 @@ absl::StatusOr<Certificate> CheckIdentity(const IdentityFiles& files,
         absl::StrCat("the key ", files.key, " can be read by others than its owner: chmod 600 ",
                      files.key, ", and issue a new one if they may have"));
   }
-  ASSIGN_OR_RETURN(const std::string authority, ReadPem(files.authority));
+  ASSIGN_OR_RETURN(const std::string authority, ReadOne(files.authority));
   KeyPair pair;
-  ASSIGN_OR_RETURN(pair.certificate, ReadPem(files.certificate));
-  ASSIGN_OR_RETURN(pair.key, ReadPem(files.key));
+  ASSIGN_OR_RETURN(pair.certificate, ReadOne(files.certificate));
+  ASSIGN_OR_RETURN(pair.key, ReadOne(files.key));
   RETURN_IF_ERROR(Annotate(CheckBelongTogether(pair, authority),
                            absl::StrCat(files.certificate, " with ", files.authority)));
   const absl::StatusOr<Certificate> read = ReadCertificate(pair.certificate);

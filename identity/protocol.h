@@ -14,6 +14,9 @@ namespace firedrill {
 inline constexpr int kProtocolMajor = 1;
 inline constexpr int kProtocolMinor = 1;
 
+// Beside the answer to a call about a run: the id of the one that was meant.
+inline constexpr char kRunOfAnswer[] = "firedrill-run";
+
 // What whoever dials says of itself, in front of its user agent.
 std::string ProtocolAgent();
 // Of what a caller has said. One that says nothing is of the time before there were versions, which

@@ -1,4 +1,6 @@
 // `firedrill get | describe | apply | delete`: what a controller knows, and what it is to know.
+#include <google/protobuf/util/json_util.h>
+
 #include <algorithm>
 #include <cstdio>
 
@@ -58,6 +60,12 @@ std::string SlotWords(const v1::ExperimentSummary& experiment) {
                                              : slot.run());
 }
 
+std::string StateWord(const v1::InjectorSummary& injector) {
+  return !injector.connected()                  ? "away"
+         : injector.figures().stopped().empty() ? "connected"
+                                                : "stopped";
+}
+
 std::string LabelWords(const v1::Registration& registration) {
   std::vector<std::string> labels;
   for (const auto& [key, value] : registration.labels())
@@ -84,6 +92,53 @@ void PrintOne(Form form, const google::protobuf::Message& message, const std::st
   std::fputs(text.c_str(), stdout);
 }
 
+// What it permits, where that is not everything: only the keys that are set.
+std::string PolicyWords(const v1::Policy& policy) {
+  std::string json;
+  if (!google::protobuf::util::MessageToJsonString(policy, &json).ok() || json == "{}") return "";
+  return absl::StrCat("\npolicy\n", YamlOfJson(json));
+}
+
+std::string InjectorTable(const v1::InjectorSummary& injector) {
+  const v1::Registration& node = injector.registration();
+  std::vector<std::string> can, profiles, programs;
+  std::vector<std::vector<std::string>> cannot, faults, left;
+  for (const v1::Capability& each : node.capabilities()) {
+    if (each.available()) can.push_back(each.kind());
+    if (!each.available()) cannot.push_back({each.kind(), each.reason()});
+  }
+  for (const v1::ProfileSummary& each : node.profiles()) {
+    profiles.push_back(absl::StrCat(each.name(), " (",
+                                    Words(v1::Protocol_Name(each.protocol()), "PROTOCOL_"), ")"));
+  }
+  for (const v1::Program& each : node.programs()) programs.push_back(each.name());
+  for (const v1::ActiveFault& each : injector.figures().faults()) {
+    faults.push_back(
+        {each.fault(), each.run(), Words(v1::FaultState_Name(each.state()), "FAULT_STATE_")});
+  }
+  for (const v1::Leftover& each : node.leftovers())
+    left.push_back({each.fault(), each.run(), each.reason(), each.undo_by_hand()});
+  std::string text = absl::StrCat(
+      "injector    ", node.node(), ", ", StateWord(injector), ", version ", node.version(),
+      "\nlast seen   ", Time(injector.last_seen()), "\nenvironment ", node.environment(), "\n");
+  const auto add = [&text](const char* key, const std::string& words) {
+    if (!words.empty()) absl::StrAppend(&text, key, words, "\n");
+  };
+  add("labels      ", LabelWords(node));
+  add("stopped     ", injector.figures().stopped());
+  add("profiles    ", absl::StrJoin(profiles, ", "));
+  add("programs    ", absl::StrJoin(programs, ", "));
+  add("can         ", absl::StrJoin(can, ", "));
+  const auto add_table = [&text](const std::vector<std::string>& head,
+                                 const std::vector<std::vector<std::string>>& rows) {
+    if (!rows.empty()) absl::StrAppend(&text, "\n", TableText(head, rows));
+  };
+  add_table({"FAULT ON IT", "RUN", "STATE"}, faults);
+  add_table({"LEFT BEHIND", "RUN", "WHY", "UNDO BY HAND"}, left);
+  add_table({"CANNOT", "WHY NOT"}, cannot);
+  return text + PolicyWords(node.policy());
+}
+
 int DescribeInjector(const Places& places, const std::string& name, Form form) {
   v1::ListInjectorsResponse response;
   const absl::Status status = Ask(places, [&](auto& stub, grpc::ClientContext& context) {
@@ -92,7 +147,7 @@ int DescribeInjector(const Places& places, const std::string& name, Form form) {
   if (!status.ok()) return ComplainOf(status);
   for (const v1::InjectorSummary& each : response.injectors()) {
     if (each.registration().node() != name) continue;
-    PrintOne(form, each, name, YamlText(each));
+    PrintOne(form, each, name, InjectorTable(each));
     return 0;
   }
   return ComplainOf(absl::NotFoundError(
@@ -162,12 +217,8 @@ int GetCommand(const Places& places, const std::string& what, const std::string&
     });
     if (!status.ok()) return ComplainOf(status);
     for (const v1::InjectorSummary& each : response.injectors())
-      rows.push_back({each.registration().node(),
-                      !each.connected()                  ? "away"
-                      : each.figures().stopped().empty() ? "connected"
-                                                         : "stopped",
-                      Time(each.last_seen()), each.registration().version(),
-                      LabelWords(each.registration())});
+      rows.push_back({each.registration().node(), StateWord(each), Time(each.last_seen()),
+                      each.registration().version(), LabelWords(each.registration())});
     PrintList(form, response, {"NODE", "STATE", "LAST SEEN", "VERSION", "LABELS"}, rows,
               "no injector has dialled this controller yet");
     return 0;

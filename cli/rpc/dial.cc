@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
+#include "experiment/address.h"
 #include "identity/protocol.h"
 #include "identity/rpc/credentials.h"
 
@@ -24,6 +25,13 @@ absl::StatusOr<std::unique_ptr<v1::ControllerService::Stub>> Dial(const Controll
     // A Unix socket's 0700 folder is its authority.
     return v1::ControllerService::NewStub(
         grpc::CreateCustomChannel(at.address, grpc::InsecureChannelCredentials(), arguments));
+  }
+  const absl::StatusOr<Address> where = ParseListenAddress(at.address);
+  if (!where.ok() || where->host.empty() || where->port == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--controller ", at.address, ": ",
+        where.ok() ? "host or port is missing" : where.status().message(),
+        "; write it as host:port, the port being that of `listen` in the controller's file"));
   }
   if (at.identity.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "cli/rpc/ask.h"
+#include "identity/protocol.h"
 
 namespace firedrill {
 namespace {
@@ -34,7 +35,9 @@ absl::Status Answered(const Places& places, const grpc::Status& answered) {
   }
   if (!absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status)) return status;
   return absl::UnavailableError(
-      absl::StrCat("the controller ", places.controller, " does not answer: ", status.message()));
+      absl::StrCat("the controller ", places.controller, " does not answer: ", status.message(),
+                   "; is that its address, and does it run there? `systemctl status "
+                   "firedrill-controller` says so on its machine"));
 }
 
 int StopCommand(const Places& places, const std::string& run, bool all, const std::string& reason) {
@@ -43,13 +46,19 @@ int StopCommand(const Places& places, const std::string& run, bool all, const st
     return kUsageError;
   }
   uint32_t stopped = 0, told = 0;
+  std::string id = run;
   const absl::Status status = Ask(places, [&](auto& stub, grpc::ClientContext& context) {
     if (!all) {
       v1::StopRunRequest request;
       request.set_run(run);
       request.set_reason(reason);
       v1::StopRunResponse response;
-      return stub.StopRun(&context, request, &response);
+      const grpc::Status answered = stub.StopRun(&context, request, &response);
+      // A controller of the release before does not say it.
+      const auto said = context.GetServerTrailingMetadata().find(kRunOfAnswer);
+      if (said != context.GetServerTrailingMetadata().end())
+        id.assign(said->second.data(), said->second.size());
+      return answered;
     }
     v1::StopAllRequest request;
     request.set_reason(reason);
@@ -68,7 +77,7 @@ int StopCommand(const Places& places, const std::string& run, bool all, const st
         places.controller.c_str());
   } else {
     std::printf("run %s is being stopped and undone; its report says when that is done\n",
-                run.c_str());
+                id.c_str());
   }
   return 0;
 }

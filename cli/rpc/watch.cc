@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "base/text.h"
 #include "cli/commands.h"
+#include "cli/print.h"
 #include "cli/rpc/ask.h"
 #include "cli/rpc/history.h"
 #include "cli/screen.h"
@@ -86,7 +87,26 @@ absl::StatusOr<std::vector<v1::Event>> FollowHistory(
   }
 }
 
-int WatchCommand(const Places& places, const std::string& run) {
+namespace {
+
+// For programs: what has happened and nothing else on standard output.
+int WatchAs(Form form, const Places& places, const std::string& run) {
+  const auto history = FollowHistory(
+      places, run,
+      [form](const v1::Event& event) {
+        if (form == Form::kJson) std::fputs(JsonLine(event).c_str(), stdout);
+        if (form == Form::kYaml) std::printf("---\n%s", YamlText(event).c_str());
+        if (form == Form::kName && event.has_created()) std::printf("%s\n", event.run().c_str());
+        std::fflush(stdout);
+      },
+      [](const std::string& words) { std::fprintf(stderr, "firedrill: %s\n", words.c_str()); });
+  return history.ok() ? Judge(*history).exit_code() : ComplainOf(history.status());
+}
+
+}  // namespace
+
+int WatchCommand(const Places& places, const std::string& run, const std::string& form) {
+  if (FormOf(form) != Form::kTable) return WatchAs(FormOf(form), places, run);
   Screen screen(places.no_color);
   LiveLines lines(screen.style(), screen.terminal());
   const auto history = FollowHistory(

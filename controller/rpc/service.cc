@@ -18,6 +18,7 @@
 #include "controller/rpc/stream.h"
 #include "controller/run_name.h"
 #include "experiment/reader.h"
+#include "identity/protocol.h"
 #include "identity/rpc/gate.h"
 
 namespace firedrill {
@@ -370,8 +371,10 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::JudgeRun(grpc::CallbackServerCo
 grpc::ServerUnaryReactor* ControllerServiceImpl::StopRun(grpc::CallbackServerContext* context,
                                                          const v1::StopRunRequest* request,
                                                          v1::StopRunResponse* response) {
-  return OnExecutor(context, [this, request, by = NameOf(*context, request->by())] {
+  return OnExecutor(context, [this, context, request, by = NameOf(*context, request->by())] {
     ASSIGN_OR_RETURN(const std::string run, FindRun(store_, request->run()));
+    // Whoever has said `last` is told which one that was.
+    context->AddTrailingMetadata(kRunOfAnswer, run);
     v1::StopRequested stop;
     stop.set_cause(v1::StopRequested::CAUSE_OPERATOR);
     stop.set_by(by);

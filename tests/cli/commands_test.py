@@ -20,6 +20,12 @@ class Commands(Stage):
         self.assertEqual(out, "")
         return err
 
+    def refused(self, *words):
+        """The same of a command that knows no folder of this machine."""
+        done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, cwd=self.folder, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
+        return done.stderr
+
     def test_without_a_command_or_with_an_unknown_one(self):
         for words in ([], ["runn"], ["report"], ["judge"], ["runs", "surplus"], ["leftovers", "surplus"],
                       ["report", "a", "b"], ["runs", "--unknown"], ["run"], ["plan"]):
@@ -28,9 +34,19 @@ class Commands(Stage):
             self.assertRegex(done.stderr, "--help", words)
 
     def test_a_misspelt_word_gets_the_right_one(self):
-        self.assertIn("there is no command lnt; did you mean lint?", self.wrong("lnt"))
+        self.assertIn("there is no command lnt; did you mean lint? There are: run, ", self.wrong("lnt"))
+        self.assertIn("there is no command get foos. There are: injectors, runs, experiments", self.refused("get", "foos"))
         err = self.wrong("report", "last", "--fromat", "json")
         self.assertIn("--fromat: did you mean --format?", err)
+
+    def test_a_controller_is_named_with_its_port_and_an_identity_by_what_is_there(self):
+        for address in ("127.0.0.1", "c1.example", "127.0.0.1:0", ":7443", "127.0.0.1:port"):
+            err = self.refused("get", "runs", "--controller", address, "--identity", "nosuch")
+            self.assertIn(f"--controller {address}: ", err)
+            self.assertIn("; write it as host:port, the port being that of `listen` in the controller's file", err)
+        err = self.refused("get", "runs", "--controller", "127.0.0.1:7443", "--identity", "nosuch.crt")
+        self.assertRegex(err, r"reading ca\.crt: No such file or directory; an identity is named without \.crt, and has its "
+                         r"\.key and ca\.crt beside it: `firedrill pki issue` makes all three")
 
     def test_a_seed_that_could_not_be_replayed(self):
         for seed in ("0", "-1", "x", "1.5", "18446744073709551616"):

@@ -108,6 +108,7 @@ class Doctor(DaemonStage):
         code, _, err = self.ask("stop", "--all", "--reason", "a real outage", as_who="operator")
         self.assertEqual(code, 3)
         self.assertIn("SIGTERM to its firedrill-injector ends all its faults", err)
+        self.assertIn("is that its address, and does it run there? `systemctl status firedrill-controller`", err)
         for words in (("describe", "run", "last"), ("report", "last"), ("judge", "last"), ("get", "runs")):
             self.assertEqual(self.ask(*words, as_who="viewer")[0], 3, words)
 

@@ -260,7 +260,10 @@ class Ownership(DaemonStage):
         watch.send_signal(signal.SIGINT)
         watch.wait(60)
         self.assertEqual(self.held(), 3)
-        self.assertEqual(self.ask("stop", run, "--reason", "my turn", as_who="operator")[0], 0)
+        # Whoever is not sure which one that was is told.
+        code, out, err = self.ask("stop", "last", "--reason", "my turn", as_who="operator")
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn(f"run {run} is being stopped and undone", out)
         self.all_is_undone()
         self.aborted()
         self.assertIn("my turn", self.report())

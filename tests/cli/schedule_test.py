@@ -159,7 +159,23 @@ class Schedules(DaemonStage):
         self.assertEqual(as_json["runs"][0]["verdict"], "VERDICT_PASSED")
         node = json.loads(self.ask("describe", "injector", "node-a", "-o", "json", as_who="viewer")[1])
         self.assertEqual(node["registration"]["environment"], "lab")
-        self.assertEqual(yaml.safe_load(self.ask("describe", "injector", "node-a", as_who="viewer")[1]), node)
+        # It is heard of each second, so only what stays can be compared.
+        as_yaml = yaml.safe_load(self.ask("describe", "injector", "node-a", "-o", "yaml", as_who="viewer")[1])
+        self.assertEqual(as_yaml["registration"], node["registration"])
+        for words in ((), ("-o", "table")):
+            table = self.ask("describe", "injector", "node-a", *words, as_who="viewer")[1]
+            self.assertRegex(table, r"^injector    node-a, connected, version \S+\nlast seen   \S+Z\nenvironment lab\n"
+                             r"labels      role=database\nprofiles    holder \(postgresql\), dba \(postgresql\)\n")
+            self.assertRegex(table, r"(?m)^can         .*holdConnections")
+        # Followed by programs: each event, and nothing else on standard output.
+        code, out, err = self.ask("watch", oldest[:6], "-o", "json", as_who="viewer")
+        self.assertEqual((code, err), (0, ""))
+        events = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual([event["seq"] for event in events], [str(seq + 1) for seq in range(len(events))])
+        self.assertEqual((events[0]["run"], events[-1]["finished"]["outcome"]), (oldest, "OUTCOME_COMPLETED"))
+        as_yaml = yaml.safe_load_all(self.ask("watch", oldest, "-o", "yaml", as_who="viewer")[1])
+        self.assertEqual(list(as_yaml), events)
+        self.assertEqual(self.ask("watch", "last", "-o", "name", as_who="viewer"), (0, newest + "\n", ""))
         for what in ("injector", "experiment", "run"):
             code, out, err = self.ask("describe", what, "nobody", as_who="viewer")
             self.assertEqual((code, out), (2, ""))
