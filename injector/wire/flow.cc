@@ -93,7 +93,7 @@ void Flow::Compact() {
 uint64_t Flow::DueEnd(Nanos now) const {
   uint64_t end = gone_;
   for (size_t i = first_; i < marks_.size() && marks_[i].due() <= now; ++i) end = marks_[i].end;
-  return end;
+  return std::min(end, stop_);
 }
 
 absl::string_view Flow::Ready(Nanos now) const {
@@ -148,13 +148,14 @@ void Flow::Wrote(size_t count, Nanos now, HoldLogs* logs) {
 
 void Flow::Drop() {
   gone_ += held();
+  stop_ = kNowhere;
   head_ = first_ = 0;
   std::vector<char>().swap(bytes_);
   std::vector<Mark>().swap(marks_);
 }
 
 Nanos Flow::NextReady(Nanos now) const {
-  if (first_ == marks_.size()) return kNever;
+  if (first_ == marks_.size() || stopped()) return kNever;
   // What is due waits for the rate; and the rate's next turn may find nothing due.
   return std::max(marks_[first_].due(), rate_ > 0 ? paid_until_ : 0);
 }
@@ -169,6 +170,7 @@ void Flow::ReplaceFront(size_t count, absl::string_view instead, size_t released
   const auto begin = bytes_.begin() + static_cast<ptrdiff_t>(head_);
   bytes_.insert(bytes_.erase(begin, begin + static_cast<ptrdiff_t>(count)), instead.begin(),
                 instead.end());
+  if (stop_ != kNowhere) stop_ = std::max(stop_, gone_ + count) + instead.size() - count;
   const size_t first_before = first_;
   uint64_t at = gone_ + count;
   const uint64_t free_until = at + released;
@@ -195,6 +197,10 @@ void Flow::Relax(uint32_t network, bool requests) {
     hold.network = std::min(hold.network, network);
     if (!requests) hold.request = hold.rules = hold.ticket = 0;
   }
+}
+
+void Flow::Stop() {
+  if (stop_ == kNowhere) stop_ = gone_ + held();
 }
 
 void Flow::SetRate(double rate) {

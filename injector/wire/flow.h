@@ -91,6 +91,12 @@ class Flow {
   // What is held under orders that have changed: no longer for the network than `network`
   // microseconds, and not for a rule unless `requests`, as whose rules may have changed places.
   void Relax(uint32_t network, bool requests);
+  // What is appended from now on stays here until GoOn(), however long it is held. Until then, of
+  // several stops the first one counts.
+  void Stop();
+  void GoOn() { stop_ = kNowhere; }
+  // All that is in front of the stop has gone.
+  bool stopped() const { return stop_ == gone_; }
   // Bytes per second; 0: no limit.
   void SetRate(double rate);
   double rate() const { return rate_; }
@@ -108,6 +114,8 @@ class Flow {
     Nanos due() const { return arrived + static_cast<Nanos>(hold.total()) * 1000; }
   };
 
+  static constexpr uint64_t kNowhere = UINT64_MAX;
+
   void Compact();
   // Where what is due at `now` ends, counted as in Mark.
   uint64_t DueEnd(Nanos now) const;
@@ -118,6 +126,7 @@ class Flow {
   size_t first_ = 0;     // In marks_.
   uint64_t gone_ = 0;    // Bytes that have gone out through here.
   uint64_t waited_ = 0;  // Up to here CountWaiting() has counted.
+  uint64_t stop_ = kNowhere;
   double rate_ = 0;
   Nanos paid_until_ = 0;
 };

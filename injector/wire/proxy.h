@@ -41,7 +41,7 @@ struct Disturbance {
   // Nothing is read or written any more, in this share of the connections (0 to 1); new ones are
   // taken in and met with silence. Healing goes on where it stopped: no byte is lost.
   double stall = 0;
-  // A client's close is not passed on, in this share of the connections.
+  // A client's goodbye and close are not passed on, in this share of the connections, until healed.
   double leak = 0;
   uint64_t seed = 0;
 };
@@ -75,7 +75,8 @@ struct ProxyCounters {
   // Of those that are open right now, whenever they came.
   uint64_t encrypted_open = 0;
   uint64_t lost_open = 0;
-  // Right now: the client has gone, and the server has kept the connection for a second and more.
+  // Right now: the client has gone or said goodbye, and the server, which was not told, has kept
+  // the connection for a second and more.
   uint64_t leaked = 0;
   uint64_t stalled = 0;  // Right now.
   uint64_t reset = 0;    // By Reset(), and by rules that cut.

@@ -73,6 +73,7 @@ void Relay::Obey(bool rules_changed) {
     way.flow.Relax(orders.delay[direction].longest(), !rules_changed);
     way.flow.SetRate(orders.rate[direction]);
   }
+  if (!leak_) ways_[kToServer].flow.GoOn();
   if (stalled_) return;
   if (stage_ == Stage::kWaiting) {
     Connect();
@@ -179,16 +180,19 @@ void Relay::Settle() {
     if (way.last == Last::kNothing || way.done) continue;
     Drain(direction);
     const bool stuck = !destination(direction).writable;
-    if (way.last == Last::kReset && (way.empty() || stuck)) {
+    if (way.last == Last::kReset && (way.passed() || stuck)) {
       if (direction == kToServer && leak_) {
         Leak();
       } else {
         return PassOnReset(direction);
       }
-    } else if (way.last == Last::kFin && way.empty()) {
+    } else if (way.last == Last::kFin && way.passed()) {
       PassOnFin(direction);
     }
   }
+  // A client may say goodbye and stay, to hear the server's word.
+  const Way& to_server = ways_[kToServer];
+  if (to_server.last == Last::kNothing) SetLeaking(to_server.flow.stopped());
   const bool server_done = ways_[kToClient].done;
   if (server_done && (ways_[kToServer].done || leaking_)) return Close(false, false);
   // The server takes nothing any more, and has said that it says nothing more: what the client
@@ -222,7 +226,7 @@ void Relay::Leak() {
 void Relay::FinishCut() {
   for (const Direction direction : {kToServer, kToClient}) {
     Drain(direction);
-    if (!ways_[direction].empty() && destination(direction).writable) return SetAlarm();
+    if (!ways_[direction].passed() && destination(direction).writable) return SetAlarm();
   }
   if (cut_ == Cut::kClose) return FinishClose();
   if (sockets_[kClient].fd.valid() && WaitForUnsent(sockets_[kClient].fd.get())) return;

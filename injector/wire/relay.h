@@ -73,6 +73,8 @@ class Relay final : public Watcher {
     bool done = false;           // The end has been passed on.
     bool dropped = false;        // The destination is gone: what comes is thrown away.
     bool empty() const { return pipe == nullptr && flow.empty(); }
+    // All that may go on has gone: there is nothing else but a goodbye that is kept back.
+    bool passed() const { return pipe == nullptr && (flow.empty() || flow.stopped()); }
     void Drop() {
       dropped = true;
       pipe = nullptr;
@@ -115,6 +117,9 @@ class Relay final : public Watcher {
   bool Fail(const v1::QueryFailure& failure, Hold hold);
   // Writes at once, where nothing is in the way of it.
   void Emit(Direction direction, absl::string_view bytes, Hold hold);
+  // A client's last words in front of `bytes` have been emitted; these are kept back, and what
+  // comes behind them, until nothing is to leak any more.
+  void KeepBack(absl::string_view bytes);
   // To be written by the next Drain().
   void Gather(Direction direction, absl::string_view bytes, Hold hold);
   // Bytes that the socket took; fewer than given: it takes no more.
@@ -143,7 +148,7 @@ class Relay final : public Watcher {
   Stage stage_ = Stage::kWaiting;
   bool stalled_ = false;
   bool leak_ = false;     // By orders.
-  bool leaking_ = false;  // The client has gone, and the server was not told.
+  bool leaking_ = false;  // The client has gone or said goodbye, and the server was not told.
   bool kept_ = false;     // And has kept the connection ever since, beyond the grace.
   Cut cut_ = Cut::kNo;
   bool again_ = false;   // There is more to do after the others' turn.

@@ -96,7 +96,11 @@ bool Relay::ReadSome(Direction direction, size_t room) {
   const Hold hold = DrawHold(direction);
   if (codec_ == nullptr) {
     const bool goodbye = direction == kToServer && IsGoodbye(lane_.settings().protocol, bytes);
-    if (!goodbye || !leak_) Emit(direction, bytes, hold);
+    if (goodbye && leak_) {
+      KeepBack(bytes);
+    } else {
+      Emit(direction, bytes, hold);
+    }
   } else {
     Look(direction, bytes, hold);
     NoteCodec();
@@ -194,6 +198,7 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
     at += piece.length;
     if (piece.goodbye && leak_) {
       Emit(direction, bytes.substr(from, begin - from), hold);
+      KeepBack(bytes.substr(begin, piece.length));
       from = at;
       continue;
     }
@@ -255,6 +260,12 @@ void Relay::Emit(Direction direction, absl::string_view bytes, Hold hold) {
     if (bytes.empty()) return;
   }
   Gather(direction, bytes, hold);
+}
+
+void Relay::KeepBack(absl::string_view bytes) {
+  if (ways_[kToServer].dropped) return;
+  ways_[kToServer].flow.Stop();
+  Gather(kToServer, bytes, {});
 }
 
 void Relay::Gather(Direction direction, absl::string_view bytes, Hold hold) {

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <libpq-fe.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <memory>
@@ -14,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "base/clock.h"
 #include "base/time_proto.h"
+#include "base/unique_fd.h"
 #include "injector/faults/wire/interception.h"
 #include "injector/os/connect_redirect.h"
 #include "tests/testing/child.h"
@@ -30,6 +33,17 @@ inline Session Connect(int port) {
       " user=postgres password=postgres dbname=postgres connect_timeout=10 sslmode=disable "
       "gssencmode=disable application_name=client");
   return Session(PQconnectdb(target.c_str()), PQfinish);
+}
+
+// Any client's, without a word.
+inline UniqueFd ConnectToPort(int port) {
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  return fd;
 }
 
 struct Answer {

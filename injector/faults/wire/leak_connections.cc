@@ -23,8 +23,10 @@ class LeakConnections final : public WireFault {
     observation->set_unit("leaked connections");
     observation->set_reached(now.leaked() > 0);
     observation->set_detail(Counted(now.leaked(),
-                                    "connection is open at the server without its client",
-                                    "connections are open at the server without their clients"));
+                                    "connection is open at the server though its client has gone "
+                                    "or said goodbye",
+                                    "connections are open at the server though their clients have "
+                                    "gone or said goodbye"));
     (*observation->mutable_figures())["leaked"] = static_cast<double>(now.leaked());
   }
 

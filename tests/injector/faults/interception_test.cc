@@ -22,16 +22,6 @@ using ::testing::Not;
 
 class InterceptionTest : public WireFaults {};
 
-UniqueFd ConnectTo(int port) {
-  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  return fd;
-}
-
 TEST_F(InterceptionTest, AddUpAndAreTakenBackOneByOne) {
   const auto users = Put(DelayUsers(), "users");
   v1::Fault failing;
@@ -290,7 +280,7 @@ TEST_F(InterceptionTest, CountsEncryptedConnectionsThatWereThereBefore) {
   *message.mutable_delay_queries()->mutable_delay() = ToProto(kDelay);
 
   const auto first = Put(message, "first");
-  const UniqueFd pooled = ConnectTo(port);
+  const UniqueFd pooled = ConnectToPort(port);
   const absl::string_view hello = "\x16\x03\x01 and so on";
   ASSERT_EQ(write(pooled.get(), hello.data(), hello.size()), static_cast<ssize_t>(hello.size()));
   EXPECT_TRUE(Within(absl::Seconds(5), [&] { return Look(first).figures().at("encrypted") == 1; }));
@@ -299,7 +289,7 @@ TEST_F(InterceptionTest, CountsEncryptedConnectionsThatWereThereBefore) {
   const auto second = Put(message, "second");
   EXPECT_THAT(Look(second).detail(), HasSubstr("1 of 1 connections are encrypted"));
   EXPECT_EQ(Look(second).figures().at("encrypted"), 1);
-  const UniqueFd plain = ConnectTo(port);
+  const UniqueFd plain = ConnectToPort(port);
   EXPECT_TRUE(Within(absl::Seconds(5), [&] {
     return absl::StrContains(Look(second).detail(), "1 of 2 connections are encrypted");
   })) << Look(second).detail();
@@ -316,7 +306,7 @@ TEST_F(InterceptionTest, ALeakOfWhatIsEncryptedIsSaidAndIsNotInForce) {
   message.mutable_leak_connections()->set_listen(absl::StrCat("127.0.0.1:", port));
   const auto fault = Put(message);
   const auto come_and_go = [&](absl::string_view saying) {
-    const UniqueFd client = ConnectTo(port);
+    const UniqueFd client = ConnectToPort(port);
     EXPECT_EQ(write(client.get(), saying.data(), saying.size()),
               static_cast<ssize_t>(saying.size()));
   };

@@ -51,6 +51,39 @@ TEST_F(FlowTest, KeepsTheOrderOfWhatIsHeldForDifferentTimes) {
   EXPECT_EQ(Take(100 * kMs), "slowfastlast");
 }
 
+TEST_F(FlowTest, WhatIsBehindAStopStaysWhateverItsTime) {
+  flow_.Append("before", 0, Request(10));
+  flow_.Stop();
+  flow_.Append("bye", 0, {});
+  flow_.Stop();
+  flow_.Append("after", 0, Network(5));
+  EXPECT_FALSE(flow_.stopped());
+  EXPECT_EQ(Take(10 * kMs), "before");
+  EXPECT_TRUE(flow_.stopped());
+  EXPECT_EQ(Take(100 * kMs), "");
+  EXPECT_EQ(flow_.NextReady(100 * kMs), kNever);
+  flow_.Relax(0, false);
+  flow_.SetRate(1e6);
+  EXPECT_EQ(flow_.CountWaiting(200 * kMs), 0u);
+  EXPECT_EQ(Take(200 * kMs), "");
+  flow_.SetRate(0);
+  flow_.GoOn();
+  EXPECT_EQ(Take(200 * kMs), "byeafter");
+  flow_.Append("and on", 0, {});
+  EXPECT_EQ(Take(200 * kMs), "and on");
+}
+
+TEST_F(FlowTest, WhatReplacesTheFrontMovesTheStop) {
+  flow_.Append("statement", 0, Request(10));
+  flow_.Stop();
+  flow_.Append("bye", 0, {});
+  flow_.ReplaceFront(9, "no", 0);
+  EXPECT_EQ(Take(0), "no");
+  EXPECT_TRUE(flow_.stopped());
+  flow_.GoOn();
+  EXPECT_EQ(Take(0), "bye");
+}
+
 TEST_F(FlowTest, EachChunkKeepsItsOwnTime) {
   flow_.Append("a", 0, Network(10));
   flow_.Append("b", 5 * kMs, Network(10));
