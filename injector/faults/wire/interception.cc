@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "experiment/address.h"
+#include "injector/faults/wire/circle.h"
 #include "injector/os/connect_redirect.h"
 #include "injector/os/socket_destroy.h"
 
@@ -99,6 +100,18 @@ absl::StatusOr<sockaddr_storage> ListenAddress(const std::string& text) {
                    static_cast<uint32_t>(address->port));
 }
 
+// Those of a host that needs no resolver.
+std::vector<sockaddr_storage> NumericAddresses(const std::string& host, uint32_t port) {
+  std::vector<sockaddr_storage> addresses;
+  const bool local = absl::EqualsIgnoreCase(host, "localhost");
+  for (const std::string& text :
+       local ? std::vector<std::string>{"127.0.0.1", "::1"} : std::vector<std::string>{host}) {
+    const absl::StatusOr<sockaddr_storage> address = AddressOf(text, port);
+    if (address.ok()) addresses.push_back(*address);
+  }
+  return addresses;
+}
+
 const v1::WireCount* CountOf(const v1::WireStatus& status, const std::string& stamp) {
   for (const v1::WireCount& count : status.wishes()) {
     if (count.stamp() == stamp) return &count;
@@ -172,8 +185,21 @@ absl::StatusOr<WireServer> WireServerOf(const Node& node, const std::string& nam
   return server;
 }
 
+absl::Status CheckNoCircle(const Interception& interception,
+                           const std::vector<sockaddr_storage>& servers) {
+  if (interception.listen.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const sockaddr_storage listen, ListenAddress(interception.listen));
+  const bool circle = std::any_of(servers.begin(), servers.end(),
+                                  [&](const auto& server) { return LeadsTo(server, listen); });
+  if (!circle) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "listen: ", interception.listen,
+      " is the server's own address, so each connection there would be led back to it, "
+      "in a circle; choose a port that is free, and let the clients come to that"));
+}
+
 absl::Status CheckInterception(const Node& node, const Interception& interception) {
-  RETURN_IF_ERROR(WireServerOf(node, interception.profile).status());
+  ASSIGN_OR_RETURN(const WireServer server, WireServerOf(node, interception.profile));
   if (!interception.client_user.empty()) {
     RETURN_IF_ERROR(UserId(interception.client_user).status());
   }
@@ -182,6 +208,7 @@ absl::Status CheckInterception(const Node& node, const Interception& interceptio
     return interception.reconnect ? CheckDestroySockets() : absl::OkStatus();
   }
   RETURN_IF_ERROR(ListenAddress(interception.listen).status());
+  RETURN_IF_ERROR(CheckNoCircle(interception, NumericAddresses(server.host, server.port)));
   if (interception.reconnect || !interception.client_user.empty() || !interception.cgroup.empty()) {
     return absl::InvalidArgumentError(
         "reconnect, clientUser and cgroup choose clients that are redirected; with `listen` those "
@@ -259,6 +286,7 @@ absl::Status WireFault::Acquire(const Context& context, const Node& node) {
   if (context.stop.stop_requested()) return absl::CancelledError("it was taken back");
   if (worker_ != nullptr && worker_->Lives()) return absl::OkStatus();
   ASSIGN_OR_RETURN(way_, FindWay(context, node, interception_));
+  RETURN_IF_ERROR(CheckNoCircle(interception_, way_.servers));
   ASSIGN_OR_RETURN(worker_, WireWorker::Acquire(way_.key, way_.setup, way_.subject));
   stamp_ = context.Stamp();
   return absl::OkStatus();

@@ -40,6 +40,11 @@ absl::StatusOr<WireServer> WireServerOf(const Node& node, const std::string& pro
 // OK where this node can take in that traffic. Touches nothing.
 absl::Status CheckInterception(const Node& node, const Interception& interception);
 
+// Not OK where one of them is the address that clients are to come to: each connection would be
+// led back there, and there be two. Nothing is said of clients that are redirected.
+absl::Status CheckNoCircle(const Interception& interception,
+                           const std::vector<sockaddr_storage>& servers);
+
 // Everything a worker must know; resolves names, blocks as long as that takes.
 struct WireWay {
   v1::WireSetup setup;

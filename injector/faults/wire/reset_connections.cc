@@ -28,6 +28,7 @@ class ResetConnections final : public Fault, public Prepares {
   absl::Status Prepare(const Context& context, Node& node) override {
     if (context.stop.stop_requested()) return absl::CancelledError("it was taken back");
     ASSIGN_OR_RETURN(way_, FindWay(context, node, interception_));
+    RETURN_IF_ERROR(CheckNoCircle(interception_, way_.servers));
     ASSIGN_OR_RETURN(worker_, WireWorker::Acquire(way_.key, way_.setup, way_.subject));
     return absl::OkStatus();
   }

@@ -4,7 +4,10 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "base/unique_fd.h"
@@ -319,6 +322,59 @@ TEST_F(InterceptionTest, ALeakOfWhatIsEncryptedIsSaidAndIsNotInForce) {
   EXPECT_TRUE(Look(fault).reached()) << "one of them is not encrypted";
   EXPECT_THAT(Look(fault).detail(), HasSubstr("1 of 2 connections are encrypted"));
   ExpectGone(fault);
+}
+
+// One connection would become as many as there are descriptors.
+TEST_F(InterceptionTest, RefusesToLeadTheTrafficInACircle) {
+  const int port = FreePort();
+  const auto check = [&](const std::string& server, const std::string& listen, bool reset) {
+    StageNode node;
+    node.mutable_spec.set_name("node-of-test");
+    node.AddProfile("shop-db", server, port, "postgres", "");
+    v1::Fault message;
+    if (reset) {
+      message.mutable_reset_connections()->set_profile("shop-db");
+      message.mutable_reset_connections()->set_listen(listen);
+    } else {
+      message.mutable_stall_connections()->set_profile("shop-db");
+      message.mutable_stall_connections()->set_listen(listen);
+    }
+    return (*MakeFault(message))->Validate(node);
+  };
+  const auto at = [&](absl::string_view host) { return absl::StrCat(host, ":", port); };
+  for (const bool reset : {false, true}) {
+    for (const auto& [server, listen] :
+         std::vector<std::pair<std::string, std::string>>{{"127.0.0.1", at("127.0.0.1")},
+                                                          {"127.0.0.1", at("")},
+                                                          {"127.0.0.1", at("0.0.0.0")},
+                                                          {"127.8.8.8", at("0.0.0.0")},
+                                                          {"localhost", at("127.0.0.1")},
+                                                          {"localhost", at("0.0.0.0")},
+                                                          {"0.0.0.0", at("127.0.0.1")},
+                                                          {"0.0.0.0", at("0.0.0.0")}}) {
+      const absl::Status status = check(server, listen, reset);
+      EXPECT_TRUE(absl::IsInvalidArgument(status)) << server << ' ' << listen << ' ' << status;
+      EXPECT_THAT(std::string(status.message()), HasSubstr("in a circle; choose a port"));
+    }
+    EXPECT_EQ(check("127.0.0.1", at("127.0.0.2"), reset), absl::OkStatus());
+    EXPECT_EQ(check("192.0.2.1", at("0.0.0.0"), reset), absl::OkStatus()) << "another machine's";
+    EXPECT_EQ(check("127.0.0.1", absl::StrCat("127.0.0.1:", port + 1), reset), absl::OkStatus());
+  }
+  // A name is known once it is resolved.
+  const auto host = [] {
+    char name[256] = {};
+    gethostname(name, sizeof(name) - 1);
+    return std::string(name);
+  }();
+  node_.AddProfile("by-name", host, port, "postgres", "");
+  v1::Fault message;
+  message.mutable_stall_connections()->set_profile("by-name");
+  message.mutable_stall_connections()->set_listen(at("0.0.0.0"));
+  auto fault = *MakeFault(message);
+  EXPECT_EQ(fault->Validate(node_), absl::OkStatus());
+  const absl::Status status = dynamic_cast<Prepares&>(*fault).Prepare(StageContext("it"), node_);
+  if (!absl::IsInvalidArgument(status)) GTEST_SKIP() << "this machine's name: " << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("in a circle"));
 }
 
 TEST_F(InterceptionTest, RefusesWhatItCannotSeeOrUndo) {
