@@ -61,8 +61,8 @@ absl::Duration Quantile(std::vector<uint32_t>& micros, double quantile) {
   return absl::Microseconds(*place);
 }
 
-void Flow::Append(absl::string_view bytes, Nanos arrived, Hold hold) {
-  if (bytes.empty()) return;
+bool Flow::Append(absl::string_view bytes, Nanos arrived, Hold hold) {
+  if (bytes.empty()) return false;
   if (bytes_.size() + bytes.size() > bytes_.capacity()) Compact();
   bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
   const uint64_t end = gone_ + held();
@@ -73,7 +73,7 @@ void Flow::Append(absl::string_view bytes, Nanos arrived, Hold hold) {
                        last.hold.ticket == hold.ticket;
     if (alike || (hold.none() && last.hold.none())) {
       last.end = end;
-      return;
+      return false;
     }
   }
   if (first_ > 0 && marks_.size() == marks_.capacity()) {
@@ -81,6 +81,7 @@ void Flow::Append(absl::string_view bytes, Nanos arrived, Hold hold) {
     first_ = 0;
   }
   marks_.push_back({end, arrived, hold});
+  return true;
 }
 
 // Moves what is held to the front, when that makes room for as much again.

@@ -29,6 +29,10 @@ class HoldLog {
  public:
   static constexpr size_t kLatest = 1024;
 
+  // Something is held from now on.
+  void AddBegun() { begun_.fetch_add(1, std::memory_order_relaxed); }
+  uint64_t begun() const { return begun_.load(std::memory_order_relaxed); }
+  // Something has been held, and was let go.
   void Add(uint64_t asked_us, uint64_t held_us);
   uint64_t count() const { return count_.load(std::memory_order_relaxed); }
   // Somebody has ended it before its time; it is not one of `count`.
@@ -38,6 +42,7 @@ class HoldLog {
   void Read(std::vector<uint32_t>* asked_us, std::vector<uint32_t>* held_us) const;
 
  private:
+  std::atomic<uint64_t> begun_ = 0;
   std::atomic<uint64_t> count_ = 0;
   std::atomic<uint64_t> cancelled_ = 0;
   std::atomic<uint64_t> latest_[kLatest] = {};
@@ -65,8 +70,9 @@ absl::Duration Quantile(std::vector<uint32_t>& micros, double quantile);
 // Hardly any memory of its own while it is empty.
 class Flow {
  public:
-  // Goes behind everything that is held already, and is never let go before that.
-  void Append(absl::string_view bytes, Nanos arrived, Hold hold);
+  // Goes behind everything that is held already, and is never let go before that. False: it is
+  // held as one with what is in front of it.
+  bool Append(absl::string_view bytes, Nanos arrived, Hold hold);
   // What may go out at `now`; empty when nothing may. Valid until the next call of another method.
   absl::string_view Ready(Nanos now) const;
   // The first `count` bytes of Ready() have gone out at `now`.

@@ -270,7 +270,10 @@ void Relay::KeepBack(absl::string_view bytes) {
 
 void Relay::Gather(Direction direction, absl::string_view bytes, Hold hold) {
   Way& way = ways_[direction];
-  if (!way.dropped) way.flow.Append(bytes, hold.none() ? 0 : Arrived(), hold);
+  if (way.dropped) return;
+  const bool begins = way.flow.Append(bytes, hold.none() ? 0 : Arrived(), hold);
+  const auto& log = lane_.holds[direction].network;
+  if (begins && hold.network > 0 && log != nullptr) log->AddBegun();
 }
 
 size_t Relay::Write(Direction direction, absl::string_view bytes) {

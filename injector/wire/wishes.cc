@@ -12,6 +12,8 @@ namespace {
 void AddHolds(const HoldLog& log, v1::WireCount* count) {
   std::vector<uint32_t> asked, held;
   log.Read(&asked, &held);
+  // A delay of bytes has no rule that would say what it meets.
+  count->set_hit(count->hit() + log.begun());
   count->set_delayed(log.count());
   count->set_cancelled(log.cancelled());
   count->set_asked_p50_nanos(absl::ToInt64Nanoseconds(Quantile(asked, 0.5)));

@@ -1,4 +1,7 @@
 // delay_bytes: a longer way to the server, whatever the bytes say.
+#include <algorithm>
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "injector/faults/wire/interception.h"
 
@@ -19,12 +22,20 @@ class DelayBytes final : public WireFault {
   void Judge(const v1::WireStatus&, const v1::WireStatus&, const v1::WireCount& count,
              v1::Observation* observation) const override {
     const uint64_t delayed = count.delayed();
+    const uint64_t met = std::max(count.hit(), delayed);
     JudgeDelay(shape_, count, observation);
-    // What is held is counted when it is let go.
-    observation->set_detail(delayed == 0 ? "no bytes have come through yet; what it holds is let "
-                                           "go at its end"
-                                         : absl::StrCat("bytes were ", observation->detail(), ", ",
-                                                        Counted(delayed, "time", "times")));
+    std::string detail = "no bytes have come yet";
+    if (delayed > 0) {
+      detail = absl::StrCat("bytes were ", observation->detail(), ", ",
+                            Counted(delayed, "time", "times"));
+      if (met > delayed) absl::StrAppend(&detail, ", and are held ", met - delayed, " times more");
+    } else if (met > 0) {
+      // For how long is known of what has been let go.
+      detail = absl::StrCat("bytes were held, ", Counted(met, "time", "times"),
+                            ", and none of them for the whole time yet; what it holds is let go at "
+                            "its end");
+    }
+    observation->set_detail(detail);
   }
 
  private:
