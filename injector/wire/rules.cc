@@ -158,7 +158,9 @@ absl::Status CompiledRules::Add(const Rule& rule) {
   made.name = rule.name;
   for (const std::string& verb : match.verbs()) made.verbs.push_back(absl::AsciiStrToLower(verb));
   for (const std::string& table : match.tables()) {
-    made.tables.push_back(sql() ? absl::AsciiStrToLower(table) : table);
+    made.tables.push_back(table);
+    // What is not quoted is folded; a rule means both.
+    if (sql()) made.tables.push_back(absl::AsciiStrToLower(table));
   }
   if (!match.fingerprint().empty() &&
       !absl::SimpleHexAtoi(match.fingerprint(), &made.fingerprint)) {

@@ -151,7 +151,7 @@ void AddTables(absl::string_view json, std::vector<std::string>* tables) {
       const bool qualified = schema_end != 0 && schema_end + 1 == at;
       at += kTable.size();
       const std::string name = JsonString(json, &at);
-      AddOnce(tables, absl::AsciiStrToLower(qualified ? absl::StrCat(schema, ".", name) : name));
+      AddOnce(tables, qualified ? absl::StrCat(schema, ".", name) : name);
     } else {
       ++at;
       JsonString(json, &at);
@@ -197,8 +197,7 @@ class TablesBesideWith {
     const std::string schema = node.value("schemaname", "");
     const bool defined = std::find(defined_.begin(), defined_.end(), name) != defined_.end();
     if (read && schema.empty() && defined) return;
-    AddOnce(tables_,
-            absl::AsciiStrToLower(schema.empty() ? name : absl::StrCat(schema, ".", name)));
+    AddOnce(tables_, schema.empty() ? name : absl::StrCat(schema, ".", name));
   }
 
   std::vector<std::string>* const tables_;

@@ -91,6 +91,21 @@ TEST(Rules, ATableIsFoundWithAndWithoutItsSchema) {
   EXPECT_FALSE(Hits("tables: 'orders'", "select '\",\"relname\":\"orders\"' from t"));
 }
 
+TEST(Rules, AQuotedNameOfPostgresqlIsAnotherOneThanTheFolded) {
+  for (const std::string text : {"select * from \"Users\"", "insert into shop.\"Users\" values (1)",
+                                 "with a as (select 1) delete from \"Users\" using a"}) {
+    EXPECT_FALSE(Hits("tables: 'users'", text)) << text;
+    EXPECT_TRUE(Hits("tables: 'Users'", text)) << text;
+    EXPECT_FALSE(Hits("tables: 'USERS'", text)) << text;
+  }
+  // Without quotes, case says nothing.
+  for (const std::string match : {"tables: 'users'", "tables: 'Users'", "tables: 'USERS'"}) {
+    EXPECT_TRUE(Hits(match, "select * from USERS")) << match;
+    EXPECT_TRUE(Hits(match, "select * from \"users\"")) << match;
+  }
+  EXPECT_TRUE(Hits("tables: 'Shop.users'", "select * from shop.Users"));
+}
+
 TEST(Rules, ANameThatWithDefinesIsNoTable) {
   for (const std::string text :
        {"with orders as (select 1) select * from orders",
