@@ -72,10 +72,23 @@ std::string StatusLine(const std::vector<v1::Event>& history, absl::Time since, 
       absl::StrCat("  ", absl::ToInt64Seconds(absl::Now() - since), "s  ", doing.word);
   for (const char* meaning : {doing.meaning, ""}) {
     const std::string line =
-        absl::StrCat(begin, meaning, "   (Ctrl-C stops and undoes everything)");
+        absl::StrCat(begin, meaning, "   (Ctrl-C stops and undoes every fault)");
     if (line.size() < width) return line;
   }
   return absl::StrCat(begin, "   (Ctrl-C stops it)");
+}
+
+// What a remedy changes for good is not undone.
+std::string HowToStop(const v1::Plan& plan) {
+  std::vector<std::string> lasting;
+  for (const v1::PlannedRemedy& remedy : plan.remedies()) {
+    if (remedy.leaves() != v1::LEAVES_CHANGED) continue;
+    // On several nodes it is one.
+    if (!absl::c_linear_search(lasting, remedy.name())) lasting.push_back(remedy.name());
+  }
+  if (lasting.empty()) return "Ctrl-C stops it and undoes everything";
+  return absl::StrCat("Ctrl-C stops it and undoes every fault; what ", JoinWords(lasting),
+                      lasting.size() == 1 ? " changes stays" : " change stays");
 }
 
 // One run, from its first event to the confirmed end of everything it started.
@@ -177,7 +190,7 @@ RunEnd RunOne(const Definition& definition, const Definitions& all, const RunOpt
     if (!line.empty()) screen.Line(line);
     begun = begun || event.has_created();
     if (event.has_created() && !options.detach) {
-      screen.Line(lines.Beneath("Ctrl-C stops it and undoes everything"));
+      screen.Line(lines.Beneath(HowToStop(event.created().plan())));
     }
   };
   duties.say = [&](const std::string& text) { screen.Line(text); };

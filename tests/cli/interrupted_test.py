@@ -55,6 +55,8 @@ class Interrupted(Stage):
         run.send_signal(signal.SIGINT)
         self.assert_ended(run, INTERRUPTED, "aborted")
         self.assertRegex(self.said(run), r"remedy mend failed: interrupted: ended: the run was stopped")
+        # It said "undoes everything".
+        self.assertIn("Ctrl-C stops it and undoes every fault; what mend changes stays\n", self.said(run))
         report = " ".join(self.firedrill("report", "last")[1].split())
         self.assertIn("mend on node-a remedy FAILED: interrupted it said ended: the run was stopped "
                       "leaves the system perhaps CHANGED", report)

@@ -92,7 +92,7 @@ class Terminal(Stage):
 
     def test_the_status_line_tells_how_to_stop_and_is_gone_at_the_end(self):
         _, written = self.run_at(100)
-        self.assertIn("injecting   (Ctrl-C stops and undoes everything)", written)
+        self.assertIn("injecting   (Ctrl-C stops and undoes every fault)", written)
         self.assertNotIn("(Ctrl-C", "\n".join(self.lines(written)))
         self.assertIn("injecting   (Ctrl-C stops it)", self.run_at(40)[1])
 
