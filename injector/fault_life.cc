@@ -149,7 +149,11 @@ FaultEnd FaultLife::Settle(absl::Status looked) {
     reasons.push_back(absl::StrCat("a look after ", firedrill::FormatDuration(kLookFor),
                                    " did not find it gone: ", looked.message()));
     // What dies with the process is gone when the process is.
-    if (by_hand.empty()) by_hand.push_back(absl::StrCat("kill ", getpid()));
+    if (by_hand.empty()) {
+      by_hand.push_back(
+          absl::StrCat("kill ", getpid(),
+                       "  # this node's injector: all that it has on ends with it, so look first"));
+    }
   }
   if (!reasons.empty()) {
     end.how = FaultEnd::How::kStuck;

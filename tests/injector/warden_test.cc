@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "base/time_proto.h"
 #include "injector/node_file.h"
@@ -593,7 +594,8 @@ TEST_F(WardenTest, WhatIsNotSeenToBeGoneIsStuckAndTriedAgain) {
   Live(absl::Seconds(6));
   EXPECT_EQ(Last().state(), v1::FAULT_STATE_STUCK);
   EXPECT_THAT(Last().reason(), HasSubstr("two sessions are still there"));
-  EXPECT_THAT(Last().undo_by_hand(), HasSubstr("kill "));
+  EXPECT_THAT(Last().undo_by_hand(),
+              HasSubstr(absl::StrCat("kill ", getpid(), "  # this node's injector")));
   EXPECT_FALSE(warden_->idle());
   const size_t before = reports_.size();
   Live(absl::Seconds(20));
