@@ -196,8 +196,16 @@ void JudgeCameBack(Case& run, const Watch& watch, const std::string& since, Resu
   }
   if (const std::optional<Hold> last = HeldAtLast(watch)) {
     const std::string held = Short(last->end - last->begin);
-    result.set_observed(
-        absl::StrCat(Back(watch), " ", After(last->begin - anchor, since), ", for ", held));
+    const absl::Duration measured = last->begin - anchor;
+    result.set_observed(absl::StrCat(Back(watch), " ", After(measured, since), ", for ", held));
+    if (Compare(measured, watch.within, error) == Fit::kBeyond) {
+      *result.mutable_measured() = ToProto(measured);
+      return Fail(result, "late",
+                  absl::StrCat("it came back ", Short(measured - watch.within),
+                               " too late, and had held for ", held, " of the ", Short(watch.hold),
+                               " that are asked when the run ended"),
+                  "see what it waited for, or allow more time in `within`");
+    }
     return Fail(
         result, "never-came-back",
         absl::StrCat("it held again only at ", run.At(last->begin), ", and had held for ", held,

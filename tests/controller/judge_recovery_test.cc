@@ -215,11 +215,15 @@ TEST(JudgeRecovery, ComingBackTooLateToBeSeenForLongEnoughSaysForHowLong) {
   ShopCourse course;
   course.logins = [](double t) { return t < 13 || t >= 67 ? 100.0 : 20.0; };
   const v1::Judgement judgement = JudgeOf(course);
-  EXPECT_EQ(Word(judgement, "back-after-leak"), "failed never-came-back");
   EXPECT_EQ(Of(judgement, "back-after-leak").observed(), "back 28.9s after leak.end, for 5s");
+  // A longer run would not have mended it.
+  EXPECT_EQ(Word(judgement, "back-after-leak"), "failed late");
+  EXPECT_NEAR(Measured(judgement, "back-after-leak"), 28.9, 1e-6);
   EXPECT_EQ(Of(judgement, "back-after-leak").reason(),
-            "it held again only at +69.0s, and had held for 5s of the 10s that are asked when the "
+            "it came back 13.9s too late, and had held for 5s of the 10s that are asked when the "
             "run ended");
+  EXPECT_EQ(Of(judgement, "back-after-leak").mend(),
+            "see what it waited for, or allow more time in `within`");
 }
 
 TEST(JudgeRecovery, ComingBackOnlyForAMomentFails) {
