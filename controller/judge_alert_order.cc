@@ -99,9 +99,13 @@ void JudgeForbidden(Case& run) {
     if (fired != nullptr) {
       result.set_observed(absl::StrCat("fired at ", run.At(fired->firing->at)));
       *result.mutable_measured() = ToProto(fired->firing->at - *run.gate_passed);
-      Fail(result, "forbidden-fired",
-           absl::StrCat(alert, " fired during the run, and would have sent someone the wrong way"),
-           absl::StrCat("make ", alert, " tell this failure from the one it is meant for"));
+      Fail(
+          result, "forbidden-fired",
+          absl::StrCat(alert, " fired during the run, and would have sent someone the wrong way"),
+          // Who mutes what is right has mended nothing.
+          absl::StrCat("where what ", alert, " tells is true here, give the system the protection ",
+                       "that it lacks; else make ", alert,
+                       " tell this failure from the one it is meant for"));
       continue;
     }
     const std::string observed =

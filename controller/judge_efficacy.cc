@@ -94,10 +94,15 @@ void JudgeEfficacy(Case& run) {
     const std::string& name = run.spec.faults(i).name();
     Result& result = run.Add(Result::KIND_EFFICACY, name, absl::StrCat("faults[", i, "]"));
     result.set_expected(absl::StrCat("fault ", name, " in force"));
+    // Of several nodes the one that never got there, else the last that did.
     const FaultCourse* weakest = nullptr;
     for (const FaultCourse& fault : run.steps.faults()) {
       if (fault.planned.name() != name) continue;
-      if (weakest == nullptr || weakest->reached.has_value()) weakest = &fault;
+      const bool weaker =
+          weakest == nullptr ||
+          (weakest->reached.has_value() &&
+           (!fault.reached.has_value() || fault.reached->at > weakest->reached->at));
+      if (weaker) weakest = &fault;
     }
     if (weakest != nullptr && !weakest->best.unit().empty()) {
       result.set_observed(Amount(weakest->best));
@@ -106,8 +111,17 @@ void JudgeEfficacy(Case& run) {
     const std::optional<Instant> start = run.steps.Find({name, AnchorPoint::kStart});
     if (reached.has_value() && start.has_value()) {
       *result.mutable_measured() = ToProto(reached->at - start->at);
-      Pass(result, absl::StrCat(result.observed().empty() ? "in force" : result.observed(), ", ",
-                                After(reached->at - start->at, absl::StrCat(name, ".start"))));
+      const auto since_start = [&](const Instant& then) {
+        return After(then.at - start->at, absl::StrCat(name, ".start"));
+      };
+      std::string seen = absl::StrCat(
+          weakest->in_force.unit().empty() ? std::string("in force") : Amount(weakest->in_force),
+          ", ", since_start(*reached));
+      if (weakest->GrewLater()) {
+        absl::StrAppend(&seen, "; at most ", Amount(weakest->best), ", ",
+                        since_start(*weakest->best_at));
+      }
+      Pass(result, seen);
       const auto early = std::find_if(
           run.steps.faults().begin(), run.steps.faults().end(), [&](const FaultCourse& fault) {
             return fault.planned.name() == name && EndedEarly(run, fault);

@@ -67,6 +67,8 @@ AlertSeen SeenOf(const v1::RunCreated& created, const AlertEpisode& episode) {
     seen.end_told = delivery.resolved;
     seen.receiver = receiver;
   }
+  seen.ends = {seen.ended};
+  seen.ends_told = {seen.end_told};
   seen.says = Annotation(episode, {"summary", "description", "message", "title"});
   seen.runbook = Annotation(episode, {"runbook", "runbook_url"});
   return seen;
@@ -213,10 +215,19 @@ std::vector<AlertSeen> AlertsOf(const std::vector<v1::Event>& history,
     });
     if (known == alerts.end()) {
       alerts.push_back(std::move(seen));
-    } else if (seen.firing.has_value() &&
-               (!known->firing.has_value() || seen.Known() < known->Known())) {
-      *known = std::move(seen);
+      continue;
     }
+    if (known->firing.has_value() && !seen.firing.has_value()) continue;
+    if (known->firing.has_value() == seen.firing.has_value()) {
+      seen.ends.insert(seen.ends.begin(), known->ends.begin(), known->ends.end());
+      seen.ends_told.insert(seen.ends_told.begin(), known->ends_told.begin(),
+                            known->ends_told.end());
+    }
+    known->ends = seen.ends;
+    known->ends_told = seen.ends_told;
+    const bool first =
+        seen.firing.has_value() && (!known->firing.has_value() || seen.Known() < known->Known());
+    if (first) *known = std::move(seen);
   }
   std::stable_sort(alerts.begin(), alerts.end(), [](const AlertSeen& a, const AlertSeen& b) {
     if (a.firing.has_value() != b.firing.has_value()) return a.firing.has_value();

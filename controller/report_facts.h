@@ -90,7 +90,8 @@ struct Fate {
 
 enum class AlertRole { kExpected, kMisleading, kSymptom, kKnown, kUnnamed };
 
-// The first time that an alert of this name fired because of the run, or might have.
+// The first time that an alert of this name fired because of the run, or might have; and all its
+// ends.
 struct AlertSeen {
   std::string alert;
   AlertRole role = AlertRole::kUnnamed;
@@ -104,6 +105,9 @@ struct AlertSeen {
   std::string receiver;
   std::optional<absl::Time> ended;
   std::optional<absl::Time> end_told;
+  // Of every time that it fired, in their order; of one that only was pending, that it was pending.
+  std::vector<std::optional<absl::Time>> ends;
+  std::vector<std::optional<absl::Time>> ends_told;
   // The rule's summary (or description), and what it advises.
   std::string says;
   std::string runbook;
@@ -149,6 +153,8 @@ struct RemedyEffect {
   // when, before anything else was done; and those that it broke.
   std::vector<std::string> broken;
   std::map<std::string, absl::Time> healed;
+  // Of those that had not yet held for as long as the gate asks when the run ended: for how long.
+  std::map<std::string, absl::Duration> held;
   std::vector<std::string> hurt;
   // Routes whose share changed by more than chance would.
   std::vector<RouteChange> better;

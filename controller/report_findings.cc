@@ -74,14 +74,24 @@ void TellEarlyAllClear(const Teller& tell) {
     const absl::Time told = *alert.end_told;
     std::vector<std::string> broken;
     for (const Fate& fate : tell.facts.fates) {
-      // The last that was known when they were told, and when it was well again.
+      // What was known last when they were told, whether it was seen broken after that, too, and
+      // when it was well again.
       Truth then = Truth::kUnknown;
+      bool still = false;
       std::optional<absl::Time> again;
       for (const TruthPoint& point : fate.points) {
-        if (point.at <= told && point.truth != Truth::kUnknown) then = point.truth;
-        if (point.at > told && point.truth == Truth::kTrue && !again.has_value()) again = point.at;
+        if (point.truth == Truth::kUnknown || again.has_value()) continue;
+        if (point.at <= told) {
+          then = point.truth;
+        } else if (point.truth == Truth::kTrue) {
+          again = point.at;
+        } else {
+          still = true;
+        }
       }
-      if (then != Truth::kFalse) continue;
+      if (then != Truth::kFalse || !still) continue;
+      // It looks back for so long: all that was asked since then was answered well.
+      if (again.has_value() && *again - FromProto(fate.check.over()) <= told) continue;
       broken.push_back(
           again.has_value()
               ? absl::StrCat(fate.name, " held again only ", Short(*again - told), " later")

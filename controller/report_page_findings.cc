@@ -25,8 +25,9 @@ const AlertSeen* Expected(const RunFacts& facts) {
   return nullptr;
 }
 
-// Whether the experiment sets this alert before symptoms: then it is the one that names the cause.
-bool NamesCause(const v1::ExperimentSpec& spec, const std::string& expectation) {
+// Whether the experiment sets this alert before symptoms, and so declares that it leads to the
+// cause. Whether it does is for people to say.
+bool LeadsToCause(const v1::ExperimentSpec& spec, const std::string& expectation) {
   return std::any_of(spec.expect().alerts().begin(), spec.expect().alerts().end(),
                      [&](const v1::AlertExpectation& expected) {
                        return expected.name() == expectation && expected.before_size() > 0;
@@ -49,14 +50,15 @@ const Result* WithOtherLabels(const Teller& tell, const std::string& alert) {
 std::string WhatItIs(const Teller& tell, const AlertSeen& alert) {
   switch (alert.role) {
     case AlertRole::kExpected:
-      return NamesCause(tell.spec, alert.expectation) ? "it names the cause"
-                                                      : "it is the one that is expected";
+      return LeadsToCause(tell.spec, alert.expectation)
+                 ? "declared as the page that leads to the cause"
+                 : "it is the one that is expected";
     case AlertRole::kMisleading:
       return "it misleads (mustNotFire)";
     case AlertRole::kSymptom:
       return "a symptom";
     case AlertRole::kKnown:
-      return "it may fire, and names no cause here";
+      return "it may fire (mayFire)";
     case AlertRole::kUnnamed:
       if (const Result* result = WithOtherLabels(tell, alert.alert)) return result->reason();
       return "the experiment does not name it";
@@ -117,12 +119,13 @@ std::string AgainstExpected(const Teller& tell, const AlertSeen& alert) {
     if (wanted.alert() == alert.alert) return "";
     const bool otherwise = WithOtherLabels(tell, wanted.alert()) != nullptr;
     return absl::StrCat(wanted.alert(), ", which ",
-                        wanted.before_size() > 0 ? "names the cause" : "is expected",
+                        wanted.before_size() > 0 ? "should lead to the cause" : "is expected",
                         otherwise ? ", fired with labels that are not asked for" : ", never fired");
   }
   const absl::Duration later = expected->Known() - alert.Known();
-  const char* what =
-      NamesCause(tell.spec, expected->expectation) ? "which names the cause" : "which is expected";
+  const char* what = LeadsToCause(tell.spec, expected->expectation)
+                         ? "which should lead to the cause"
+                         : "which is expected";
   if (absl::AbsDuration(later) < absl::Milliseconds(50)) {
     return absl::StrCat("at the same time as ", expected->alert, ", ", what);
   }

@@ -47,7 +47,12 @@ std::string Changes(std::vector<RouteChange> changes) {
 std::string Healed(const RemedyEffect& effect, absl::Time done) {
   std::vector<std::string> parts;
   for (const auto& [check, when] : effect.healed) {
-    parts.push_back(absl::StrCat(check, " held again ", Short(when - done), " after it"));
+    const auto held = effect.held.find(check);
+    parts.push_back(
+        absl::StrCat(check, " held again ", Short(when - done), " after it",
+                     held == effect.held.end()
+                         ? ""
+                         : absl::StrCat(" (for ", Short(held->second), " until the run's end)")));
   }
   return JoinWords(parts);
 }
@@ -60,24 +65,31 @@ bool EndsAreKnown(const Teller& tell) {
   });
 }
 
-// Until when they were broken. What was done next is named as the end only of what came back upon
-// it.
-std::string UntilWhen(const Teller& tell, const RemedyEffect& effect,
-                      const std::vector<std::string>& names) {
-  if (effect.then.empty()) return "";
+// What was not healed, and until when it was broken. What was done next is named as the end only of
+// what came back upon it.
+std::string StayedBroken(const Teller& tell, const RemedyEffect& effect) {
   absl::Time next = absl::InfiniteFuture();
   for (const Edge& edge : tell.facts.edges) {
     if (edge.from > effect.until) next = std::min(next, edge.from);
   }
-  const bool came_back = std::all_of(names.begin(), names.end(), [&](const std::string& name) {
-    return std::any_of(tell.facts.fates.begin(), tell.facts.fates.end(), [&](const Fate& fate) {
-      return fate.name == name &&
-             std::any_of(fate.points.begin(), fate.points.end(), [&](const TruthPoint& point) {
-               return point.truth == Truth::kTrue && point.at > effect.until && point.at <= next;
-             });
-    });
-  });
-  return absl::StrCat(came_back ? ", until " : ", also once ", effect.then);
+  std::vector<std::string> upon, beyond;
+  for (const Fate& fate : tell.facts.fates) {
+    const bool broken =
+        std::find(effect.broken.begin(), effect.broken.end(), fate.name) != effect.broken.end();
+    if (!broken || effect.healed.count(fate.name) > 0) continue;
+    const bool back =
+        std::any_of(fate.points.begin(), fate.points.end(), [&](const TruthPoint& point) {
+          return point.truth == Truth::kTrue && point.at > effect.until && point.at <= next;
+        });
+    (back ? upon : beyond).push_back(fate.name);
+  }
+  if (effect.then.empty()) return absl::StrCat(JoinWords(beyond), " stayed broken");
+  if (upon.empty()) {
+    return absl::StrCat(JoinWords(beyond), " stayed broken, also once ", effect.then);
+  }
+  return absl::StrCat(
+      JoinWords(upon), " stayed broken, until ", effect.then,
+      beyond.empty() ? "" : absl::StrCat("; ", JoinWords(beyond), " stayed so also after that"));
 }
 
 // For how long the experiment looks before it calls a remedy no cure.
@@ -259,12 +271,7 @@ void TellRemedy(const Teller& tell, const RemedyEffect& effect) {
                                             name, " helped is not known", with, "."));
     return;
   }
-  std::vector<std::string> names;
-  for (const std::string& check : effect.broken) {
-    if (effect.healed.count(check) == 0) names.push_back(check);
-  }
-  const std::string still_broken =
-      absl::StrCat(JoinWords(names), " stayed broken", UntilWhen(tell, effect, names));
+  const std::string still_broken = StayedBroken(tell, effect);
   if (!effect.better.empty()) {
     const std::string others = OtherHelp(tell, *edge);
     tell.Add(

@@ -219,6 +219,33 @@ Truth TruthAt(const Fate& fate, absl::Time at) {
   return truth;
 }
 
+// The stretch in which it held at this time, also as far as it goes on after it.
+struct HeldThen {
+  Hold hold;
+  // It was seen broken afterwards.
+  bool broke = false;
+};
+std::optional<HeldThen> HeldAt(const Fate& fate, absl::Time at) {
+  std::optional<HeldThen> held;
+  for (const TruthPoint& point : fate.points) {
+    if (point.truth == Truth::kUnknown) continue;
+    if (point.truth == Truth::kFalse) {
+      if (point.at > at) {
+        if (held.has_value()) held->broke = true;
+        return held;
+      }
+      held.reset();
+    } else if (held.has_value()) {
+      held->hold.end = point.at;
+    } else if (point.at > at) {
+      return std::nullopt;
+    } else {
+      held = HeldThen{{point.at, point.at}};
+    }
+  }
+  return held;
+}
+
 void FollowChecks(const RunFacts& facts, const Edge& edge, RemedyEffect& effect) {
   for (const Fate& fate : facts.fates) {
     if (TruthAt(fate, edge.from) == Truth::kFalse) {
@@ -229,9 +256,16 @@ void FollowChecks(const RunFacts& facts, const Edge& edge, RemedyEffect& effect)
       for (const TruthPoint& point : fate.points) {
         if (point.at <= effect.until) points.push_back(point);
       }
+      const auto held = HeldAt(fate, effect.until);
+      if (!held.has_value()) continue;
+      const absl::Duration lasted = held->hold.end - held->hold.begin;
+      // What was done next, or the run's end, came before it had held for so long.
+      const bool on = !held->broke || lasted >= hold;
       const auto back = FirstHold(points, edge.to, effect.until - edge.to, hold);
-      const bool stayed = back.has_value() && TruthAt(fate, effect.until) == Truth::kTrue;
-      if (stayed) effect.healed[fate.name] = back->begin;
+      if (!back.has_value() && !on) continue;
+      effect.healed[fate.name] =
+          back.has_value() ? back->begin : std::max(held->hold.begin, edge.to);
+      if (!held->broke && lasted < FromProto(fate.check.for_())) effect.held[fate.name] = lasted;
     } else {
       const bool broke =
           std::any_of(fate.points.begin(), fate.points.end(), [&](const TruthPoint& point) {

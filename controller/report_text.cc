@@ -24,6 +24,8 @@ using namespace reporting;  // NOLINT(google-build-using-namespace): nothing her
 // So many lines of findings close a run; the report has all.
 constexpr size_t kMostFindingLines = 6;
 constexpr size_t kMarkdownWidth = 96;
+// So many ends of one alert have each a row; of more the first ones and the last.
+constexpr size_t kMostEnds = 3;
 
 // Of a run that did not complete: why.
 std::string Ended(const v1::Judgement& judgement) {
@@ -172,6 +174,24 @@ std::string SinceWhat(const RunFacts& facts, absl::Time end, absl::Time back) {
   return done ? SinceEdge(facts, back) : "";
 }
 
+// What had come back by the run's end, and had not yet held for as long as the gate asks.
+std::vector<std::string> HeldTooShort(const RunFacts& facts, absl::Time end) {
+  std::vector<std::string> parts;
+  for (const Fate& fate : facts.fates) {
+    if (fate.kind != Fate::Kind::kBack) continue;
+    const absl::Time from = std::max(*fate.back, end);
+    absl::Time last = from;
+    for (const TruthPoint& point : fate.points) {
+      if (point.truth == Truth::kTrue) last = std::max(last, point.at);
+    }
+    const absl::Duration asked = FromProto(fate.check.for_());
+    if (last - from >= asked) continue;
+    parts.push_back(absl::StrCat(fate.name, " held from ", Signed(*fate.back - facts.zero),
+                                 " on, not yet for the ", Short(asked), " that are asked"));
+  }
+  return parts;
+}
+
 // From what to what the time to recover is, or why there is none: "the end of batch (+12.1s) to
 // steady state (+47.0s, 10.9s after feature-off)". Empty where nothing had to.
 std::string RecoveryText(const RunFacts& facts, const std::vector<v1::Event>& history,
@@ -197,6 +217,7 @@ std::string RecoveryText(const RunFacts& facts, const std::vector<v1::Event>& hi
   for (const Fate& fate : facts.fates) {
     if (fate.kind == Fate::Kind::kStillBroken) broken.push_back(fate.name);
   }
+  if (broken.empty()) broken = HeldTooShort(facts, end->at);
   if (broken.empty()) return "";
   return absl::StrCat("not recovered by the run's end (", at(facts.end), "), ",
                       Short(facts.end - end->at), " after the end of ", JoinWords(last), ": ",
@@ -223,17 +244,49 @@ Span Since(bool has, const google::protobuf::Timestamp& time, absl::Time zero) {
   return {has ? Signed(FromProto(time) - zero) : "-"};
 }
 
-// The end is told also where nobody expects one.
-Span Ended(const RunFacts& facts, const v1::AlertTimes& times, bool told, absl::Time zero) {
-  if (told ? times.has_resolve_notified() : times.has_resolved()) {
-    return Since(true, told ? times.resolve_notified() : times.resolved(), zero);
-  }
+// When it had ended and when that was told, of each time that it came. The end is told also where
+// nobody expects one.
+std::vector<std::pair<std::string, std::string>> EndsOf(const RunFacts& facts,
+                                                        const v1::AlertTimes& times,
+                                                        absl::Time zero) {
+  std::vector<std::pair<std::string, std::string>> ends;
+  const auto text = [&](const std::optional<absl::Time>& end) {
+    return end.has_value() ? Signed(*end - zero) : "-";
+  };
   for (const AlertSeen& alert : facts.alerts) {
     if (alert.expectation != times.expectation()) continue;
-    const std::optional<absl::Time>& end = told ? alert.end_told : alert.ended;
-    if (end.has_value()) return {Signed(*end - zero)};
+    for (size_t i = 0; i < alert.ends.size(); ++i) {
+      const std::pair<std::string, std::string> end = {text(alert.ends[i]),
+                                                       text(alert.ends_told[i])};
+      // Several instances may end at once.
+      if (ends.empty() || ends.back() != end) ends.push_back(end);
+    }
+    break;
   }
-  return {"-"};
+  if (ends.size() > 1) return ends;
+  // What was judged, where that is one.
+  if (ends.empty()) ends.emplace_back("-", "-");
+  if (times.has_resolved()) ends[0].first = Signed(FromProto(times.resolved()) - zero);
+  if (times.has_resolve_notified()) {
+    ends[0].second = Signed(FromProto(times.resolve_notified()) - zero);
+  }
+  return ends;
+}
+
+// Whoever asks for it hears of an end at the next look, a receiver as soon as it is sent.
+bool ToldFirst(const RunFacts& facts, const v1::AlertTimes& times) {
+  if (times.has_resolved() && times.has_resolve_notified() &&
+      FromProto(times.resolve_notified()) < FromProto(times.resolved())) {
+    return true;
+  }
+  return std::any_of(facts.alerts.begin(), facts.alerts.end(), [&](const AlertSeen& alert) {
+    if (alert.expectation != times.expectation()) return false;
+    for (size_t i = 0; i < alert.ends.size(); ++i) {
+      const std::optional<absl::Time>& told = alert.ends_told[i];
+      if (told.has_value() && alert.ends[i].has_value() && *told < *alert.ends[i]) return true;
+    }
+    return false;
+  });
 }
 
 // When each alert did what, and where the time of its page went.
@@ -251,21 +304,35 @@ void AddAlerts(const RunFacts& facts, const v1::Judgement& judgement, Document& 
               {},
               true};
   const v1::Judgement& out = judgement;
+  bool told_first = false;
   for (int i = 0; i < out.alerts_size(); ++i) {
     const v1::AlertTimes& times = out.alerts(i);
     const absl::Time zero = FromProto(times.anchor());
     const std::string since =
         i < static_cast<int>(facts.breakdowns.size()) ? facts.breakdowns[i].since : "";
+    const auto ends = EndsOf(facts, times, zero);
     table.rows.push_back({{times.expectation()},
                           {times.alert()},
                           {since},
                           Since(times.has_pending(), times.pending(), zero),
                           Since(times.has_firing(), times.firing(), zero),
                           Since(times.has_notified(), times.notified(), zero),
-                          Ended(facts, times, false, zero),
-                          Ended(facts, times, true, zero)});
+                          {ends[0].first},
+                          {ends[0].second}});
+    for (size_t j = 1; j < ends.size(); ++j) {
+      const bool last = j + 1 == ends.size();
+      if (j + 1 >= kMostEnds && !last) continue;
+      const absl::string_view which = last && ends.size() > kMostEnds ? "  at last" : "  again";
+      table.rows.push_back(
+          {{std::string(which)}, {}, {}, {}, {}, {}, {ends[j].first}, {ends[j].second}});
+    }
+    told_first = told_first || ToldFirst(facts, times);
   }
   document.push_back(std::move(table));
+  if (told_first) {
+    document.push_back(Paragraph{
+        {{"ended: when we next looked, which may be after the end was told", Ink::kDim}}, 2});
+  }
   for (const AlertBreakdown& breakdown : facts.breakdowns) {
     if (breakdown.parts.empty()) continue;
     document.push_back(Heading{absl::StrCat("Where the time of ", breakdown.expectation,

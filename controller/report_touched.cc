@@ -7,6 +7,7 @@
 #include "base/time_proto.h"
 #include "controller/report_document.h"
 #include "controller/run_steps.h"
+#include "controller/truth.h"
 #include "controller/words.h"
 #include "experiment/condition.h"
 
@@ -23,6 +24,16 @@ std::string Amounts(const v1::Observation& seen) {
   }
   if (!seen.detail().empty()) absl::StrAppend(&text, text.empty() ? "" : ": ", seen.detail());
   return text;
+}
+
+// The most of it, which may have come later than what is told beside its expectation.
+std::string Reached(const FaultCourse& fault, absl::Time zero) {
+  const std::string most = Amounts(fault.best);
+  const bool one_shot = fault.planned.ending() == v1::ENDING_ONE_SHOT;
+  const bool then = one_shot || !fault.best_at.has_value() ||
+                    (fault.reached.has_value() && fault.best_at->at == fault.reached->at);
+  return then || most.empty() ? most
+                              : absl::StrCat(most, ", at ", Signed(fault.best_at->at - zero));
 }
 
 std::string WhenOn(const FaultCourse& fault, absl::Time zero) {
@@ -69,8 +80,9 @@ std::string ReadBack(const FaultCourse& fault) {
 }
 
 // What the experiment itself asked of the system from the fault's end on, and what was answered.
-std::string Asked(const v1::ExperimentSpec& spec, const v1::Judgement& judgement,
-                  const std::string& fault) {
+std::string Asked(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+                  const std::string& fault, absl::Time zero) {
+  const v1::ExperimentSpec& spec = history.front().created().experiment().spec();
   std::string text;
   for (const v1::RecoveryExpectation& recovery : spec.expect().recovery()) {
     const auto kind = recovery.probe().question_case();
@@ -81,14 +93,25 @@ std::string Asked(const v1::ExperimentSpec& spec, const v1::Judgement& judgement
           result.name() != recovery.name()) {
         continue;
       }
+      std::string seen = result.observed();
+      // What cannot be judged may have been answered all the same.
+      if (seen.empty()) {
+        v1::PlannedCheck check;
+        check.set_probe(absl::StrCat("recovery/", recovery.name()));
+        check.set_is(recovery.is());
+        for (const TruthPoint& point : TruthOf(check, history)) {
+          if (point.truth == Truth::kUnknown) continue;
+          seen = absl::StrCat("at last ", point.observed, " at ", Signed(point.at - zero));
+        }
+      }
       absl::StrAppend(&text, text.empty() ? "" : "; ", recovery.name(), " ", recovery.is(), ": ",
-                      result.observed());
+                      seen.empty() ? "no answer" : seen);
     }
   }
   return text;
 }
 
-Entry FaultEntry(const FaultCourse& fault, const v1::ExperimentSpec& spec,
+Entry FaultEntry(const FaultCourse& fault, const std::vector<v1::Event>& history,
                  const v1::Judgement& judgement, absl::Time zero) {
   Entry entry;
   entry.name = {{fault.planned.name(), Ink::kBold},
@@ -101,10 +124,12 @@ Entry FaultEntry(const FaultCourse& fault, const v1::ExperimentSpec& spec,
     entry.fields = {{"refused", fault.reason.empty() ? "nothing stays of it" : fault.reason}};
     return entry;
   }
-  entry.fields = {
-      {"subject", fault.best.subject()}, {"on", WhenOn(fault, zero)},
-      {"reached", Amounts(fault.best)},  {"undone", HowUndone(fault, zero)},
-      {"read back", ReadBack(fault)},    {"asked", Asked(spec, judgement, fault.planned.name())}};
+  entry.fields = {{"subject", fault.best.subject()},
+                  {"on", WhenOn(fault, zero)},
+                  {"reached", Reached(fault, zero)},
+                  {"undone", HowUndone(fault, zero)},
+                  {"read back", ReadBack(fault)},
+                  {"asked", Asked(history, judgement, fault.planned.name(), zero)}};
   if (!fault.end.has_value()) entry.fields.emplace_back("by hand", fault.undo_by_hand);
   return entry;
 }
@@ -168,9 +193,8 @@ Document Touched(const std::vector<v1::Event>& history, const v1::Judgement& jud
     return document;
   }
   const RunSteps steps(history);
-  const v1::ExperimentSpec& spec = history.front().created().experiment().spec();
   for (const FaultCourse& fault : steps.faults()) {
-    document.push_back(FaultEntry(fault, spec, judgement, zero));
+    document.push_back(FaultEntry(fault, history, judgement, zero));
   }
   const bool over = std::any_of(history.begin(), history.end(),
                                 [](const v1::Event& event) { return event.has_finished(); });

@@ -100,12 +100,16 @@ void RunSteps::TakeFault(const v1::Event& event) {
     const bool on = report.state() == v1::FAULT_STATE_ACTIVE ||
                     (one_shot && report.has_observation() && Over(report.state()));
     if (on && !fault.start.has_value()) fault.start = now;
-    if (on && report.observation().reached() && !fault.reached.has_value()) fault.reached = now;
+    if (on && report.observation().reached() && !fault.reached.has_value()) {
+      fault.reached = now;
+      fault.in_force = report.observation();
+    }
     // What was counted until it was let go, too.
     const bool counted = on || report.state() == v1::FAULT_STATE_REVERTING;
     if (counted && report.has_observation() &&
         (report.observation().real() >= fault.best.real() || fault.best.unit().empty())) {
       fault.best = report.observation();
+      fault.best_at = now;
     }
     if (!one_shot && Over(report.state()) && report.has_observation()) {
       fault.after = report.observation().detail();

@@ -36,12 +36,18 @@ struct FaultCourse {
   std::optional<Instant> end;
   // When its undo was asked for, or began by itself.
   std::optional<Instant> undo_begun;
-  // The strongest disturbance that was measured, and the last thing that was said.
+  // What was measured when it was first in force.
+  v1::Observation in_force;
+  // The strongest disturbance that was measured, and when; and the last thing that was said.
   v1::Observation best;
+  std::optional<Instant> best_at;
   // What was measured once it was off: the proof.
   std::string after;
   std::string reason;
   std::string undo_by_hand;
+
+  // More was measured after it had been seen in force.
+  bool GrewLater() const { return reached.has_value() && best.real() > in_force.real(); }
 };
 
 struct RemedyCourse {

@@ -429,6 +429,10 @@ TEST(JudgeForbidden, FiringFailsWhoeverSawIt) {
   const v1::Judgement judgement = JudgeOf(prometheus);
   EXPECT_EQ(Word(judgement, "PossibleDDoS"), "failed forbidden-fired");
   EXPECT_EQ(Of(judgement, "PossibleDDoS").observed(), "fired at +33.0s");
+  // Else whoever obeys mutes an alert that is right.
+  EXPECT_EQ(Of(judgement, "PossibleDDoS").mend(),
+            "where what PossibleDDoS tells is true here, give the system the protection that it "
+            "lacks; else make PossibleDDoS tell this failure from the one it is meant for");
   EXPECT_EQ(Word(judgement, "HostMemoryHigh"), "passed");
   HistoryBuilder alertmanager = ShopHistory();
   alertmanager.AtAlertmanager(33, "PossibleDDoS", {}, 32);

@@ -60,6 +60,22 @@ TEST(JudgeEfficacy, WhatToDoHangsOnWhatWasMissing) {
               testing::StartsWith("have the clients speak in the clear"));
 }
 
+// The best of the whole run stood beside the time of the first.
+TEST(JudgeEfficacy, WhatIsSaidOfATimeWasMeasuredThen) {
+  HistoryBuilder history = ShopHistory();
+  EXPECT_EQ(Of(JudgeOf(history), "leak").observed(),
+            "57 of 57 usable slots taken, 51 by this fault, 4.8s after leak.start");
+  // As much, and other figures beside it.
+  history.Fault(15, "leak", v1::FAULT_STATE_ACTIVE, true, "63 of 57 usable slots taken", 57);
+  EXPECT_EQ(Of(JudgeOf(history), "leak").observed(),
+            "57 of 57 usable slots taken, 51 by this fault, 4.8s after leak.start");
+  history.Fault(20, "leak", v1::FAULT_STATE_ACTIVE, true, "60 of 60 usable slots taken", 60);
+  history.Fault(21, "leak", v1::FAULT_STATE_ACTIVE, true, "60 of 60 again", 60);
+  EXPECT_EQ(Of(JudgeOf(history), "leak").observed(),
+            "57 of 57 usable slots taken, 51 by this fault, 4.8s after leak.start; at most 60 of "
+            "60 again, 20.8s after leak.start");
+}
+
 TEST(JudgeEfficacy, AOneShotFaultWithoutEffectIsNotInForce) {
   ShopCourse course;
   course.cut_in_force = false;

@@ -169,7 +169,47 @@ TEST(Remedies, WhatNeverCameBackDidNotEndWithTheFault) {
   ShopCourse course = Restart(20, 20);
   course.logins = [](double t) { return t < 13 ? 100.0 : 20.0; };
   EXPECT_THAT(Sentence(course, "remedy-no-cure"),
-              HasSubstr("stayed broken, also once leak was off."));
+              HasSubstr("; slots-free stayed broken, until leak was off; logins-answer stayed so "
+                        "also after that."));
+  course.slots = [](double t) { return t < 3 ? 0.2 : 1.0; };
+  EXPECT_THAT(Sentence(course, "remedy-no-cure"),
+              HasSubstr("logins-answer and slots-free stayed broken, also once leak was off."));
+}
+
+// It said "until leak was off" of none of them, though one came back of it.
+TEST(Remedies, WhatStayedBrokenEndsEachByItself) {
+  ShopCourse course = Restart(20, 20);
+  course.slots = [](double t) { return t < 3 ? 0.2 : 1.0; };
+  EXPECT_THAT(
+      Sentence(course, "remedy-no-cure"),
+      HasSubstr("logins-answer stayed broken, until leak was off; slots-free stayed so also "
+                "after that."));
+}
+
+// It "stayed broken, until leak was off", and was "broken to +39.0s" two lines below: it had held
+// for a second when the leak went off.
+TEST(Remedies, WhatHeldWhenTheNextWasDoneHadComeBackBefore) {
+  ShopCourse course = Restart(20, 20);
+  course.logins = [](double t) { return t < 13 || t >= 37 ? 100.0 : 20.0; };
+  course.slots = [](double) { return 0.2; };
+  const auto findings = Findings(ShopHistory(course).Build());
+  EXPECT_EQ(Sentence(findings, "remedy-no-cure"), "");
+  EXPECT_THAT(Sentence(findings, "remedy-cured"),
+              HasSubstr("logins-answer held again 17.5s after it"));
+  EXPECT_THAT(Sentence(findings, "route-back"), HasSubstr("to +39.0s, 17.5s after restart-shop."));
+}
+
+// It "stayed broken" by the last remedy, and "was broken to +73.0s".
+TEST(Remedies, WhatHeldWhenTheRunEndedCameBackAndSaysForHowLong) {
+  ShopCourse course;
+  course.leak_in_force = false;
+  course.leak_ended = 15;
+  course.logins = [](double t) { return t < 13 || t >= 71 ? 100.0 : 20.0; };
+  course.slots = [](double) { return 0.2; };
+  const auto findings = Findings(ShopHistory(course).Build());
+  EXPECT_EQ(Sentence(findings, "remedy-no-cure"), "");
+  EXPECT_THAT(Sentence(findings, "remedy-cured"),
+              HasSubstr("logins-answer held again 51.5s after it (for 1s until the run's end)"));
 }
 
 // The run was stopped 4 s after it, and the experiment looks for 10.
@@ -436,7 +476,8 @@ TEST(Checks, TellWhenTheyBrokeAndSinceWhatTheyHoldAgain) {
   EXPECT_THAT(Sentence(course, "route-not-back"), HasSubstr("had not come back by the end"));
 }
 
-TEST(FirstPage, ThatIsExpectedNamesTheCause) {
+// It said "it names the cause", which nobody had measured.
+TEST(FirstPage, ThatIsExpectedIsDeclaredToLeadToTheCause) {
   HistoryBuilder builder = ShopHistory();
   for (v1::Event& event : builder.events()) {
     if (!event.has_alert() || event.alert().alert() != "PostgresConnectionsNearLimit") continue;
@@ -447,7 +488,7 @@ TEST(FirstPage, ThatIsExpectedNamesTheCause) {
   EXPECT_EQ(findings[0].code, "first-page");
   EXPECT_EQ(findings[0].text,
             "First page: PostgresConnectionsNearLimit, delivered to oncall at +8.0s, 3s after "
-            "leak.reached; it names the cause.");
+            "leak.reached; declared as the page that leads to the cause.");
   EXPECT_EQ(findings[0].more,
             "It says “98% of the slots are taken”, and leads to “find who holds them”. The next "
             "page, ApiErrorRateHigh, came 16s later; a symptom.");
@@ -457,10 +498,11 @@ TEST(FirstPage, ThatMisleadsIsSetAgainstTheOneThatDoesNot) {
   HistoryBuilder builder = ShopHistory();
   builder.Firing(6, "PossibleDDoS", {{"severity", "page"}}, 5);
   builder.Delivered(6.5, "oncall", "PossibleDDoS", {{"severity", "page"}}, 6);
-  EXPECT_EQ(Sentence(Findings(builder.Build()), "first-page"),
-            "First page: PossibleDDoS, delivered to oncall at +6.5s, 1.5s after leak.reached; it "
-            "misleads (mustNotFire); 1.5s before PostgresConnectionsNearLimit, which names the "
-            "cause.");
+  EXPECT_EQ(
+      Sentence(Findings(builder.Build()), "first-page"),
+      "First page: PossibleDDoS, delivered to oncall at +6.5s, 1.5s after leak.reached; it "
+      "misleads (mustNotFire); 1.5s before PostgresConnectionsNearLimit, which should lead to "
+      "the cause.");
 }
 
 // Its closing words said that it misleads, and not whereto.
@@ -475,12 +517,12 @@ TEST(FirstPage, ThatMisleadsSaysWhereItLeads) {
     return Sentence(Findings(builder.Build()), "first-page");
   };
   EXPECT_THAT(sentence({{"summary", "10 times the usual requests"}}),
-              testing::EndsWith("which names the cause. It says “10 times the usual requests”, "
-                                "and has no runbook."));
+              testing::EndsWith("which should lead to the cause. It says “10 times the usual "
+                                "requests”, and has no runbook."));
   EXPECT_THAT(sentence({{"summary", "10 times the usual requests"}, {"runbook", "block them"}}),
               testing::EndsWith("It says “10 times the usual requests”, and leads to “block "
                                 "them”."));
-  EXPECT_THAT(sentence({}), testing::EndsWith("which names the cause."));
+  EXPECT_THAT(sentence({}), testing::EndsWith("which should lead to the cause."));
 }
 
 TEST(FirstPage, ThatMisleadsWhereTheCauseWasNeverNamed) {
@@ -489,11 +531,13 @@ TEST(FirstPage, ThatMisleadsWhereTheCauseWasNeverNamed) {
   HistoryBuilder builder = ShopHistory(course);
   builder.Firing(6, "PossibleDDoS", {{"severity", "page"}}, 5);
   builder.Delivered(6.5, "oncall", "PossibleDDoS", {{"severity", "page"}}, 6);
-  EXPECT_THAT(Sentence(Findings(builder.Build()), "first-page"),
-              HasSubstr("PostgresConnectionsNearLimit, which names the cause, never fired."));
+  EXPECT_THAT(
+      Sentence(Findings(builder.Build()), "first-page"),
+      HasSubstr("PostgresConnectionsNearLimit, which should lead to the cause, never fired."));
   builder.Firing(7, "PostgresConnectionsNearLimit", {{"severity", "none"}}, 6);
-  EXPECT_THAT(Sentence(Findings(builder.Build()), "first-page"),
-              HasSubstr("which names the cause, fired with labels that are not asked for."));
+  EXPECT_THAT(
+      Sentence(Findings(builder.Build()), "first-page"),
+      HasSubstr("which should lead to the cause, fired with labels that are not asked for."));
 }
 
 // Its own report said "First page", and how soon, of an alert that Alertmanager never had.
@@ -540,8 +584,8 @@ TEST(MisleadingAlerts, ThatCameLaterAreToldTogether) {
             "Misleading (mustNotFire): PossibleDDoS at +33.0s and HostMemoryHigh (a ticket) at "
             "+34.0s.");
   EXPECT_THAT(findings.at(1).more, HasSubstr("PossibleDDoS came 25s after "
-                                             "PostgresConnectionsNearLimit, which names the "
-                                             "cause."));
+                                             "PostgresConnectionsNearLimit, which should lead "
+                                             "to the cause."));
 }
 
 TEST(FirstPage, TicketsCallNobody) {
@@ -728,11 +772,25 @@ TEST(Findings, OfARunThatWasNotStartedClaimNothing) {
 TEST(Findings, TellAnAllClearThatCameTooEarly) {
   ShopCourse course;
   course.inactive = 41;
+  course.logins = [](double t) { return t < 13 || t >= 43.5 ? 100.0 : 20.0; };
   const std::string sentence = Sentence(course, "early-all-clear");
   EXPECT_THAT(sentence, HasSubstr("On-call was told at +42.5s that PostgresConnectionsNearLimit is "
                                   "over, while the system was not well: logins-answer held again "
-                                  "only 2.5s later."));
+                                  "only 3.5s later."));
   EXPECT_EQ(Sentence(ShopCourse(), "early-all-clear"), "");
+}
+
+// The check looks back for 2 s: what was asked since +42.0s was answered.
+TEST(Findings, TellNoAllClearTooEarlyWithinTheTimeThatTheCheckLooksBack) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 42 ? 100.0 : 20.0; };
+  course.inactive = 40.8;
+  EXPECT_EQ(Sentence(course, "early-all-clear"), "");
+  // Nor between two questions, of which the second was answered well.
+  course.slots = [](double t) { return t < 3 || t > 42.4 ? 0.2 : 1.0; };
+  EXPECT_EQ(Sentence(course, "early-all-clear"), "");
+  course.slots = [](double t) { return t < 3 || t > 43.4 ? 0.2 : 1.0; };
+  EXPECT_THAT(Sentence(course, "early-all-clear"), HasSubstr("slots-free held again only 1.2s"));
 }
 
 // It is in no lane of a route, and may be all that failed.

@@ -11,6 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/time_proto.h"
 #include "controller/judge.h"
@@ -161,6 +162,53 @@ TEST(Summary, SaysWhatToPasteWhereTheUndoIsNotConfirmed) {
   const std::string text = SummaryText(history, Judge(history), {});
   ExpectGolden("tests/controller/golden/report_summary_stuck.txt", text);
   EXPECT_THAT(text, HasSubstr("SELECT pg_terminate_backend(pid)"));
+}
+
+// Without breaks and columns.
+std::string Flowing(const HistoryBuilder& builder) {
+  const auto history = builder.Build();
+  return absl::StrJoin(absl::StrSplit(ReportText(history, Judge(history), {}),
+                                      absl::ByAnyChar(" \n"), absl::SkipEmpty()),
+                       " ");
+}
+
+// It had neither a time nor "not recovered".
+TEST(Report, OfWhatCameBackTooShortlyBeforeTheEndSaysThatItIsNotRecovered) {
+  ShopCourse course;
+  course.logins = [](double t) { return t < 13 || t >= 71 ? 100.0 : 20.0; };
+  EXPECT_THAT(
+      Flowing(ShopHistory(course)),
+      HasSubstr("recover - not recovered by the run's end (+75.0s), 34.9s after the end of "
+                "leak: logins-answer held from +73.0s on, not yet for the 5s that are asked"));
+}
+
+// It ended in nothing: "asked no-leftovers == 0:".
+TEST(Report, SaysWhatWasAnsweredAlsoWhereItCannotBeJudged) {
+  ShopCourse course;
+  course.leak_in_force = false;
+  EXPECT_THAT(Flowing(ShopHistory(course)),
+              HasSubstr("asked no-leftovers == 0: at last 0 at +73.4s"));
+}
+
+// Only the first was shown, and it was told before it had ended.
+TEST(Report, HasEachEndOfAnAlertThatCameAgain) {
+  HistoryBuilder builder = ShopHistory();
+  builder.Change([](v1::RunCreated& created) {
+    created.mutable_experiment()
+        ->mutable_spec()
+        ->mutable_expect()
+        ->mutable_alerts(0)
+        ->clear_resolved();
+  });
+  const char* const why = "ended: when we next looked, which may be after the end was told";
+  EXPECT_THAT(Flowing(builder), Not(HasSubstr(why)));
+  const char* const alert = "PostgresConnectionsNearLimit";
+  builder.Firing(60, alert, SlotsLabels(), 58).Delivered(60.5, "oncall", alert, SlotsLabels(), 60);
+  EXPECT_THAT(Flowing(builder), HasSubstr("+3.0s +40.0s +41.0s again - -"));
+  builder.Delivered(64.6, "oncall", alert, SlotsLabels(), 60, false);
+  builder.Inactive(65, alert, SlotsLabels(), 58);
+  EXPECT_THAT(Flowing(builder), HasSubstr("+3.0s +40.0s +41.0s again +60.0s +59.6s"));
+  EXPECT_THAT(Flowing(builder), HasSubstr(why));
 }
 
 TEST(Report, OfAnInterruptedRun) {
