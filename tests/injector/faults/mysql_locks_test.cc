@@ -65,11 +65,14 @@ class MysqlLocksTest : public ::testing::Test {
   std::string Refused(const v1::Fault& message) {
     const absl::Status status = Apply(message);
     EXPECT_FALSE(status.ok());
-    // Until the server has noticed, the next one would meet a session of its own name.
+    Forget();
+    return std::string(status.message());
+  }
+  // Until the server has noticed, the next one would meet a session of its own name.
+  void Forget() {
     fault_->Release();
     fault_->ReadBack(StageContext("lock", absl::Seconds(1)), node_).IgnoreError();
     fault_.reset();
-    return std::string(status.message());
   }
   v1::Observation Seen() {
     const auto seen = fault_->Observe(StageContext("lock"), node_);
@@ -174,7 +177,9 @@ TEST_F(MysqlLocksTest, ATableInUseIsNotWaitedForLongerThanPermitted) {
   EXPECT_GT(reads, 0);
   EXPECT_EQ(failures, 0);
   holder.Ask("COMMIT");
-  EXPECT_TRUE(Apply(Message()).ok());
+  Forget();
+  const absl::Status again = Apply(Message());
+  EXPECT_TRUE(again.ok()) << again;
 }
 
 // As if this process hung: nobody lets go.

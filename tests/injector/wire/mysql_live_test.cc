@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "injector/wire/codec.h"
 #include "tests/injector/wire/pump.h"
 #include "tests/injector/wire/splits.h"
@@ -436,6 +437,8 @@ TEST_F(MysqlLive, EncryptedAndCompressedSessionsPassUnseen) {
   const Session plain = Open(pump->port());
   EXPECT_EQ(Ask(plain, "SELECT 1"), "<1205>");
   EXPECT_EQ(pump->encrypted(), 1);
+  // It is told when the session's end has come through.
+  for (int i = 0; i < 500 && pump->lost().empty(); ++i) absl::SleepFor(absl::Milliseconds(10));
   ASSERT_EQ(pump->lost().size(), 1u);
   EXPECT_EQ(pump->lost()[0], "the stream is compressed");
 }
