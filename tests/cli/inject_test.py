@@ -319,7 +319,9 @@ class Inject(Stage):
         self.assertNotIn("STUCK", out + err)
 
     def test_what_cannot_be_done_is_refused_in_clear_words(self):
-        """A taken port, an error of another server, an expression that is none."""
+        """A taken port, the server's own one, an error of another server, an expression that is none."""
+        taken = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
         upstream = ("--upstream", f"127.0.0.1:{self.server.port}", "--protocol", "postgresql")
         for words, exit_code, said in (
                 (("delay-queries", "--delay", "1s", "--match.regex", "("), 2, "not a regular expression: missing ): ("),
@@ -327,7 +329,8 @@ class Inject(Stage):
                 (("delay-queries", "--delay", "1s", "--client-user", "no-such"), 2, "this machine has no user"),
                 (("delay-queries", "--uniform.min", "2s", "--uniform.max", "1s"), 2, "exchange them"),
                 (("delay-queries", "--delay", "1s", "--listen", "127.0.0.1:1", "--reconnect"), 2, "leave them out"),
-                (("delay-queries", "--delay", "1s", "--listen", f"127.0.0.1:{self.server.port}"), 4,
+                (("delay-queries", "--delay", "1s", "--listen", f"127.0.0.1:{self.server.port}"), 2, "in a circle"),
+                (("delay-queries", "--delay", "1s", "--listen", f"127.0.0.1:{taken.getsockname()[1]}"), 4,
                  "choose another `listen`")):
             code, out, err = self.firedrill("inject", *words, *upstream, "--duration", "5s")
             self.assertEqual(code, exit_code, out + err)
