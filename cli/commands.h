@@ -60,6 +60,9 @@ int RunsCommand(const Places& places);
 // Of a controller that others use, too: one run, or everything until it is unlocked.
 int StopCommand(const Places& places, const std::string& run, bool all, const std::string& reason);
 int UnlockCommand(const Places& places, const std::string& reason);
+// What an ended run has left is gone, or its node is; of one node where `node` names it.
+int SettleCommand(const Places& places, const std::string& run, const std::string& node,
+                  const std::string& reason);
 // `what`: injectors, runs or experiments. `form`: a word of print.h's FormWords().
 int GetCommand(const Places& places, const std::string& what, const std::string& form,
                uint32_t limit);

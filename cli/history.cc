@@ -16,6 +16,7 @@
 #include "controller/judge.h"
 #include "controller/lost_runs.h"
 #include "controller/report.h"
+#include "controller/run_left.h"
 #include "controller/run_name.h"
 #include "controller/sqlite_store.h"
 
@@ -76,7 +77,7 @@ bool IsAlive(const Places& places, const std::string& run) {
 
 // Beside what is printed of it: what a run without an end is worth.
 void SayWhereItStands(const Places& places, const std::vector<v1::Event>& history) {
-  if (history.empty() || history.back().has_finished()) return;
+  if (history.empty() || HasEnded(history)) return;
   const std::string run = history.front().run();
   if (IsAlive(places, run)) {
     std::fprintf(stderr, "firedrill: run %s is still going on; this is how it stands\n",
@@ -113,7 +114,7 @@ const char* OutcomeText(const v1::RunSummary& run, const std::vector<OpenRun>& o
 int JudgeCommand(const Places& places, const std::string& run, bool json) {
   const absl::StatusOr<std::vector<v1::Event>> history = ReadHistory(places, run);
   if (!history.ok()) return Complain(places, history.status());
-  if (!history->back().has_finished() && IsAlive(places, history->front().run())) {
+  if (!HasEnded(*history) && IsAlive(places, history->front().run())) {
     return Complain(places, absl::InvalidArgumentError(absl::StrCat(
                                 "run ", history->front().run(),
                                 " is still going on, and is judged when it has ended; how it "

@@ -241,7 +241,7 @@ void AddCatalog(CLI::App& app, int& code) {
 void AddRemote(CLI::App& app, int& code) {
   struct Flags {
     Places places;
-    std::string run, reason;
+    std::string run, node, reason;
     bool all = false;
   };
   const auto flags = std::make_shared<Flags>();
@@ -261,6 +261,15 @@ void AddRemote(CLI::App& app, int& code) {
   unlock->add_option("--reason", flags->reason, "Why, for the record")->required();
   unlock->callback(
       [&code, flags] { code = firedrill::UnlockCommand(flags->places, flags->reason); });
+  CLI::App* settle =
+      add(&app, "settle",
+          "Says that somebody has looked: what an ended run has left is gone, or its node is");
+  settle->add_option("run", flags->run, "The run's id, or its beginning")->required();
+  settle->add_option("--node", flags->node, "Only what it has left on this node");
+  settle->add_option("--reason", flags->reason, "What was seen, for the record")->required();
+  settle->callback([&code, flags] {
+    code = firedrill::SettleCommand(flags->places, flags->run, flags->node, flags->reason);
+  });
   AddCatalog(app, code);
 }
 

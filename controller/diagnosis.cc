@@ -18,6 +18,7 @@ constexpr absl::Duration kExpiresSoon = absl::Hours(4);
 // still a clock that somebody should set.
 constexpr absl::Duration kClockIsWrong = absl::Seconds(1);
 constexpr absl::Duration kAnswerWithin = absl::Seconds(3);
+constexpr size_t kMostLeftTold = 20;
 
 v1::Diagnosis Make(v1::Diagnosis::Level level, absl::string_view subject, absl::string_view found,
                    absl::string_view next = "") {
@@ -140,6 +141,33 @@ std::vector<v1::Diagnosis> DiagnoseInjectors(const std::vector<v1::InjectorSumma
     const absl::Duration offset = FromProto(each.clock_offset());
     if (each.connected() && absl::AbsDuration(offset) > kClockIsWrong)
       all.push_back(DiagnoseClock(absl::StrCat("clock of ", each.registration().node()), offset));
+  }
+  return all;
+}
+
+std::vector<v1::Diagnosis> DiagnoseLeft(const std::map<std::string, LeftRunFaults>& left) {
+  std::vector<v1::Diagnosis> all;
+  for (const auto& [run, its] : left) {
+    if (all.size() == kMostLeftTold) {
+      all.push_back(Warning("runs", absl::StrCat(left.size() - all.size(), " more are NOT UNDONE"),
+                            "firedrill get runs lists them"));
+      break;
+    }
+    std::string found = absl::StrCat("of ", its.experiment, " is NOT UNDONE");
+    std::string next = "firedrill leftovers on its node says how to undo it";
+    bool taken = false;
+    for (const auto& [key, fault] : its.faults) {
+      absl::StrAppend(&found, "; ", fault.Words());
+      if (!fault.undo_by_hand.empty()) next = absl::StrCat("undo it: ", fault.undo_by_hand);
+      if (!fault.MayBeOn() || its.is_private) continue;
+      taken = true;
+      if (!fault.planned.subject().words().empty())
+        absl::StrAppend(&found, "; no other run may hit ", fault.planned.subject().words());
+    }
+    absl::StrAppend(&next, "; where it is gone, or its node is: firedrill settle ", run,
+                    " --reason WHY");
+    const std::string subject = absl::StrCat("run ", run);
+    all.push_back(taken ? Failure(subject, found, next) : Warning(subject, found, next));
   }
   return all;
 }

@@ -2,6 +2,7 @@
 // to do. Judging is pure; only LookAtMonitoring() asks anybody.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "base/clock.h"
+#include "controller/aftermath.h"
 #include "firedrill/v1/controller.pb.h"
 #include "firedrill/v1/site.pb.h"
 
@@ -25,6 +27,8 @@ v1::Diagnosis DiagnoseExpiry(absl::string_view subject, absl::Time not_before, a
 // `pulled`: who pulled the lever and why.
 v1::Diagnosis DiagnoseLever(const std::optional<std::string>& pulled);
 std::vector<v1::Diagnosis> DiagnoseInjectors(const std::vector<v1::InjectorSummary>& injectors);
+// Of what ended runs have left, by run.
+std::vector<v1::Diagnosis> DiagnoseLeft(const std::map<std::string, LeftRunFaults>& left);
 std::vector<v1::Diagnosis> DiagnoseSchedules(const v1::ListExperimentsResponse& experiments);
 // Blocks on the answers of the site's Prometheus and Alertmanagers. Any thread.
 std::vector<v1::Diagnosis> LookAtMonitoring(const v1::SiteSpec& site, const Clock& clock);

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
 #include "base/time_proto.h"
@@ -57,7 +58,8 @@ void AddInjectors(const Figures& figures, Families& families) {
   MetricFamily stopped{
       "firedrill_injector_stopped", "1 while a STOP file stops the node.", MetricType::Gauge, {}};
   MetricFamily faults{"firedrill_faults",
-                      "Faults that a node carries, by state; unknown: it is away, and had them.",
+                      "Faults that a node carries, by state; unknown: it is away, and had them, or "
+                      "nobody has seen them undone.",
                       MetricType::Gauge,
                       {}};
   MetricFamily leftovers{"firedrill_leftovers",
@@ -85,6 +87,15 @@ void AddInjectors(const Figures& figures, Families& families) {
       // What needs a person still does when its node is away.
       const bool stuck = fault.state() == v1::FAULT_STATE_STUCK;
       ++count[each.connected() || stuck ? fault.state() : v1::FAULT_STATE_UNKNOWN];
+    }
+    for (const v1::ActiveFault& left : each.unconfirmed()) {
+      const auto same = [&left](const v1::ActiveFault& fault) {
+        return fault.run() == left.run() && fault.fault() == left.fault();
+      };
+      // What its node told of last is counted; what somebody else has changed was left alone.
+      if (absl::c_any_of(each.figures().faults(), same)) continue;
+      if (left.state() == v1::FAULT_STATE_SUPERSEDED) continue;
+      ++count[left.state() == v1::FAULT_STATE_STUCK ? left.state() : v1::FAULT_STATE_UNKNOWN];
     }
     // All of them, so that a series does not vanish just when it matters.
     for (const v1::FaultState state : states) {

@@ -281,6 +281,7 @@ void Fleet::TakeReport(NodeEntry& node, const v1::Report& report) {
 void Fleet::TakePong(NodeEntry& node, const v1::Pong& pong) {
   node.figures = pong.figures();
   node.registration.set_stopped(node.figures.stopped());
+  *node.registration.mutable_active() = node.figures.faults();
   auto sent = ping_sent_.find(pong.number());
   if (sent == ping_sent_.end()) return;
   const absl::Duration round = executor_.clock().Boot() - sent->second.first;
@@ -369,6 +370,26 @@ std::vector<v1::Registration> Fleet::Connected() const {
     if (node.link != nullptr) connected.push_back(node.registration);
   }
   return connected;
+}
+
+std::string Fleet::MemoryOf(const std::string& node) const {
+  const auto found = nodes_.find(node);
+  if (found == nodes_.end() || found->second.link == nullptr) return "";
+  return found->second.registration.memory();
+}
+
+void Fleet::ForgetFault(const std::string& node, const std::string& run, const std::string& fault) {
+  const auto found = nodes_.find(node);
+  if (found == nodes_.end() || found->second.link != nullptr) return;
+  const auto forget = [&](auto& things) {
+    things.erase(std::remove_if(
+                     things.begin(), things.end(),
+                     [&](const auto& each) { return each.run() == run && each.fault() == fault; }),
+                 things.end());
+  };
+  forget(*found->second.figures.mutable_faults());
+  forget(*found->second.registration.mutable_active());
+  forget(*found->second.registration.mutable_leftovers());
 }
 
 std::vector<v1::InjectorSummary> Fleet::Seen() const {

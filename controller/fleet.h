@@ -56,6 +56,11 @@ class Fleet {
 
   // Nodes that are connected now.
   std::vector<v1::Registration> Connected() const;
+  // Of the state folder with which the node has dialled in; empty while it is away, and where it
+  // does not say.
+  std::string MemoryOf(const std::string& node) const;
+  // This node is away, and does not come back with that: a person has said so.
+  void ForgetFault(const std::string& node, const std::string& run, const std::string& fault);
   // Every node seen, connected or not.
   std::vector<v1::InjectorSummary> Seen() const;
 

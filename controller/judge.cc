@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/time_proto.h"
 #include "controller/judge_case.h"
+#include "controller/run_left.h"
 #include "controller/words.h"
 
 namespace firedrill {
@@ -124,8 +125,7 @@ v1::Verdict VerdictOf(const Case& run) {
   return verdict;
 }
 
-int ExitCodeOf(const Case& run) {
-  const v1::Judgement& out = *run.out;
+int ExitCodeOf(const v1::Judgement& out) {
   if (!out.undo_confirmed()) return 5;
   switch (out.outcome()) {
     case v1::OUTCOME_ABORTED:
@@ -174,6 +174,14 @@ v1::Judgement Judge(const std::vector<v1::Event>& history) {
     judgement.set_reason("this history does not begin with the creation of a run");
     return judgement;
   }
+  // What was told after its end changes nothing but whether it is undone.
+  if (const size_t length = LengthToEnd(history); length < history.size()) {
+    judgement = Judge({history.begin(), history.begin() + static_cast<ptrdiff_t>(length)});
+    if (!LeftBy(history).empty() || !SettledWords(history).empty()) return judgement;
+    judgement.set_undo_confirmed(true);
+    judgement.set_exit_code(judging::ExitCodeOf(judgement));
+    return judgement;
+  }
   judging::Case run(history);
   run.out = &judgement;
   judgement.set_run(run.plan.run().empty() ? history.front().run() : run.plan.run());
@@ -196,7 +204,7 @@ v1::Judgement Judge(const std::vector<v1::Event>& history) {
   judging::FindObservations(run);
   judgement.set_undo_confirmed(judging::UndoConfirmed(run));
   judgement.set_verdict(judging::VerdictOf(run));
-  judgement.set_exit_code(judging::ExitCodeOf(run));
+  judgement.set_exit_code(judging::ExitCodeOf(judgement));
   return judgement;
 }
 

@@ -269,9 +269,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
     }
     CloseWhatWasLost(**store, state_dir, resumed);
     if (flags.own) return;
-    const absl::Status recalled = runs->RecallWhatIsStuck();
-    if (!recalled.ok())
-      spdlog::error("looking for what earlier runs have left stuck: {}", recalled);
+    const absl::Status recalled = runs->aftermath().Recall();
+    if (!recalled.ok()) spdlog::error("looking for what earlier runs have left: {}", recalled);
     scheduler = std::make_unique<Scheduler>(
         loop, **store, *epoch,
         Scheduler::Starting{.start =
@@ -397,7 +396,9 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
     bool unowned = false;
     loop.Run([&] {
       if (metrics != nullptr && absl::Now() - figures.now >= kFiguresEvery) {
-        figures = {.now = absl::Now(), .injectors = fleet->Seen(), .phases = runs->Phases()};
+        figures = {.now = absl::Now(),
+                   .injectors = runs->aftermath().Complete(fleet->Seen()),
+                   .phases = runs->Phases()};
         if (scheduler != nullptr) figures.slots_missed = scheduler->missed();
       }
       going = runs->going();

@@ -6,6 +6,7 @@
 #include "base/time_proto.h"
 #include "controller/report.h"
 #include "controller/report_facts.h"
+#include "controller/run_left.h"
 
 namespace firedrill {
 namespace {
@@ -57,7 +58,8 @@ ordered_json BreakdownsJson(const std::vector<reporting::AlertBreakdown>& breakd
 
 }  // namespace
 
-std::string ReportJson(const std::vector<v1::Event>& history, const v1::Judgement& judgement) {
+std::string ReportJson(const std::vector<v1::Event>& whole, const v1::Judgement& judgement) {
+  const std::vector<v1::Event> history = UpToEnd(whole);
   nlohmann::ordered_json report;
   if (!history.empty()) {
     const v1::RunCreated& created = history.front().created();
@@ -68,6 +70,8 @@ std::string ReportJson(const std::vector<v1::Event>& history, const v1::Judgemen
     report["end"] =
         absl::FormatTime(absl::RFC3339_full, FromProto(history.back().at()), absl::UTCTimeZone());
     report["version"] = created.version();
+    if (const std::string settled = SettledWords(whole); !settled.empty())
+      report["settled"] = settled;
   }
   report["judgement"] = ToJson(judgement);
   if (!history.empty()) {

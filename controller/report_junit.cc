@@ -10,6 +10,7 @@
 #include "base/time_proto.h"
 #include "controller/report.h"
 #include "controller/report_parts.h"
+#include "controller/run_left.h"
 #include "controller/words.h"
 
 namespace firedrill {
@@ -96,7 +97,8 @@ void AddCase(pugi::xml_node suite, const v1::RunCreated& created, const std::str
 
 }  // namespace
 
-std::string ReportJUnit(const std::vector<v1::Event>& history, const v1::Judgement& judgement) {
+std::string ReportJUnit(const std::vector<v1::Event>& whole, const v1::Judgement& judgement) {
+  const std::vector<v1::Event> history = UpToEnd(whole);
   static const v1::RunCreated none;
   const v1::RunCreated& created = history.empty() ? none : history.front().created();
   const std::string& experiment = created.experiment().metadata().name();

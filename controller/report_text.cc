@@ -12,6 +12,7 @@
 #include "controller/report_document.h"
 #include "controller/report_facts.h"
 #include "controller/report_parts.h"
+#include "controller/run_left.h"
 #include "controller/words.h"
 #include "experiment/condition.h"
 
@@ -73,9 +74,11 @@ void AddNotJudged(const v1::Judgement& judgement, Document& document) {
 }
 
 Paragraph Verdict(const std::vector<v1::Event>& history, const v1::Judgement& judgement) {
-  const std::string undo = !AnythingTouched(history)     ? "nothing was touched"
-                           : !judgement.undo_confirmed() ? "undo NOT confirmed"
-                                                         : "every fault undone";
+  const std::string settled = LeftBy(history).empty() ? SettledWords(history) : "";
+  const std::string undo = !AnythingTouched(history)    ? "nothing was touched"
+                           : judgement.undo_confirmed() ? "every fault undone"
+                           : !settled.empty()           ? absl::StrCat("undo settled by ", settled)
+                                                        : "undo NOT confirmed";
   const bool ended = std::any_of(history.begin(), history.end(),
                                  [](const v1::Event& event) { return event.has_finished(); });
   // Without an end there is no verdict yet, and nothing that an exit code could say.
@@ -376,19 +379,21 @@ void Append(Document more, Document& document) {
   for (Block& block : more) document.push_back(std::move(block));
 }
 
-Document ReportOf(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+// `whole` goes on behind the run's end where something was told of it after that.
+Document ReportOf(const std::vector<v1::Event>& whole, const v1::Judgement& judgement,
                   size_t width) {
+  const std::vector<v1::Event> history = UpToEnd(whole);
   const v1::RunCreated& created = history.front().created();
   const RunFacts facts = FactsOf(history, judgement);
   Document document;
   document.push_back(Title{{{created.experiment().metadata().name(), Ink::kBold},
                             {absl::StrCat("  run ", judgement.run())}}});
-  document.push_back(Verdict(history, judgement));
+  document.push_back(Verdict(whole, judgement));
   document.push_back(Paragraph{});
   document.push_back(Paragraph{Plain(created.experiment().spec().hypothesis())});
   document.push_back(Paragraph{});
   document.push_back(Paragraph{{{Head(history, created), Ink::kDim}}});
-  Append(UndoWarning(history, judgement), document);
+  Append(UndoWarning(whole, judgement), document);
   AddFindings(FindingsOf(facts, history, judgement), document);
   Picture timeline = Timeline(history, width - 2);
   if (!timeline.lines.empty()) {
@@ -400,7 +405,7 @@ Document ReportOf(const std::vector<v1::Event>& history, const v1::Judgement& ju
   AddTimes(facts, history, judgement, document);
   AddAlerts(facts, judgement, document);
   document.push_back(Heading{"What was touched, and the proof that it is undone"});
-  Append(Touched(history, judgement, facts.zero), document);
+  Append(Touched(whole, judgement, facts.zero), document);
   return document;
 }
 
@@ -431,9 +436,10 @@ void AddFindingsInShort(const std::vector<v1::Event>& history, const v1::Judgeme
 
 }  // namespace
 
-std::string SummaryText(const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+std::string SummaryText(const std::vector<v1::Event>& whole, const v1::Judgement& judgement,
                         const ReportStyle& style) {
-  if (history.empty()) return "";
+  if (whole.empty()) return "";
+  const std::vector<v1::Event> history = UpToEnd(whole);
   const v1::RunCreated& created = history.front().created();
   Document document;
   for (const v1::ExpectationResult* result : WorstFirst(judgement)) {
@@ -461,8 +467,8 @@ std::string SummaryText(const std::vector<v1::Event>& history, const v1::Judgeme
     document.push_back(Paragraph{{{"time to ", Ink::kDim}, {absl::StrJoin(times, ", ")}}, 8});
   }
   AddNotJudged(judgement, document);
-  Append(UndoWarning(history, judgement), document);
-  document.push_back(Verdict(history, judgement));
+  Append(UndoWarning(whole, judgement), document);
+  document.push_back(Verdict(whole, judgement));
   return ToText(document, style);
 }
 

@@ -4,8 +4,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/text.h"
 #include "base/time_proto.h"
 #include "controller/report_document.h"
+#include "controller/run_left.h"
 #include "controller/run_steps.h"
 #include "controller/truth.h"
 #include "controller/words.h"
@@ -53,7 +55,27 @@ std::string WhenOn(const FaultCourse& fault, absl::Time zero) {
   return text;
 }
 
-std::string HowUndone(const FaultCourse& fault, absl::Time zero) {
+// As the run knew it: a node that is silent tells nothing of its lease.
+v1::FaultState LastKnown(const FaultCourse& fault, const RunState& state) {
+  const auto found = state.faults.find(FaultKey(fault.planned));
+  if (found == state.faults.end()) return fault.last;
+  const v1::FaultState known = found->second.state;
+  const bool silent = known == v1::FAULT_STATE_UNKNOWN || known == v1::FAULT_STATE_EXPIRED;
+  return silent && !fault.end.has_value() ? known : fault.last;
+}
+
+// By whom and why; empty where no person has.
+std::string SettledBy(const std::vector<v1::Event>& history, const v1::PlannedFault& planned) {
+  for (const v1::Event& event : history) {
+    if (!IsSettlement(event) || event.fault().fault() != planned.name()) continue;
+    if (event.fault().node() == planned.node()) return SettledWords({event});
+  }
+  return "";
+}
+
+std::string HowUndone(const FaultCourse& fault, const RunState& state, const std::string& settled,
+                      absl::Time zero) {
+  if (!settled.empty()) return absl::StrCat("NOT seen to be off: settled by ", settled);
   if (fault.planned.ending() == v1::ENDING_ONE_SHOT && fault.end.has_value()) {
     return "nothing to undo: it happened once";
   }
@@ -61,7 +83,7 @@ std::string HowUndone(const FaultCourse& fault, absl::Time zero) {
     return "left alone, because someone else changed it";
   }
   if (!fault.end.has_value()) {
-    return absl::StrCat("NOT seen to be off: ", FaultStateWord(fault.last),
+    return absl::StrCat("NOT seen to be off: ", FaultStateWord(LastKnown(fault, state)),
                         fault.reason.empty() ? "" : ", ", fault.reason);
   }
   std::string text = absl::StrCat("at ", Signed(fault.end->at - zero));
@@ -111,8 +133,9 @@ std::string Asked(const std::vector<v1::Event>& history, const v1::Judgement& ju
   return text;
 }
 
-Entry FaultEntry(const FaultCourse& fault, const std::vector<v1::Event>& history,
-                 const v1::Judgement& judgement, absl::Time zero) {
+Entry FaultEntry(const FaultCourse& fault, const RunState& state, const std::string& settled,
+                 const std::vector<v1::Event>& history, const v1::Judgement& judgement,
+                 absl::Time zero) {
   Entry entry;
   entry.name = {{fault.planned.name(), Ink::kBold},
                 {absl::StrCat(" on ", fault.planned.node()), Ink::kPlain}};
@@ -127,7 +150,7 @@ Entry FaultEntry(const FaultCourse& fault, const std::vector<v1::Event>& history
   entry.fields = {{"subject", fault.best.subject()},
                   {"on", WhenOn(fault, zero)},
                   {"reached", Reached(fault, zero)},
-                  {"undone", HowUndone(fault, zero)},
+                  {"undone", HowUndone(fault, state, settled, zero)},
                   {"read back", ReadBack(fault)},
                   {"asked", Asked(history, judgement, fault.planned.name(), zero)}};
   if (!fault.end.has_value()) entry.fields.emplace_back("by hand", fault.undo_by_hand);
@@ -177,6 +200,25 @@ Entry RemedyEntry(const RemedyCourse& remedy, bool over, absl::Time zero) {
   return entry;
 }
 
+// What was told of it after its end.
+void AddNews(const std::vector<v1::Event>& history, Document& document) {
+  const size_t length = LengthToEnd(history);
+  for (size_t i = length; i < history.size(); ++i) {
+    const v1::FaultReport& report = history[i].fault();
+    const absl::Time at = FromProto(history[i].at());
+    const std::string what =
+        IsSettlement(history[i])
+            ? absl::StrCat("is settled by ", SettledWords({history[i]}))
+            : absl::StrCat("is ", FaultStateWord(report.state()),
+                           report.reason().empty() ? "" : ": ", report.reason());
+    document.push_back(Paragraph{
+        Plain(absl::StrCat(
+            firedrill::FormatTime(at), ", ", Short(at - FromProto(history[length - 1].at())),
+            " after the run's end: ", report.fault(), " on ", report.node(), " ", what)),
+        -1, 2});
+  }
+}
+
 }  // namespace
 
 bool AnythingTouched(const std::vector<v1::Event>& history) {
@@ -193,8 +235,10 @@ Document Touched(const std::vector<v1::Event>& history, const v1::Judgement& jud
     return document;
   }
   const RunSteps steps(history);
+  const RunState state = Fold(history);
   for (const FaultCourse& fault : steps.faults()) {
-    document.push_back(FaultEntry(fault, history, judgement, zero));
+    document.push_back(
+        FaultEntry(fault, state, SettledBy(history, fault.planned), history, judgement, zero));
   }
   const bool over = std::any_of(history.begin(), history.end(),
                                 [](const v1::Event& event) { return event.has_finished(); });
@@ -214,16 +258,25 @@ Document Touched(const std::vector<v1::Event>& history, const v1::Judgement& jud
 
 Document UndoWarning(const std::vector<v1::Event>& history, const v1::Judgement& judgement) {
   Document document;
-  if (judgement.undo_confirmed() || judgement.outcome() == v1::OUTCOME_UNSPECIFIED) return document;
-  document.push_back(Paragraph{{{"UNDO NOT CONFIRMED: a person must look.", Ink::kRed}}});
+  if (judgement.outcome() == v1::OUTCOME_UNSPECIFIED) return document;
+  const bool open = !judgement.undo_confirmed() && SettledWords(history).empty();
+  if (open) {
+    document.push_back(Paragraph{{{"UNDO NOT CONFIRMED: a person must look.", Ink::kRed}}});
+  }
   const RunSteps steps(history);
+  const RunState state = Fold(history);
   for (const FaultCourse& fault : steps.faults()) {
+    if (judgement.undo_confirmed()) break;
     if (!fault.apply_issued || fault.end.has_value()) continue;
-    if (fault.last == v1::FAULT_STATE_REFUSED) continue;
+    if (!SettledBy(history, fault.planned).empty()) continue;
+    const v1::FaultState last = LastKnown(fault, state);
+    if (last == v1::FAULT_STATE_REFUSED) continue;
+    const bool expired = last == v1::FAULT_STATE_EXPIRED && fault.last != last;
+    const std::string reason =
+        expired ? "nothing was heard of it until its lease was over" : fault.reason;
     document.push_back(
         Paragraph{Plain(absl::StrCat(fault.planned.name(), " on ", fault.planned.node(), " is ",
-                                     FaultStateWord(fault.last), fault.reason.empty() ? "" : ": ",
-                                     fault.reason)),
+                                     FaultStateWord(last), reason.empty() ? "" : ": ", reason)),
                   -1, 2});
     // In one line, to be pasted.
     document.push_back(
@@ -231,6 +284,7 @@ Document UndoWarning(const std::vector<v1::Event>& history, const v1::Judgement&
                                             : absl::StrCat("  undo it with: ", fault.undo_by_hand)},
                 {}});
   }
+  AddNews(history, document);
   return document;
 }
 

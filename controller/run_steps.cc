@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/time_proto.h"
+#include "controller/run_left.h"
 
 namespace firedrill {
 namespace {
@@ -91,6 +92,8 @@ void RunSteps::TakeFault(const v1::Event& event) {
   const v1::FaultReport& report = event.fault();
   for (FaultCourse& fault : faults_) {
     if (fault.planned.name() != report.fault() || fault.planned.node() != report.node()) continue;
+    // Nothing was seen of it by that.
+    if (IsSettlement(event)) continue;
     fault.last = report.state();
     if (!report.reason().empty()) fault.reason = report.reason();
     if (!report.undo_by_hand().empty()) fault.undo_by_hand = report.undo_by_hand();

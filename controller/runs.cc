@@ -21,7 +21,6 @@ namespace {
 // As long as an owner may be silent, and for dialling.
 constexpr absl::Duration kOwnerComesBack = absl::Seconds(10);
 constexpr absl::Duration kLookForNodesEvery = absl::Milliseconds(20);
-constexpr uint32_t kMostRecalled = 10000;
 
 bool HasCircumstance(const v1::Plan& plan) {
   return absl::c_any_of(plan.findings(), [](const v1::Finding& finding) {
@@ -48,7 +47,8 @@ Runs::Runs(Executor& executor, Store& store, Fleet& fleet, const Lever& lever, O
       lever_(lever),
       options_(std::move(options)),
       make_surroundings_(std::move(make_surroundings)),
-      gather_facts_(std::move(gather_facts)) {}
+      gather_facts_(std::move(gather_facts)),
+      aftermath_(executor, store, fleet, subjects_) {}
 
 Runs::~Runs() { *alive_ = false; }
 
@@ -285,7 +285,7 @@ absl::Status Runs::Reclaim(const v1::ResumeRun& resume, const std::string& owner
           "taking back run ", run, ": its client before this one has not been missed yet"));
     }
     running.unowned = false;
-  } else if (!history.back().has_finished()) {
+  } else if (!HasEnded(history)) {
     return absl::NotFoundError(absl::StrCat(
         "taking back run ", run, ": it is not going on here, and has no end; its nodes undo it"));
   }
@@ -316,71 +316,11 @@ void Runs::Ended(const std::string& run) {
 }
 
 void Runs::LetGo(const std::string& run) {
-  subjects_.Settle(run, runs_.at(run).conductor->state());
+  const std::vector<v1::Event> history = std::move(runs_.at(run).history);
   runs_.erase(run);
   going_ = runs_.size();
-  if (!subjects_.HeldBy(run).empty()) WatchWhatIsStuck(run);
+  aftermath_.Begin(run, history);
   if (ended_) ended_();
-}
-
-absl::Status Runs::RecallWhatIsStuck() {
-  ASSIGN_OR_RETURN(const std::vector<v1::RunSummary> runs, store_.List(kMostRecalled));
-  for (const v1::RunSummary& run : runs) {
-    if (run.phase() != v1::PHASE_FINISHED || run.undo_confirmed()) continue;
-    ASSIGN_OR_RETURN(const std::vector<v1::Event> history, store_.Read(run.run(), 1));
-    // No node would ever tell us that it is undone.
-    if (IsPrivate(history)) continue;
-    subjects_.Recall(history);
-    if (!subjects_.HeldBy(run.run()).empty()) WatchWhatIsStuck(run.run());
-  }
-  return absl::OkStatus();
-}
-
-void Runs::WatchWhatIsStuck(const std::string& run) {
-  // The fleet is telling its listeners at the moment.
-  const auto later = [this, alive = alive_](std::function<void()> task) {
-    executor_.Post([alive, task = std::move(task)] {
-      if (*alive) task();
-    });
-  };
-  FleetListener listener;
-  listener.report = [this, run, later](const v1::Event& event) {
-    const v1::FaultReport& report = event.fault();
-    if (report.state() == v1::FAULT_STATE_REVERTED ||
-        report.state() == v1::FAULT_STATE_SUPERSEDED) {
-      subjects_.Release(run, absl::StrCat(report.fault(), "@", report.node()));
-      later([this, run] { StopWatching(run); });
-    }
-    return true;
-  };
-  listener.node = [this, run, later](const v1::NodeReport& report) {
-    if (report.connected()) later([this, run, node = report.node()] { LookAtNode(run, node); });
-  };
-  fleet_.Subscribe(run, std::move(listener));
-}
-
-void Runs::StopWatching(const std::string& run) {
-  if (subjects_.HeldBy(run).empty()) fleet_.Unsubscribe(run);
-}
-
-// A node that has dialled in anew says what it still carries.
-void Runs::LookAtNode(const std::string& run, const std::string& node) {
-  for (const v1::Registration& registration : fleet_.Connected()) {
-    if (registration.node() != node) continue;
-    for (const auto& [key, planned] : subjects_.HeldBy(run)) {
-      const auto carried = [&, &planned = planned](const auto& things) {
-        return absl::c_any_of(things, [&](const auto& thing) {
-          return thing.run() == run && thing.fault() == planned.name();
-        });
-      };
-      if (planned.node() != node || carried(registration.active()) ||
-          carried(registration.leftovers())) {
-        continue;
-      }
-      subjects_.Release(run, key);
-    }
-  }
-  StopWatching(run);
 }
 
 absl::Status Runs::Stop(const std::string& run, v1::StopRequested stop) {

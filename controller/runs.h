@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/executor.h"
+#include "controller/aftermath.h"
 #include "controller/conductor.h"
 #include "controller/fleet.h"
 #include "controller/lever.h"
@@ -53,9 +54,8 @@ class Runs {
        MakeSurroundings make_surroundings, GatherFacts gather_facts);
   ~Runs();
 
-  // Once, before the first plan: what runs of earlier controllers have left stuck is taken until it
-  // is undone. Blocks on the store.
-  absl::Status RecallWhatIsStuck();
+  // What ended runs have left, and nobody has seen undone.
+  Aftermath& aftermath() { return aftermath_; }
 
   // Plans with the nodes that are connected, waiting for the awaited ones. `done` may come later.
   // INVALID_ARGUMENT where `firedrill lint` would refuse the definition, in its words.
@@ -121,10 +121,6 @@ class Runs {
   void Ended(const std::string& run);
   // Lets go of the run, and of what it hit as far as that is off.
   void LetGo(const std::string& run);
-  // Until what it has left stuck is off, too.
-  void WatchWhatIsStuck(const std::string& run);
-  void LookAtNode(const std::string& run, const std::string& node);
-  void StopWatching(const std::string& run);
 
   Executor& executor_;
   Store& store_;
@@ -135,6 +131,7 @@ class Runs {
   const GatherFacts gather_facts_;
   std::map<std::string, Running> runs_;
   Subjects subjects_;
+  Aftermath aftermath_;
   // Of runs_.
   std::atomic<size_t> going_ = 0;
   std::function<void()> ended_;

@@ -9,9 +9,18 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "base/time_proto.h"
+#include "controller/run_left.h"
 #include "controller/sqlite_schema.h"
 
 namespace firedrill {
+namespace {
+
+// Of `undo_confirmed`, beside 0: every fault was seen to be undone, or a person has settled the
+// rest.
+constexpr int kConfirmed = 1;
+constexpr int kSettled = 2;
+
+}  // namespace
 
 SqliteStore::SqliteStore(std::string path, std::unique_ptr<SQLite::Database> database)
     : path_(std::move(path)), database_(std::move(database)) {}
@@ -97,7 +106,7 @@ absl::Status SqliteStore::Append(const std::string& run, uint64_t expected_seq, 
                                  "WHERE run = ?");
         update.bind(1, event.has_finished() ? v1::PHASE_FINISHED : event.phase().phase());
         update.bind(2, static_cast<int>(event.finished().outcome()));
-        update.bind(3, event.finished().undo_confirmed() ? 1 : 0);
+        update.bind(3, event.finished().undo_confirmed() ? kConfirmed : 0);
         update.bind(4, run);
         update.exec();
       }
@@ -162,7 +171,22 @@ absl::StatusOr<std::vector<v1::RunSummary>> SqliteStore::List(uint32_t at_most) 
       summary.set_phase(static_cast<v1::Phase>(rows.getColumn(3).getInt()));
       summary.set_outcome(static_cast<v1::Outcome>(rows.getColumn(4).getInt()));
       summary.set_verdict(static_cast<v1::Verdict>(rows.getColumn(5).getInt()));
-      summary.set_undo_confirmed(rows.getColumn(6).getInt() != 0);
+      const int undo = rows.getColumn(6).getInt();
+      summary.set_undo_confirmed(undo != 0);
+      if (undo == kSettled) {
+        std::vector<v1::Event> news;
+        SQLite::Statement newest(*database_,
+                                 "SELECT body FROM event WHERE run = ? ORDER BY seq DESC");
+        newest.bind(1, summary.run());
+        while (newest.executeStep()) {
+          const SQLite::Column body = newest.getColumn(0);
+          v1::Event event;
+          if (!event.ParseFromArray(body.getBlob(), body.getBytes())) break;
+          if (event.has_finished()) break;
+          news.insert(news.begin(), std::move(event));
+        }
+        summary.set_settled(SettledWords(news));
+      }
       runs.push_back(std::move(summary));
     }
     return runs;
@@ -201,13 +225,27 @@ absl::Status SqliteStore::NoteVerdict(const std::string& run, v1::Verdict verdic
   }
 }
 
+absl::Status SqliteStore::NoteUndone(const std::string& run, bool settled) {
+  MutexLock lock(mutex_);
+  try {
+    SQLite::Statement update(*database_,
+                             "UPDATE run SET undo_confirmed = ? WHERE run = ? AND outcome <> 0");
+    update.bind(1, settled ? kSettled : kConfirmed);
+    update.bind(2, run);
+    update.exec();
+    return absl::OkStatus();
+  } catch (const SQLite::Exception& error) {
+    return SqliteFailed("noting that a run is undone in", path_, error);
+  }
+}
+
 absl::StatusOr<uint32_t> SqliteStore::Forget(uint32_t runs, absl::Time before) {
   MutexLock lock(mutex_);
   try {
     SQLite::Transaction transaction(*database_, SQLite::TransactionBehavior::IMMEDIATE);
     const auto micros = static_cast<int64_t>(absl::ToUnixMicros(before));
     SQLite::Statement old(*database_,
-                          "SELECT run FROM run WHERE outcome <> 0 AND undo_confirmed = 1 AND "
+                          "SELECT run FROM run WHERE outcome <> 0 AND undo_confirmed <> 0 AND "
                           "(created < ?1 OR run NOT IN (SELECT run FROM run "
                           "ORDER BY created DESC, run DESC LIMIT ?2))");
     old.bind(1, micros);

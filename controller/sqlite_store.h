@@ -32,6 +32,7 @@ class SqliteStore final : public Store {
   absl::StatusOr<std::vector<v1::RunSummary>> List(uint32_t at_most) const override;
   absl::StatusOr<bool> Deliver(const std::string& receiver, const std::string& fingerprint,
                                absl::Time starts_at, const std::string& status) override;
+  absl::Status NoteUndone(const std::string& run, bool settled) override;
   absl::Status NoteVerdict(const std::string& run, v1::Verdict verdict) override;
   absl::StatusOr<uint32_t> Forget(uint32_t runs, absl::Time before) override;
 

@@ -34,6 +34,9 @@ class Store {
                                        absl::Time starts_at, const std::string& status) = 0;
   // As a run was judged when it ended, for lists: the history is what counts.
   virtual absl::Status NoteVerdict(const std::string& run, v1::Verdict verdict) = 0;
+  // Nothing that the run had left is on any more: its nodes have said so after its end, or, with
+  // `settled`, a person has.
+  virtual absl::Status NoteUndone(const std::string& run, bool settled) = 0;
   // Forgets whole runs: all but the newest `runs`, and those created before `before`; also slots
   // and deliveries before then, but for each experiment's newest slot: it says up to when all are
   // decided. Never a run without an end, or whose undo is not confirmed. Answers how many runs.

@@ -67,6 +67,7 @@ void Subjects::Check(v1::Plan& plan) const {
     for (const v1::PlannedFault& wanted : plan.faults()) {
       if (IsNone(wanted.subject())) continue;
       for (const auto& [key, held] : lease.faults) {
+        if (lease.left.has_value() && !lease.left->at(key).MayBeOn()) continue;
         const std::string taken = TakenWords(wanted.subject(), held.subject(), who);
         if (taken.empty()) continue;
         v1::Finding& finding = *plan.add_findings();
@@ -75,11 +76,14 @@ void Subjects::Check(v1::Plan& plan) const {
         finding.set_subject(wanted.name());
         finding.set_message(absl::StrCat(wanted.name(), ": ", taken));
         finding.set_mend(
-            lease.over ? absl::StrCat(
-                             "that run has ended and its ", key,
-                             " is stuck: undo that first; firedrill leftovers on its node says how")
-                       : absl::StrCat("wait until that run has ended, or end it: firedrill stop ",
-                                      run, " --reason WHY"));
+            !lease.left.has_value()
+                ? absl::StrCat("wait until that run has ended, or end it: firedrill stop ", run,
+                               " --reason WHY")
+                : absl::StrCat("that run has ended, and ", lease.left->at(key).Words(),
+                               "; undo that first (firedrill leftovers on its node says how), or, "
+                               "once somebody has looked and it is gone, or its node is: firedrill "
+                               "settle ",
+                               run, " --reason WHY"));
         break;
       }
     }
@@ -95,28 +99,12 @@ void Subjects::Take(const v1::Plan& plan, Holder holder) {
   if (lease.faults.empty()) leases_.erase(plan.run());
 }
 
-void Subjects::Settle(const std::string& run, const RunState& state) {
+void Subjects::Settle(const std::string& run, const std::map<std::string, LeftFault>& left) {
   const auto found = leases_.find(run);
   if (found == leases_.end()) return;
-  found->second.over = true;
-  for (const auto& [key, fault] : state.faults) {
-    if (fault.state != v1::FAULT_STATE_STUCK) found->second.faults.erase(key);
-  }
-  if (found->second.faults.empty()) leases_.erase(found);
-}
-
-void Subjects::Recall(const std::vector<v1::Event>& history) {
-  if (history.empty() || !history.front().has_created()) return;
-  const v1::RunCreated& created = history.front().created();
-  Take(created.plan(), {created.plan().run(), created.experiment().metadata().name(),
-                        created.owner(), FromProto(history.front().at())});
-  Settle(created.plan().run(), Fold(history));
-}
-
-void Subjects::Release(const std::string& run, const std::string& fault_key) {
-  const auto found = leases_.find(run);
-  if (found == leases_.end()) return;
-  found->second.faults.erase(fault_key);
+  found->second.left = left;
+  std::erase_if(found->second.faults,
+                [&left](const auto& held) { return left.count(held.first) == 0; });
   if (found->second.faults.empty()) leases_.erase(found);
 }
 

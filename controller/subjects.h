@@ -3,11 +3,11 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/time/time.h"
-#include "controller/run.h"
+#include "controller/run_left.h"
 #include "firedrill/v1/run.pb.h"
 
 namespace firedrill {
@@ -24,12 +24,9 @@ class Subjects {
   void Check(v1::Plan& plan) const;
   // Before the first command of the run. Several faults of one run may share a subject.
   void Take(const v1::Plan& plan, Holder holder);
-  // The run has ended: what is off is free again. What is stuck is not.
-  void Settle(const std::string& run, const RunState& state);
-  // Of a run that ended before this controller began: takes again what it has left stuck.
-  void Recall(const std::vector<v1::Event>& history);
-  // This fault of a run that has ended is off after all.
-  void Release(const std::string& run, const std::string& fault_key);
+  // The run has ended, and this is what it has left: what may be on still is not free. May be
+  // called again, when more is known of it.
+  void Settle(const std::string& run, const std::map<std::string, LeftFault>& left);
   // Faults by which a run holds something still.
   std::map<std::string, v1::PlannedFault> HeldBy(const std::string& run) const;
 
@@ -38,7 +35,8 @@ class Subjects {
     Holder holder;
     // By FaultKey().
     std::map<std::string, v1::PlannedFault> faults;
-    bool over = false;
+    // Set when the run has ended; by FaultKey().
+    std::optional<std::map<std::string, LeftFault>> left;
   };
   // By run.
   std::map<std::string, Lease> leases_;

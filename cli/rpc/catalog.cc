@@ -42,7 +42,9 @@ std::string OutcomeWords(const v1::RunSummary& run) {
                                                 : Words(v1::Phase_Name(run.phase()), "PHASE_");
   }
   return Words(v1::Outcome_Name(run.outcome()), "OUTCOME_") +
-         (run.undo_confirmed() ? "" : ", NOT UNDONE");
+         (!run.settled().empty() ? absl::StrCat(", settled by ", run.settled())
+          : run.undo_confirmed() ? ""
+                                 : ", NOT UNDONE");
 }
 
 std::string VerdictWords(const v1::RunSummary& run) {
@@ -64,6 +66,14 @@ std::string StateWord(const v1::InjectorSummary& injector) {
   return !injector.connected()                  ? "away"
          : injector.figures().stopped().empty() ? "connected"
                                                 : "stopped";
+}
+
+// "lose of 2ke786w2".
+std::string LeftWords(const v1::InjectorSummary& node) {
+  std::vector<std::string> left;
+  for (const v1::ActiveFault& fault : node.unconfirmed())
+    left.push_back(absl::StrCat(fault.fault(), " of ", fault.run()));
+  return left.empty() ? "-" : absl::StrJoin(left, ", ");
 }
 
 std::string LabelWords(const v1::Registration& registration) {
@@ -218,9 +228,10 @@ int GetCommand(const Places& places, const std::string& what, const std::string&
     if (!status.ok()) return ComplainOf(status);
     for (const v1::InjectorSummary& each : response.injectors())
       rows.push_back({each.registration().node(), StateWord(each), Time(each.last_seen()),
-                      each.registration().version(), LabelWords(each.registration())});
-    PrintList(form, response, {"NODE", "STATE", "LAST SEEN", "VERSION", "LABELS"}, rows,
-              "no injector has dialled this controller yet");
+                      each.registration().version(), LabelWords(each.registration()),
+                      LeftWords(each)});
+    PrintList(form, response, {"NODE", "STATE", "LAST SEEN", "VERSION", "LABELS", "NOT UNDONE"},
+              rows, "no injector has dialled this controller yet");
     return 0;
   }
   if (what == "runs") {

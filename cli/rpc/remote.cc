@@ -1,7 +1,8 @@
-// `firedrill stop | unlock`: what ends things at a controller that others use, too.
+// `firedrill stop | unlock | settle`: what ends things at a controller that others use, too.
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "cli/commands.h"
 #include "cli/rpc/ask.h"
 #include "identity/protocol.h"
@@ -91,6 +92,23 @@ int UnlockCommand(const Places& places, const std::string& reason) {
   });
   if (!status.ok()) return ComplainOf(status);
   std::printf("the emergency lever is released: runs may start again\n");
+  return 0;
+}
+
+int SettleCommand(const Places& places, const std::string& run, const std::string& node,
+                  const std::string& reason) {
+  v1::SettleRunResponse response;
+  const absl::Status status = Ask(places, [&](auto& stub, grpc::ClientContext& context) {
+    v1::SettleRunRequest request;
+    request.set_run(run);
+    request.set_node(node);
+    request.set_by(OwnerWords());
+    request.set_reason(reason);
+    return stub.SettleRun(&context, request, &response);
+  });
+  if (!status.ok()) return ComplainOf(status);
+  std::printf("settled, and in the history of run %s: %s; what it had taken is free\n", run.c_str(),
+              absl::StrJoin(response.faults(), ", ").c_str());
   return 0;
 }
 

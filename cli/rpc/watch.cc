@@ -12,6 +12,7 @@
 #include "cli/screen.h"
 #include "controller/judge.h"
 #include "controller/report.h"
+#include "controller/run_left.h"
 
 namespace firedrill {
 namespace {
@@ -70,7 +71,7 @@ absl::StatusOr<std::vector<v1::Event>> FollowHistory(
     const absl::Status status = Read(places, run, true, history, event);
     if (!history.empty()) {
       run = history.front().run();
-      if (history.back().has_finished()) return history;
+      if (HasEnded(history)) return history;
     }
     const bool lost = absl::IsUnavailable(status) || absl::IsCancelled(status);
     if (!status.ok() && (!lost || history.empty())) return status;

@@ -404,11 +404,26 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::Unlock(grpc::CallbackServerCont
   });
 }
 
+grpc::ServerUnaryReactor* ControllerServiceImpl::SettleRun(grpc::CallbackServerContext* context,
+                                                           const v1::SettleRunRequest* request,
+                                                           v1::SettleRunResponse* response) {
+  return OnExecutor(
+      context, [this, request, response, by = NameOf(*context, request->by())]() -> absl::Status {
+        ASSIGN_OR_RETURN(const std::string run, FindRun(store_, request->run()));
+        ASSIGN_OR_RETURN(const std::vector<std::string> faults,
+                         runs_.aftermath().Settle(run, request->node(), by, request->reason()));
+        for (const std::string& fault : faults) response->add_faults(fault);
+        return absl::OkStatus();
+      });
+}
+
 grpc::ServerUnaryReactor* ControllerServiceImpl::ListInjectors(
     grpc::CallbackServerContext* context, const v1::ListInjectorsRequest* request,
     v1::ListInjectorsResponse* response) {
   return OnExecutor(context, [this, response] {
-    for (const v1::InjectorSummary& seen : fleet_.Seen()) *response->add_injectors() = seen;
+    for (v1::InjectorSummary& each : runs_.aftermath().Complete(fleet_.Seen())) {
+      *response->add_injectors() = std::move(each);
+    }
     return absl::OkStatus();
   });
 }
@@ -466,7 +481,8 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::Diagnose(grpc::CallbackServerCo
     };
     const std::optional<Pull> pull = lever_.Pulled();
     add({DiagnoseLever(pull.has_value() ? std::make_optional(pull->Words()) : std::nullopt)});
-    add(DiagnoseInjectors(fleet_.Seen()));
+    add(DiagnoseInjectors(runs_.aftermath().Complete(fleet_.Seen())));
+    add(DiagnoseLeft(runs_.aftermath().left()));
     if (scheduler_ != nullptr) {
       if (const auto experiments = scheduler_->List({}); experiments.ok())
         add(DiagnoseSchedules(*experiments));

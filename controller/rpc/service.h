@@ -74,6 +74,9 @@ class ControllerServiceImpl final : public v1::ControllerService::CallbackServic
   grpc::ServerUnaryReactor* Unlock(grpc::CallbackServerContext* context,
                                    const v1::UnlockRequest* request,
                                    v1::UnlockResponse* response) override;
+  grpc::ServerUnaryReactor* SettleRun(grpc::CallbackServerContext* context,
+                                      const v1::SettleRunRequest* request,
+                                      v1::SettleRunResponse* response) override;
   grpc::ServerUnaryReactor* ListInjectors(grpc::CallbackServerContext* context,
                                           const v1::ListInjectorsRequest* request,
                                           v1::ListInjectorsResponse* response) override;

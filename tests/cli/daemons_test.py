@@ -20,7 +20,7 @@ class Daemons(DaemonStage):
         daemon, _ = self.up()
         code, out, err = self.ask("get", "injectors", as_who="viewer")
         self.assertEqual((code, err), (0, ""))
-        self.assertRegex(out, r"(?m)^node-a +connected .* role=database$")
+        self.assertRegex(out, r"(?m)^node-a +connected .* role=database +-$")
         run = self.begin_remote(self.experiment(duration="1s"))
         self.assertEqual(run.wait(60), 0, self.said(run))
         self.assertIn("passed: 2 passed; completed; every fault undone", self.said(run))

@@ -90,5 +90,33 @@ TEST(DiagnosisTest, MonitoringThatDoesNotAnswerFails) {
   }
 }
 
+TEST(DiagnosisTest, WhatARunHasLeftIsToldWithWhatItTakesAndWhatToDo) {
+  EXPECT_THAT(DiagnoseLeft({}), IsEmpty());
+  LeftRunFaults left{.run = "r1", .experiment = "lost-index"};
+  LeftFault& fault = left.faults["lose@db-1"];
+  fault.planned.set_name("lose");
+  fault.planned.set_node("db-1");
+  fault.planned.set_ending(v1::ENDING_JOURNALLED);
+  fault.planned.mutable_subject()->set_words("the server of profile dba");
+  fault.state = v1::FAULT_STATE_EXPIRED;
+  fault.reason = "not heard";
+  const auto told = [&] { return DiagnoseLeft({{"r1", left}}).at(0); };
+  EXPECT_EQ(told().level(), v1::Diagnosis::LEVEL_FAIL);
+  EXPECT_EQ(told().subject(), "run r1");
+  EXPECT_EQ(told().found(),
+            "of lost-index is NOT UNDONE; lose on db-1 is expired: not heard; no other run may hit "
+            "the server of profile dba");
+  EXPECT_THAT(told().next(), HasSubstr("firedrill settle r1 --reason WHY"));
+  fault.undo_by_hand = "psql -c 'REINDEX'";
+  EXPECT_THAT(told().next(), HasSubstr("undo it: psql -c 'REINDEX'"));
+  // It takes nothing, and nobody has seen it undone.
+  fault.planned.set_ending(v1::ENDING_DIES_WITH_PROCESS);
+  EXPECT_EQ(told().level(), v1::Diagnosis::LEVEL_WARN);
+  std::map<std::string, LeftRunFaults> many;
+  for (int i = 0; i < 25; ++i) many["r" + std::to_string(i)] = left;
+  EXPECT_EQ(DiagnoseLeft(many).size(), 21u);
+  EXPECT_THAT(DiagnoseLeft(many).back().found(), HasSubstr("5 more are NOT UNDONE"));
+}
+
 }  // namespace
 }  // namespace firedrill

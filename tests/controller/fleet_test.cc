@@ -511,5 +511,20 @@ TEST_F(FleetTest, AListenerMayLeaveWhileItHears) {
   EXPECT_THAT(told_, ElementsAre("db-1 on ", "db-2 on "));
 }
 
+// Minutes after its fault was undone a node was described as one that is undoing it.
+TEST_F(FleetTest, WhatANodeHasOnIsAsOfItsLastAnswer) {
+  Injector node = Dial("db-1", "i1");
+  time_.RunFor(absl::Seconds(1));
+  v1::ConnectRequest pong;
+  pong.mutable_pong()->set_number(node.Pings().back());
+  pong.mutable_pong()->mutable_figures()->add_faults()->set_fault("leak");
+  node.up.message(pong);
+  EXPECT_EQ(fleet_.Seen()[0].registration().active_size(), 1);
+  EXPECT_EQ(fleet_.Connected()[0].active_size(), 1);
+  node.Pong();
+  EXPECT_EQ(fleet_.Seen()[0].registration().active_size(), 0);
+  EXPECT_EQ(fleet_.Connected()[0].active_size(), 0);
+}
+
 }  // namespace
 }  // namespace firedrill

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/time_proto.h"
+#include "controller/run_left.h"
 #include "controller/sqlite_store.h"
 #include "tests/testing/child.h"
 #include "tests/testing/memory_store.h"
@@ -179,6 +180,34 @@ TEST_P(StoreContract, OldRunsAreForgottenButNoneThatGoesOnOrIsNotUndone) {
   EXPECT_THAT(Listed(10), ElementsAre("going", "stuck"));
   // A new run may have the name of one that is forgotten.
   EXPECT_TRUE(store_->Append("oldest", 1, 1, {Created()}).ok());
+}
+
+// Where its nodes said after its end that it is undone, it was kept for ever as one that is not.
+TEST_P(StoreContract, WhatIsUndoneOrSettledAfterItsEndIsListedAndMayBeForgotten) {
+  for (const std::string& run : {std::string("told"), std::string("settled")}) {
+    v1::Event finished = Finished(v1::OUTCOME_ABORTED);
+    ASSERT_TRUE(store_->Append(run, 1, 1, {Created("leak", 1000), finished}).ok());
+    v1::PlannedFault planned;
+    planned.set_name("leak");
+    planned.set_node("db-1");
+    v1::Event news = Settlement(planned, "alice", "scrapped");
+    if (run == "told") news.set_source("injector/db-1");
+    ASSERT_TRUE(store_->Append(run, 3, 2, {news}).ok());
+  }
+  EXPECT_EQ(*store_->Forget(0, absl::InfiniteFuture()), 0u);
+  ASSERT_TRUE(store_->NoteUndone("told", false).ok());
+  ASSERT_TRUE(store_->NoteUndone("settled", true).ok());
+  EXPECT_TRUE(store_->NoteUndone("nobody", true).ok());
+  const auto runs = store_->List(10);
+  ASSERT_TRUE(runs.ok()) << runs.status();
+  ASSERT_EQ(runs->size(), 2u);
+  for (const v1::RunSummary& run : *runs) {
+    EXPECT_TRUE(run.undo_confirmed());
+    EXPECT_EQ(run.phase(), v1::PHASE_FINISHED);
+    EXPECT_EQ(run.outcome(), v1::OUTCOME_ABORTED);
+    EXPECT_EQ(run.settled(), run.run() == "settled" ? "alice: scrapped" : "");
+  }
+  EXPECT_EQ(*store_->Forget(0, absl::InfiniteFuture()), 2u);
 }
 
 TEST_P(StoreContract, ADefinitionIsKeptUnderItsNameUntilItIsDeleted) {

@@ -54,13 +54,6 @@ class SubjectsTest : public testing::Test {
     }
     return text;
   }
-  static RunState Ended(const v1::Plan& plan, v1::FaultState how) {
-    RunState state;
-    for (const v1::PlannedFault& planned : plan.faults()) {
-      state.faults[FaultKey(planned)] = {.planned = planned, .state = how};
-    }
-    return state;
-  }
 
   Subjects subjects_;
 };
@@ -117,42 +110,39 @@ TEST_F(SubjectsTest, WhatHitsNoSubjectIsNeverTaken) {
   EXPECT_THAT(Refusal(v1::Subject()), IsEmpty());
 }
 
-TEST_F(SubjectsTest, IsFreeWhenTheRunHasEndedAndHeldWhileAnythingIsStuck) {
+// What is not known to be off keeps its server: a lease that is over ends only what needs nobody to
+// end it.
+TEST_F(SubjectsTest, IsFreeWhenTheRunHasEndedAndHeldWhileAnythingMayBeOn) {
   const v1::Subject server = Server("postgresql/77/5432", {});
   const v1::Plan plan = PlanOf("first", {server});
-  for (const v1::FaultState off :
-       {v1::FAULT_STATE_UNSPECIFIED, v1::FAULT_STATE_REVERTED, v1::FAULT_STATE_REFUSED,
-        v1::FAULT_STATE_SUPERSEDED, v1::FAULT_STATE_EXPIRED}) {
-    Take(plan);
-    EXPECT_THAT(Refusal(server), HasSubstr("is taken"));
-    subjects_.Settle("first", Ended(plan, off));
-    EXPECT_THAT(Refusal(server), IsEmpty()) << off;
-  }
   Take(plan);
-  subjects_.Settle("first", Ended(plan, v1::FAULT_STATE_STUCK));
-  EXPECT_THAT(Refusal(server),
-              HasSubstr("that run has ended and its leak1@db-first is stuck: undo that first"));
-  subjects_.Release("first", "leak1@db-first");
+  EXPECT_THAT(Refusal(server), HasSubstr("is taken"));
+  subjects_.Settle("first", {});
   EXPECT_THAT(Refusal(server), IsEmpty());
-}
-
-TEST_F(SubjectsTest, WhatIsStuckStaysTakenWhenTheControllerIsStartedAgain) {
-  const v1::Subject server = Server("postgresql/77/5432", {});
-  for (const v1::FaultState how : {v1::FAULT_STATE_REVERTED, v1::FAULT_STATE_STUCK}) {
-    v1::Plan plan = RehearsalPlan();
-    *plan.mutable_faults(0)->mutable_subject() = server;
-    Rehearsal run(plan);
-    run.ToInject();
-    run.Timer("apply/leak@db-1");
-    run.Report("leak", v1::FAULT_STATE_ACTIVE, true);
-    run.AskToStop();
-    run.Report("leak", how);
-    subjects_.Recall(run.history());
-    if (how == v1::FAULT_STATE_REVERTED) {
-      EXPECT_THAT(Refusal(server), IsEmpty());
-    } else {
-      EXPECT_THAT(Refusal(server), HasSubstr("leak@db-1 is stuck: undo that first"));
+  const auto freed = [&](v1::FaultState state, v1::Ending ending) {
+    Take(plan);
+    LeftFault left{.planned = plan.faults(0), .state = state, .reason = "WORDS"};
+    left.planned.set_ending(ending);
+    subjects_.Settle("first", {{FaultKey(left.planned), left}});
+    const std::string words = Refusal(server);
+    if (!words.empty()) {
+      EXPECT_THAT(words, HasSubstr("that run has ended, and leak1 on db-first is "));
+      EXPECT_THAT(words, HasSubstr(": WORDS; undo that first"));
+      EXPECT_THAT(words, HasSubstr("firedrill settle first --reason WHY"));
     }
+    subjects_.Settle("first", {});
+    EXPECT_THAT(Refusal(server), IsEmpty());
+    return words.empty();
+  };
+  for (const v1::Ending ending :
+       {v1::ENDING_UNSPECIFIED, v1::ENDING_ONE_SHOT, v1::ENDING_DIES_WITH_PROCESS,
+        v1::ENDING_EXPIRES, v1::ENDING_JOURNALLED}) {
+    const bool alone = ending != v1::ENDING_UNSPECIFIED && ending != v1::ENDING_JOURNALLED;
+    EXPECT_EQ(freed(v1::FAULT_STATE_EXPIRED, ending), alone) << ending;
+    EXPECT_FALSE(freed(v1::FAULT_STATE_STUCK, ending)) << ending;
+    EXPECT_FALSE(freed(v1::FAULT_STATE_UNKNOWN, ending)) << ending;
+    EXPECT_FALSE(freed(v1::FAULT_STATE_ACTIVE, ending)) << ending;
+    EXPECT_TRUE(freed(v1::FAULT_STATE_SUPERSEDED, ending)) << ending;
   }
 }
 

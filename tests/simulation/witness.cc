@@ -285,7 +285,8 @@ void Witness::Recorded(const std::string& run, uint64_t epoch, const v1::Event& 
   if (event.seq() != ++facts.events) {
     Fail(kHistory, absl::StrCat(run, ": event ", facts.events, " has the number ", event.seq()));
   }
-  if (facts.finished)
+  // But for what becomes of its faults.
+  if (facts.finished && !event.has_fault())
     Fail(kHistory, absl::StrCat(run, ": an event after the last: ", event.ShortDebugString()));
   if (event.has_stop() && !facts.stopped.has_value()) facts.stopped = time_.boot();
   if (absl::StartsWith(event.source(), "injector/")) TakeFromInjector(run, event);

@@ -12,6 +12,7 @@
 #include "base/time_proto.h"
 #include "controller/judge.h"
 #include "controller/lost_runs.h"
+#include "controller/run_left.h"
 #include "tests/simulation/state_text.h"
 
 namespace firedrill::simulation {
@@ -451,11 +452,15 @@ void World::CheckHistory(const std::string& run, const std::vector<v1::Event>& h
     witness_.Fail(kHistory, absl::StrCat(run, " has no verdict"));
   }
   outcome_.passed += judged.verdict() == v1::VERDICT_PASSED ? 1 : 0;
-  const v1::Event& last = history.back();
+  if (LeftBy(history).empty() && HasEnded(history) && !judged.undo_confirmed()) {
+    witness_.Fail(kHistory, absl::StrCat(run, " has left nothing, and is not undone"));
+  }
   for (const v1::Event& event : history) {
     if (event.fault().state() == v1::FAULT_STATE_STUCK) ++outcome_.stuck;
   }
-  if (!last.has_finished()) return;
+  if (!HasEnded(history)) return;
+  // News of its faults may follow.
+  const v1::Event& last = history[LengthToEnd(history) - 1];
   const v1::Outcome outcome = last.finished().outcome();
   outcome_.completed += outcome == v1::OUTCOME_COMPLETED ? 1 : 0;
   outcome_.aborted += outcome == v1::OUTCOME_ABORTED ? 1 : 0;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/time_proto.h"
+#include "controller/run_left.h"
 #include "controller/store.h"
 
 namespace firedrill {
@@ -60,9 +61,10 @@ class MemoryStore : public Store {
         if (event.has_finished()) {
           summary.set_phase(v1::PHASE_FINISHED);
           summary.set_outcome(event.finished().outcome());
-          summary.set_undo_confirmed(event.finished().undo_confirmed());
+          summary.set_undo_confirmed(kept.undone || event.finished().undo_confirmed());
         }
       }
+      if (kept.settled) summary.set_settled(SettledWords(kept.events));
     }
     const auto key = [](const v1::RunSummary& summary) {
       return std::tuple(summary.created().seconds(), summary.created().nanos(), summary.run());
@@ -81,6 +83,14 @@ class MemoryStore : public Store {
   absl::Status NoteVerdict(const std::string& run, v1::Verdict verdict) override {
     if (!disk_.ok()) return disk_;
     if (auto found = runs_.find(run); found != runs_.end()) found->second.verdict = verdict;
+    return absl::OkStatus();
+  }
+  absl::Status NoteUndone(const std::string& run, bool settled) override {
+    if (!disk_.ok()) return disk_;
+    if (auto found = runs_.find(run); found != runs_.end()) {
+      found->second.undone = true;
+      found->second.settled = settled;
+    }
     return absl::OkStatus();
   }
   absl::StatusOr<uint32_t> Forget(uint32_t runs, absl::Time before) override {
@@ -153,6 +163,8 @@ class MemoryStore : public Store {
     uint64_t epoch = 0;
     std::vector<v1::Event> events;
     v1::Verdict verdict = v1::VERDICT_UNSPECIFIED;
+    bool undone = false;
+    bool settled = false;
   };
   using SlotKey = std::pair<std::string, int64_t>;
   static SlotKey KeyOf(const v1::Slot& slot) {
