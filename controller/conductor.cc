@@ -70,6 +70,7 @@ absl::Status Conductor::Resume(const std::vector<v1::Event>& history,
   state_ = std::move(replayed.state);
   next_seq_ = history.back().seq() + 1;
   told_ = std::move(replayed.told);
+  for (const v1::Event& event : history) memories_.Take(event);
   Listen();
   const absl::Time now = Now();
   for (const auto& [timer, due] : replayed.timers) {
@@ -104,6 +105,7 @@ void Conductor::Listen() {
   listener.report = [this](v1::Event event) {
     event.set_run(run_);
     if (!told_.empty() && told_.erase(MarkOf(event)) > 0) return true;
+    Doubt(event);
     return Record(std::move(event));
   };
   listener.node = [this](const v1::NodeReport& report) {
@@ -182,6 +184,7 @@ void Conductor::StopForLostStore() {
 void Conductor::Fold(const v1::Event& event) {
   Step step = Advance(created_.plan(), std::move(state_), event);
   state_ = std::move(step.state);
+  memories_.Take(event);
   if (watchers_.event) watchers_.event(event);
   if (event.has_command()) fleet_.Send(event.command().command());
   for (Action& action : step.actions) Do(std::move(action));
@@ -192,6 +195,19 @@ void Conductor::Fold(const v1::Event& event) {
     fleet_.Unsubscribe(run_);
     if (watchers_.finished) watchers_.finished();
   }
+}
+
+void Conductor::Doubt(v1::Event& event) const {
+  if (!event.has_fault()) return;
+  v1::FaultReport& report = *event.mutable_fault();
+  const std::string key = absl::StrCat(report.fault(), "@", report.node());
+  if (report.state() != v1::FAULT_STATE_REVERTED ||
+      memories_.Knows(fleet_.MemoryOf(report.node()), key)) {
+    return;
+  }
+  report.set_state(v1::FAULT_STATE_STUCK);
+  report.set_reason(
+      absl::StrCat(report.node(), " came back with another state folder, and knows nothing of it"));
 }
 
 void Conductor::Do(Action action) {
@@ -212,7 +228,15 @@ void Conductor::Do(Action action) {
                  // What is recorded is done when it is folded.
                  [this, &action](auto&) {
                    std::optional<v1::Event> event = RecordOf(action);
-                   if (event->has_command()) Address(*event->mutable_command()->mutable_command());
+                   if (event->has_command()) {
+                     v1::Command& command = *event->mutable_command()->mutable_command();
+                     Address(command);
+                     const std::string& node = command.id().node();
+                     const std::string memory = fleet_.MemoryOf(node);
+                     if (command.has_apply() && !memory.empty() && memory != memories_.Of(node)) {
+                       *queue_.emplace_back().mutable_node() = Memories::Record(node, memory);
+                     }
+                   }
                    queue_.push_back(*std::move(event));
                  },
              },

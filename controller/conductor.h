@@ -14,6 +14,7 @@
 #include "base/executor.h"
 #include "controller/fleet.h"
 #include "controller/run.h"
+#include "controller/run_left.h"
 #include "controller/store.h"
 #include "firedrill/v1/run.pb.h"
 
@@ -80,6 +81,8 @@ class Conductor {
   void Fold(const v1::Event& event);
   void Do(Action action);
   void StopForLostStore();
+  // What a node that has lost its state folder says of what was put on before is no proof.
+  void Doubt(v1::Event& event) const;
   Surroundings::Sink Sink();
 
   Executor& executor_;
@@ -99,6 +102,7 @@ class Conductor {
   // Events that came out of folding another one.
   std::deque<v1::Event> queue_;
   bool recording_ = false;
+  Memories memories_;
   // Reports that are in the history since before it was resumed.
   std::set<std::string> told_;
   absl::Status store_status_;

@@ -3,9 +3,24 @@
 
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "base/status_macros.h"
 
 namespace firedrill {
+namespace {
+
+constexpr char kMemoryFile[] = "memory";
+
+// Tells this state folder from one that was made later under the same name: the process that found
+// it without a name has given it its own. Empty where the disk cannot keep it.
+std::string MemoryOf(Disk& disk, const std::string& instance) {
+  const absl::StatusOr<std::string> kept = disk.Read(kMemoryFile);
+  if (kept.ok()) return std::string(absl::StripAsciiWhitespace(*kept));
+  if (!absl::IsNotFound(kept.status())) return "";
+  return disk.Replace(kMemoryFile, instance + "\n").ok() ? instance : "";
+}
+
+}  // namespace
 
 Injector::Injector(Parts parts, Options options)
     : parts_(std::move(parts)), options_(std::move(options)), node_(parts_.spec) {}
@@ -18,6 +33,7 @@ absl::StatusOr<std::unique_ptr<Injector>> Injector::Open(Parts parts, Options op
   ASSIGN_OR_RETURN(self->journal_, Journal::Open(disk, spec.name()));
   self->found_ = ReplayJournal(*self->journal_, spec.name(), /*forget_begun=*/false);
   ASSIGN_OR_RETURN(self->epochs_, Epochs::Open(disk));
+  const std::string memory = MemoryOf(disk, self->options_.instance);
 
   const auto report = [injector = self.get()](v1::Report report) {
     // Before the session is there nothing can be on, so nothing is to be said.
@@ -39,6 +55,7 @@ absl::StatusOr<std::unique_ptr<Injector>> Injector::Open(Parts parts, Options op
 
   v1::Registration registration = DescribeNode(spec);
   registration.set_instance(self->options_.instance);
+  registration.set_memory(memory);
   registration.set_version(self->options_.version);
   registration.set_pid(self->options_.pid);
   for (const v1::Capability& capability : self->options_.capabilities) {

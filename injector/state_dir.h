@@ -1,5 +1,5 @@
 // Where a node keeps what must outlive its injector: <state
-// dir>/nodes/<node>/{lock,journal,epochs,STOP}.
+// dir>/nodes/<node>/{lock,journal,epochs,memory,STOP}.
 #pragma once
 
 #include <string>

@@ -95,6 +95,7 @@ class FakeInjector final : public Link<v1::ConnectResponse>,
     v1::ConnectRequest message;
     message.mutable_registration()->set_node(node_);
     message.mutable_registration()->set_instance("i");
+    message.mutable_registration()->set_memory(memory);
     up_.message(message);
   }
   void Send(const v1::ConnectResponse& message) override {
@@ -131,6 +132,8 @@ class FakeInjector final : public Link<v1::ConnectResponse>,
   void Cut() { up_.closed(absl::UnavailableError("cut")); }
 
   bool honest = true;
+  // Of its state folder.
+  std::string memory;
   uint64_t acknowledged = 0;
 
  private:
@@ -479,6 +482,36 @@ TEST_F(ResumedTest, ANodeThatHasHealedItselfMeanwhileEndsTheRun) {
   EXPECT_EQ(finished.cause(), v1::StopRequested::CAUSE_CONTROLLER_LOST);
   EXPECT_TRUE(finished.undo_confirmed());
   EXPECT_THAT(finished.reason(), HasSubstr("was ended by its node while the controller was away"));
+}
+
+// A node that came back with an empty state folder said that nothing was on, and was believed.
+TEST_F(ConductorTest, ANodeThatHasLostItsStateFolderProvesNothing) {
+  injector_->memory = "folder-a";
+  injector_->Dial(fleet_);
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(2));
+  EXPECT_EQ(conductor_->state().faults.at("leak@db-1").state, v1::FAULT_STATE_ACTIVE);
+  injector_->Cut();
+  injector_->memory = "folder-b";
+  injector_->Dial(fleet_);
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(conductor_->finished());
+  EXPECT_EQ(conductor_->state().faults.at("leak@db-1").state, v1::FAULT_STATE_STUCK);
+  EXPECT_FALSE(History().back().finished().undo_confirmed());
+  EXPECT_THAT(History().back().finished().reason(),
+              HasSubstr("db-1 came back with another state folder, and knows nothing of it"));
+}
+
+TEST_F(ConductorTest, ANodeThatHasKeptItsStateFolderIsBelieved) {
+  injector_->memory = "folder-a";
+  injector_->Dial(fleet_);
+  StartTheLeak();
+  time_.RunFor(absl::Seconds(2));
+  injector_->Cut();
+  injector_->Dial(fleet_);
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(conductor_->finished());
+  EXPECT_TRUE(History().back().finished().undo_confirmed());
 }
 
 // A disk that heals must not get a history with a hole in it.
