@@ -56,14 +56,11 @@ Result* Concerned(Case& run, const v1::Finding& defect) {
 
 // Names every expectation of a run in which nothing was injected.
 void NotRun(Case& run) {
-  const std::string why = run.finished.has_value()
-                              ? absl::StrCat("nothing was injected: ", run.finished->reason())
-                              : std::string("nothing has been injected yet");
   const auto add = [&](Result::Kind kind, const std::string& name, const std::string& path,
                        const std::string& expected, absl::string_view part = "") {
     Result& result = run.Add(kind, name, path, part);
     result.set_expected(expected);
-    Doubt(result, run.finished.has_value() ? "not-run" : "open", why);
+    DoubtNotRun(run, result);
   };
   const v1::Expectations& expect = run.spec.expect();
   for (int i = 0; i < expect.impact_size(); ++i) {
@@ -100,6 +97,7 @@ void NotRun(Case& run) {
             ? absl::StrCat("steady state ", expect.recovery(i).probe().probe(), " back")
             : expect.recovery(i).is());
   }
+  JudgeSteadyState(run);
 }
 
 // What was applied has been seen to be undone: told by the run's end, and not contradicted by its
@@ -196,6 +194,7 @@ v1::Judgement Judge(const std::vector<v1::Event>& history) {
     judging::JudgeAlerts(run);
     judging::JudgeForbidden(run);
     judging::JudgeRecovery(run);
+    judging::JudgeSteadyState(run);
     judging::MeasureTimes(run);
   } else {
     judging::NotRun(run);

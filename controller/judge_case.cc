@@ -184,6 +184,13 @@ void Fail(v1::ExpectationResult& result, absl::string_view code, const std::stri
   result.set_mend(mend);
 }
 
+void DoubtNotRun(const Case& run, v1::ExpectationResult& result) {
+  if (!run.finished.has_value()) {
+    return Doubt(result, "open", "nothing has been injected yet");
+  }
+  Doubt(result, "not-run", absl::StrCat("nothing was injected: ", run.finished->reason()));
+}
+
 Fit Compare(absl::Duration measured, absl::Duration budget, absl::Duration error) {
   if (measured + error <= budget) return Fit::kWithin;
   if (measured - error > budget) return Fit::kBeyond;
@@ -211,6 +218,56 @@ std::optional<Since> Anchored(const Case& run, const std::string& since,
     return std::nullopt;
   }
   return Since{*anchor, *at, *started};
+}
+
+std::string Seen(const Case& run, const TruthPoint& point) {
+  return absl::StrCat(point.observed, " at ", run.At(point.at));
+}
+
+void DoubtBlind(const Case& run, const std::vector<TruthPoint>& points, absl::Time from,
+                absl::Time to, v1::ExpectationResult& result) {
+  std::map<std::string, int> codes;
+  const TruthPoint* example = nullptr;
+  for (const TruthPoint& point : points) {
+    if (point.at < from || point.at > to || point.truth != Truth::kUnknown) continue;
+    ++codes[point.code];
+    example = &point;
+  }
+  std::string code = "blind";
+  int most = 0;
+  for (const auto& [name, count] : codes) {
+    if (count > most) {
+      most = count;
+      code = name;
+    }
+  }
+  if (example == nullptr) {
+    return Doubt(result, "blind", "there were no answers in the time in which this is judged",
+                 "see whether the probe or the load was running");
+  }
+  result.set_observed(Seen(run, *example));
+  Doubt(result, code,
+        code == "starved" ? "the load could not send what was due, so that it measured itself"
+        : code == "late"  ? "answers came after their deadline, and do not count"
+                          : "there were no answers in the time in which this is judged",
+        code == "starved"
+            ? "give the load's node more room, or lower the rate"
+            : "make the probe's source answer during the fault, or allow it more time");
+}
+
+std::optional<Hold> HeldAtLast(const std::vector<TruthPoint>& points, absl::Duration blind_after) {
+  std::optional<Hold> stretch;
+  for (const TruthPoint& point : points) {
+    if (point.truth == Truth::kUnknown) continue;
+    if (point.truth == Truth::kFalse) {
+      stretch.reset();
+    } else if (!stretch.has_value() || point.at - stretch->end > blind_after) {
+      stretch = Hold{point.at, point.at};
+    } else {
+      stretch->end = point.at;
+    }
+  }
+  return stretch;
 }
 
 bool StoppedOnItsWay(const Case& run, absl::string_view name) {

@@ -70,6 +70,9 @@ void Doubt(v1::ExpectationResult& result, absl::string_view code, const std::str
 void Fail(v1::ExpectationResult& result, absl::string_view code, const std::string& reason,
           const std::string& mend = "");
 
+// Of a run in which nothing was injected.
+void DoubtNotRun(const Case& run, v1::ExpectationResult& result);
+
 // A measured time against a budget, both of which have errors.
 enum class Fit { kWithin, kBeyond, kTooCloseToCall };
 Fit Compare(absl::Duration measured, absl::Duration budget, absl::Duration error);
@@ -83,6 +86,15 @@ struct Since {
 };
 std::optional<Since> Anchored(const Case& run, const std::string& since,
                               v1::ExpectationResult& result);
+
+// "ok 43%, p95 1.2s at +41.0s".
+std::string Seen(const Case& run, const TruthPoint& point);
+// Puts in doubt what nobody saw in [from, to], with the most frequent reason for that.
+void DoubtBlind(const Case& run, const std::vector<TruthPoint>& points, absl::Time from,
+                absl::Time to, v1::ExpectationResult& result);
+
+// The stretch in which it held when the last was known of it; empty where that was false.
+std::optional<Hold> HeldAtLast(const std::vector<TruthPoint>& points, absl::Duration blind_after);
 
 // The run was stopped while the fault was on its way to being in force; it was not refused.
 bool StoppedOnItsWay(const Case& run, absl::string_view fault);
@@ -109,6 +121,8 @@ void JudgeImpacts(Case& run);
 void JudgeAlerts(Case& run);
 void JudgeForbidden(Case& run);
 void JudgeRecovery(Case& run);
+// Every check of steady state that no recovery asks for at the end.
+void JudgeSteadyState(Case& run);
 // The times that sum a run up, and what a reader must know besides.
 void MeasureTimes(Case& run);
 void FindObservations(Case& run);

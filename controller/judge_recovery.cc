@@ -48,10 +48,6 @@ struct Watch {
   absl::Time Deadline() const { return since.at.at + within + hold; }
 };
 
-std::string At(const Case& run, const TruthPoint& point) {
-  return absl::StrCat(point.observed, " at ", run.At(point.at));
-}
-
 const TruthPoint* LastBefore(const Watch& watch, absl::Time time) {
   const TruthPoint* last = nullptr;
   for (const TruthPoint& point : watch.points) {
@@ -66,54 +62,6 @@ const TruthPoint* FirstBroken(const Watch& watch, absl::Time from) {
     if (point.at >= from && point.truth == Truth::kFalse) return &point;
   }
   return nullptr;
-}
-
-// The stretch in which it held when the last was known of it.
-std::optional<Hold> HeldAtLast(const Watch& watch) {
-  std::optional<Hold> stretch;
-  for (const TruthPoint& point : watch.points) {
-    if (point.truth == Truth::kUnknown) continue;
-    if (point.truth == Truth::kFalse) {
-      stretch.reset();
-    } else if (!stretch.has_value() || point.at - stretch->end > watch.blind_after) {
-      stretch = Hold{point.at, point.at};
-    } else {
-      stretch->end = point.at;
-    }
-  }
-  return stretch;
-}
-
-// Why nothing was known: the most frequent reason in the window.
-void DoubtBlind(const Case& run, const Watch& watch, Result& result) {
-  std::map<std::string, int> codes;
-  const TruthPoint* example = nullptr;
-  for (const TruthPoint& point : watch.points) {
-    if (point.at < watch.since.at.at || point.at > watch.Deadline()) continue;
-    if (point.truth != Truth::kUnknown) continue;
-    ++codes[point.code];
-    example = &point;
-  }
-  std::string code = "blind";
-  int most = 0;
-  for (const auto& [name, count] : codes) {
-    if (count > most) {
-      most = count;
-      code = name;
-    }
-  }
-  if (example == nullptr) {
-    return Doubt(result, "blind", "there were no answers in the time in which this is judged",
-                 "see whether the probe or the load was running");
-  }
-  result.set_observed(At(run, *example));
-  Doubt(result, code,
-        code == "starved" ? "the load could not send what was due, so that it measured itself"
-        : code == "late"  ? "answers came after their deadline, and do not count"
-                          : "there were no answers in the time in which this is judged",
-        code == "starved"
-            ? "give the load's node more room, or lower the rate"
-            : "make the probe's source answer during the fault, or allow it more time");
 }
 
 // Steady state comes back; any other condition comes true.
@@ -167,11 +115,11 @@ void JudgeCameBack(Case& run, const Watch& watch, const std::string& since, Resu
     return Pass(result, result.observed());
   }
   if (const TruthPoint* last = LastBefore(watch, watch.Deadline())) {
-    result.set_observed(At(run, *last));
+    result.set_observed(Seen(run, *last));
   }
   if (CutShort(run, watch.Deadline(), result)) return;
   if (FirstPossibleHold(watch.points, anchor, watch.within, watch.hold, watch.blind_after)) {
-    return DoubtBlind(run, watch, result);
+    return DoubtBlind(run, watch.points, anchor, watch.Deadline(), result);
   }
   const std::optional<Hold> later =
       FirstHold(watch.points, anchor, absl::InfiniteDuration(), watch.hold, watch.blind_after);
@@ -191,10 +139,10 @@ void JudgeCameBack(Case& run, const Watch& watch, const std::string& since, Resu
     const TruthPoint* broken = FirstBroken(watch, flicker->end);
     return Fail(result, "did-not-stay",
                 absl::StrCat("it did not stay",
-                             broken == nullptr ? "" : absl::StrCat(": ", At(run, *broken))),
+                             broken == nullptr ? "" : absl::StrCat(": ", Seen(run, *broken))),
                 "see what broke it again");
   }
-  if (const std::optional<Hold> last = HeldAtLast(watch)) {
+  if (const std::optional<Hold> last = HeldAtLast(watch.points, watch.blind_after)) {
     const std::string held = Short(last->end - last->begin);
     const absl::Duration measured = last->begin - anchor;
     result.set_observed(absl::StrCat(Back(watch), " ", After(measured, since), ", for ", held));
@@ -258,7 +206,7 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
         return point.truth == Truth::kFalse && point.at >= from && point.at <= watch.Deadline();
       });
   if (const TruthPoint* last = LastBefore(watch, watch.Deadline())) {
-    result.set_observed(At(run, *last));
+    result.set_observed(Seen(run, *last));
   }
   const std::optional<Hold> back =
       FirstHold(watch.points, from, within, watch.hold, watch.blind_after);
@@ -306,7 +254,7 @@ void JudgeStayedAway(Case& run, const Watch& watch, const std::string& since, Re
   }
   if (CutShort(run, watch.Deadline(), result)) return;
   if (FirstPossibleHold(watch.points, from, within, watch.hold, watch.blind_after)) {
-    return DoubtBlind(run, watch, result);
+    return DoubtBlind(run, watch.points, anchor, watch.Deadline(), result);
   }
   Pass(result, absl::StrCat("not back: ", result.observed()));
 }
@@ -342,13 +290,13 @@ void JudgeImpacts(Case& run) {
         Pass(result, absl::StrCat(point->observed, ", ", After(measured, expected.since())));
       } else {
         if (const TruthPoint* last = LastBefore(watch, watch.Deadline())) {
-          result.set_observed(At(run, *last));
+          result.set_observed(Seen(run, *last));
         }
         if (CutShort(run, watch.Deadline(), result)) {
           // Said.
         } else if (FirstPossibleHold(watch.points, since->at.at, watch.within, watch.hold,
                                      watch.blind_after)) {
-          DoubtBlind(run, watch, result);
+          DoubtBlind(run, watch.points, since->at.at, watch.Deadline(), result);
         } else {
           Doubt(
               result, "no-impact", "it did not hurt enough for the run to mean anything",

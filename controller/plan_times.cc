@@ -152,6 +152,8 @@ void PlanTimes(const PlanInput& input, v1::Plan& plan) {
   for (const v1::PlannedRemedy& remedy : plan.remedies()) {
     longest = std::max(longest, FromProto(remedy.at()) + TimeoutOf(input, remedy));
   }
+  // Steady state has as long to come back as it has to hold at first.
+  longest += FromProto(plan.gate_timeout());
   for (const v1::PlannedWait& wait : plan.waits()) {
     longest = std::max(longest, LatestAnchor(input, plan, wait) + FromProto(wait.lasting()));
   }
@@ -188,6 +190,9 @@ absl::Duration NominalEnd(const v1::Plan& plan) {
   for (const v1::PlannedRemedy& remedy : plan.remedies()) {
     end = std::max(end, FromProto(remedy.at()));
   }
+  absl::Duration hold = absl::ZeroDuration();
+  for (const v1::PlannedCheck& check : plan.gate()) hold = std::max(hold, FromProto(check.for_()));
+  end += hold;
   for (const v1::PlannedWait& wait : plan.waits()) {
     const auto since = NominalAnchor(plan, wait.since());
     if (since.has_value()) end = std::max(end, *since + FromProto(wait.lasting()));

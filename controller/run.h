@@ -115,6 +115,8 @@ struct RunState {
   std::map<std::string, v1::RemedyState> remedies;
   std::map<std::string, absl::Time> remedies_done;
   std::optional<absl::Time> gate_passed;
+  // Since when no fault is on and no remedy is to come: from here on steady state must come back.
+  std::optional<absl::Time> all_over;
   // A stop was decided or asked for: nothing is applied any more.
   bool stopping = false;
   // It is in the history, and everything is being undone.
@@ -122,7 +124,6 @@ struct RunState {
   // The time for faults is over: nothing new begins.
   bool time_is_up = false;
   bool limit_set = false;
-  bool end_set = false;
   bool everything_stopped = false;
   // Remedies that were told to stop are not waited for any more.
   bool remedies_left = false;

@@ -13,6 +13,8 @@ namespace firedrill::turn {
 namespace {
 
 constexpr absl::Duration kRetryRemedy = absl::Milliseconds(500);
+// How often an end looks whether steady state is back.
+constexpr absl::Duration kLookAgain = absl::Seconds(1);
 // Loads and probes end by themselves so long after the run's longest time, should nobody end them.
 constexpr absl::Duration kStrayMargin = absl::Minutes(2);
 
@@ -273,8 +275,13 @@ void OnEndTimer(Turn& turn) {
         turn.now < state.away->to + kResumeGrace) {
       return turn.Do(SetTimer{"end", kRetryRemedy});
     }
+    // It gets as long as the gate gave it.
+    if (state.all_over.has_value() && !SteadyStateIsBack(turn) &&
+        turn.now < *state.all_over + FromProto(turn.plan.gate_timeout())) {
+      return turn.Do(SetTimer{"end", kLookAgain});
+    }
     return SayFinish(turn, v1::OUTCOME_COMPLETED,
-                     state.end_set ? "" : "the plan's longest time is over");
+                     state.all_over.has_value() ? "" : "the plan's longest time is over");
   }
   if (state.phase != v1::PHASE_INJECT && state.phase != v1::PHASE_REVERT) return;
   state.time_is_up = true;
@@ -374,8 +381,8 @@ void Progress(Turn& turn) {
     turn.Do(CancelTimer{"limit"});
     turn.Enter(v1::PHASE_RECOVER, "every fault has ended");
   }
-  if (state.phase == v1::PHASE_RECOVER && !state.end_set && RemediesOver(turn)) {
-    state.end_set = true;
+  if (state.phase == v1::PHASE_RECOVER && !state.all_over.has_value() && RemediesOver(turn)) {
+    AwaitSteadyState(turn);
     turn.Do(SetTimer{"end", DecidedAt(turn) - turn.now + kLateAnswers});
   }
 }

@@ -1,4 +1,5 @@
-// Until faults may begin: preflight's findings are counted, and steady state must hold.
+// Until faults may begin: preflight's findings are counted, and steady state must hold. The same
+// checks tell when it is back.
 #include <algorithm>
 
 #include "absl/algorithm/container.h"
@@ -146,10 +147,12 @@ void BeginGateAnew(Turn& turn, const std::string& node) {
 
 void WatchGate(Turn& turn) {
   RunState& state = turn.state;
-  if (state.phase != v1::PHASE_GATE || state.stopping || state.finishing) return;
+  if (state.phase < v1::PHASE_GATE || state.stopping || state.finishing) return;
+  const absl::Time from = state.all_over.value_or(absl::InfinitePast());
   for (const v1::PlannedCheck& check : turn.plan.gate()) {
-    FeedCheck(turn, state.gate[check.name()], BlindAfter(turn.plan, check));
+    FeedCheck(turn, state.gate[check.name()], BlindAfter(turn.plan, check), from);
   }
+  if (state.phase != v1::PHASE_GATE) return;
   // Passing now would be undone at the next answer: a guardrail is already broken, or a node is
   // gone.
   for (const auto& [name, progress] : state.guardrails) {
@@ -160,6 +163,19 @@ void WatchGate(Turn& turn) {
     if (!Holds(turn, check)) return;
   }
   PassGate(turn);
+}
+
+void AwaitSteadyState(Turn& turn) {
+  if (!turn.state.all_over.has_value()) turn.state.all_over = turn.now;
+  for (auto& [name, progress] : turn.state.gate) {
+    progress.holding_since.reset();
+    progress.holding_until.reset();
+  }
+}
+
+bool SteadyStateIsBack(const Turn& turn) {
+  return absl::c_all_of(turn.plan.gate(),
+                        [&](const v1::PlannedCheck& check) { return Holds(turn, check); });
 }
 
 }  // namespace firedrill::turn

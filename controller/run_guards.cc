@@ -91,10 +91,10 @@ CheckProgress NewCheck(const v1::PlannedCheck& check) {
   return progress;
 }
 
-void FeedCheck(Turn& turn, CheckProgress& check, absl::Duration blind_after) {
+void FeedCheck(Turn& turn, CheckProgress& check, absl::Duration blind_after, absl::Time from) {
   if (!check.tracker.has_value()) return;
   const std::optional<TruthPoint> point = check.tracker->Feed(turn.event);
-  if (!point.has_value()) return;
+  if (!point.has_value() || point->at < from) return;
   check.observed = point->observed;
   const bool gap =
       check.holding_until.has_value() && point->at - *check.holding_until > blind_after;

@@ -95,6 +95,8 @@ void OnNodeReport(Turn& turn) {
 void OnResumed(Turn& turn) {
   if (turn.state.phase == v1::PHASE_UNSPECIFIED) return;
   turn.state.away = {turn.now - FromProto(turn.event.resumed().gap()), turn.now};
+  // Nobody saw whether it went on holding.
+  if (turn.state.all_over.has_value()) AwaitSteadyState(turn);
   std::set<std::string> nodes;
   const auto add = [&nodes](const auto& steps) {
     for (const auto& step : steps) {

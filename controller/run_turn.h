@@ -30,15 +30,20 @@ void OnCreated(Turn& turn);
 void OnFinding(Turn& turn);
 void OnPreflightFinished(Turn& turn);
 void OnGateTimer(Turn& turn);
-// Feeds the event to the gate's and the guardrails' conditions, and passes the gate when all hold.
+// Feeds the event to steady state's conditions, and passes the gate when all hold.
 void WatchGate(Turn& turn);
+// Everything is over: what holds, holds from now on.
+void AwaitSteadyState(Turn& turn);
+// Since then every check has held for its `for`, and still does.
+bool SteadyStateIsBack(const Turn& turn);
 // A node was started again: what was seen through it, or while it carried load, must hold anew.
 void BeginGateAnew(Turn& turn, const std::string& node);
 
 // ---- run_guards.cc: what ends the run early. Called for every event.
 void WatchGuardrails(Turn& turn);
-// The condition's progress, fed with the event.
-void FeedCheck(Turn& turn, CheckProgress& check, absl::Duration blind_after);
+// The condition's progress, fed with the event. What was so before `from` does not count.
+void FeedCheck(Turn& turn, CheckProgress& check, absl::Duration blind_after,
+               absl::Time from = absl::InfinitePast());
 CheckProgress NewCheck(const v1::PlannedCheck& check);
 
 // ---- run_faults.cc: a fault's way on and off.

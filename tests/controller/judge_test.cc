@@ -28,7 +28,7 @@ TEST(Judge, ResultsStandInTheOrderOfTheFileWithTheirPositions) {
                                           "slots-page/delivered", "slots-page/resolved",
                                           "slots-page/before/ApiErrorRateHigh", "PossibleDDoS",
                                           "HostMemoryHigh", "back-after-leak", "restart-is-no-cure",
-                                          "no-leftovers"));
+                                          "no-leftovers", "steady-state/slots-free"));
   EXPECT_EQ(Of(judgement, "slots-page/delivered").path(), "expect.alerts[0]");
   EXPECT_EQ(Of(judgement, "slots-page/delivered").position().line(), 44u);
   EXPECT_EQ(Of(judgement, "slots-page/resolved").position().line(), 49u);

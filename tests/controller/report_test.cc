@@ -280,7 +280,7 @@ TEST(Summary, OfARunThatWasInterruptedBeforeItBeganSaysSoOnce) {
   builder.Finish(-14, v1::OUTCOME_NOT_STARTED, true, "Ctrl-C");
   const auto history = builder.Build();
   EXPECT_EQ(SummaryText(history, Judge(history), {}),
-            "inconclusive: 10 not judged; not started, stopped by Ctrl-C; nothing was touched "
+            "inconclusive: 11 not judged; not started, stopped by Ctrl-C; nothing was touched "
             "(exit 130)\n");
 }
 
@@ -464,7 +464,7 @@ TEST(Json, IsOneObjectWithJudgementAndPlan) {
   const auto json = nlohmann::json::parse(ReportJson(history, Judge(history)));
   EXPECT_EQ(json["judgement"]["verdict"], "VERDICT_FAILED");
   EXPECT_EQ(json["judgement"]["exitCode"], 1);
-  EXPECT_EQ(json["judgement"]["results"].size(), 12u);
+  EXPECT_EQ(json["judgement"]["results"].size(), 13u);
   EXPECT_EQ(json["plan"]["run"], "uc-7f3a");
   EXPECT_EQ(json["experiment"], "unclosed-connections");
 }

@@ -452,6 +452,46 @@ std::string NothingFollowsFinish(const Rehearsal& run) {
   return broken;
 }
 
+// Nothing is called completed while steady state could still come back: either it has, or it had as
+// long as the gate.
+std::string SteadyStateIsWaitedFor(const Rehearsal& run) {
+  if (!run.is_finished() || run.finished().outcome() != v1::OUTCOME_COMPLETED) return "";
+  if (run.finished().reason() == "the plan's longest time is over") return "";
+  // When it was decided how long the run goes on: everything was over then.
+  std::optional<absl::Time> over;
+  absl::Time away = absl::InfinitePast();
+  bool recovering = false;
+  ForEachDeed(run, [&](size_t, const v1::Event& event, const Action& action) {
+    const EnterPhase* phase = std::get_if<EnterPhase>(&action);
+    if (phase != nullptr && phase->phase == v1::PHASE_RECOVER) recovering = true;
+    const SetTimer* timer = std::get_if<SetTimer>(&action);
+    const bool end = timer != nullptr && timer->name == "end";
+    if (recovering && end && !over.has_value()) over = FromProto(event.at());
+  });
+  for (const v1::Event& event : run.history()) {
+    if (event.has_resumed()) away = FromProto(event.at());
+  }
+  if (!over.has_value()) return "finished before everything was over";
+  const v1::PlannedCheck& check = run.plan().gate(0);
+  const absl::Time finished = FromProto(run.history().back().at());
+  if (finished - *over >= FromProto(run.plan().gate_timeout())) return "";
+  // Looked at from the last moment in which it was broken, or could not be known, on.
+  std::optional<absl::Time> begin;
+  absl::Time end;
+  for (const TruthPoint& point : TruthOf(check, run.history())) {
+    if (point.at < std::max(*over, away) || point.truth == Truth::kUnknown) continue;
+    const bool blind = begin.has_value() && point.at - end > absl::Seconds(3);
+    if (point.truth == Truth::kFalse || blind) begin.reset();
+    if (point.truth == Truth::kTrue && !begin.has_value()) begin = point.at;
+    end = point.at;
+  }
+  if (!begin.has_value()) return "finished while it was broken";
+  if (end - *begin < FromProto(check.for_()) || finished - end > absl::Seconds(3)) {
+    return absl::StrCat("finished when it had held for ", absl::FormatDuration(end - *begin));
+  }
+  return "";
+}
+
 std::string EveryRunEnds(const Rehearsal& run) {
   // Before that, it waits for preflight, which others bound.
   if (run.state().phase < v1::PHASE_GATE) return "";
@@ -500,6 +540,9 @@ TEST(RunLawsTest, ALostNodeYieldsRevert) {
 }
 TEST(RunLawsTest, ActionsAreBounded) { Hold("actions are bounded", ActionsAreBounded); }
 TEST(RunLawsTest, NothingFollowsFinish) { Hold("nothing follows the end", NothingFollowsFinish); }
+TEST(RunLawsTest, SteadyStateIsWaitedFor) {
+  Hold("steady state is waited for", SteadyStateIsWaitedFor);
+}
 TEST(RunLawsTest, EveryRunEnds) { Hold("every run ends", EveryRunEnds); }
 
 // ---- the state is in the history
@@ -519,11 +562,11 @@ std::string Text(const std::map<std::string, CheckProgress>& checks) {
 }
 
 std::string Text(const RunState& state) {
-  std::string text = absl::StrCat("phase ", state.phase, " gate ", Text(state.gate_passed), " ",
-                                  state.stopping, state.time_is_up, state.limit_set, state.end_set,
-                                  state.everything_stopped, state.inject_anyway, state.finishing,
-                                  " ", state.defects, " ", state.circumstances, " ",
-                                  state.first_defect, " ", state.first_circumstance, "\n");
+  std::string text = absl::StrCat(
+      "phase ", state.phase, " gate ", Text(state.gate_passed), " ", state.stopping,
+      state.time_is_up, state.limit_set, " over ", Text(state.all_over), " ",
+      state.everything_stopped, state.inject_anyway, state.finishing, " ", state.defects, " ",
+      state.circumstances, " ", state.first_defect, " ", state.first_circumstance, "\n");
   if (state.stop.has_value()) absl::StrAppend(&text, state.stop->ShortDebugString(), "\n");
   if (state.finished.has_value()) absl::StrAppend(&text, state.finished->ShortDebugString(), "\n");
   for (const auto& [key, fault] : state.faults) {

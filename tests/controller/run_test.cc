@@ -259,6 +259,51 @@ TEST(RunTest, GoesTheWholeWay) {
   EXPECT_EQ(run.state().phase, v1::PHASE_FINISHED);
 }
 
+// The whole way until no fault is on, and no remedy is to come.
+Rehearsal Over(const v1::Plan& plan) {
+  Rehearsal run(plan);
+  run.ToInject();
+  run.Pass(absl::ZeroDuration());
+  run.Report("leak", v1::FAULT_STATE_ACTIVE, true);
+  run.Healthy(absl::Seconds(13));
+  CutOnce(run);
+  run.Healthy(absl::Seconds(9));
+  run.Remedy(v1::REMEDY_STATE_DONE);
+  run.Healthy(absl::Seconds(20));
+  run.Report("leak", v1::FAULT_STATE_REVERTED);
+  EXPECT_TRUE(run.state().all_over.has_value());
+  return run;
+}
+
+void AnswerFor(Rehearsal& run, absl::Duration time, double slots) {
+  for (absl::Duration passed; passed < time && !run.is_finished(); passed += absl::Seconds(1)) {
+    run.Answer("steadyState/slots-free", slots);
+    run.Pass(absl::Seconds(1));
+  }
+}
+
+TEST(RunTest, SteadyStateThatIsNotBackIsWaitedForAsLongAsAtTheGate) {
+  v1::Plan plan = RehearsalPlan();
+  ASSERT_EQ(FromProto(plan.gate_timeout()), absl::Seconds(30));
+  plan.clear_waits();
+  const auto lasts = [&](absl::Duration well_after) {
+    Rehearsal run = Over(plan);
+    const absl::Time from = *run.state().all_over;
+    AnswerFor(run, well_after, 0.9);
+    AnswerFor(run, absl::Seconds(60), 0.2);
+    EXPECT_TRUE(run.is_finished());
+    EXPECT_EQ(run.finished().outcome(), v1::OUTCOME_COMPLETED);
+    EXPECT_EQ(run.finished().reason(), "");
+    return run.now() - from;
+  };
+  // What holds at once is seen for its `for`; what held before does not count.
+  EXPECT_LE(lasts(absl::ZeroDuration()), absl::Seconds(5));
+  EXPECT_GE(lasts(absl::ZeroDuration()), absl::Seconds(3));
+  EXPECT_GE(lasts(absl::Seconds(10)), absl::Seconds(13));
+  EXPECT_LE(lasts(absl::Seconds(10)), absl::Seconds(15));
+  EXPECT_LE(lasts(absl::Seconds(60)), absl::Seconds(32));
+}
+
 TEST(RunTest, ARemedyThatComesAfterTheLastFaultIsWaitedFor) {
   v1::Plan plan = RehearsalPlan();
   *plan.mutable_remedies(0)->mutable_at() = ToProto(absl::Seconds(60));
@@ -271,11 +316,11 @@ TEST(RunTest, ARemedyThatComesAfterTheLastFaultIsWaitedFor) {
   run.Healthy(absl::Seconds(27));
   run.Report("leak", v1::FAULT_STATE_REVERTED);
   EXPECT_EQ(run.state().phase, v1::PHASE_RECOVER);
-  EXPECT_FALSE(run.state().end_set);
+  EXPECT_FALSE(run.state().all_over.has_value());
   run.Healthy(absl::Seconds(20));
   EXPECT_EQ(run.state().remedies.at("restart-shop@app-1"), v1::REMEDY_STATE_RUNNING);
   run.Remedy(v1::REMEDY_STATE_DONE);
-  EXPECT_TRUE(run.state().end_set);
+  EXPECT_TRUE(run.state().all_over.has_value());
   EXPECT_EQ(run.TimerIn("end"), absl::Seconds(12));
 }
 

@@ -63,7 +63,7 @@ class TableTest(unittest.TestCase):
                 spec = yaml.safe_load(opened)["spec"]
             expect = spec["expect"]
             names = {each["name"] for each in spec["faults"] + expect["impact"] + expect["recovery"]}
-            names |= set(expect["mustNotFire"])
+            names |= set(expect["mustNotFire"]) | {f"steady-state/{each['name']}" for each in spec["steadyState"]}
             for alert in expect["alerts"]:
                 self.assertEqual((cell.experiment.page, cell.experiment.alert), (alert["name"], alert["alert"]))
                 names |= {alert["name"]} | {f"{alert['name']}/{part}" for part in ("delivered", "resolved")}

@@ -25,7 +25,7 @@ std::string StateText(const RunState& state) {
   std::string text = absl::StrCat(
       "phase ", state.phase, " gate ", Text(state.gate_passed), " stopping ", state.stopping,
       " stop ", state.stop.has_value() ? state.stop->ShortDebugString() : "-", " time_is_up ",
-      state.time_is_up, " limit ", state.limit_set, " end ", state.end_set, " everything ",
+      state.time_is_up, " limit ", state.limit_set, " over ", Text(state.all_over), " everything ",
       state.everything_stopped, " anyway ", state.inject_anyway, " findings ", state.defects, " ",
       state.circumstances, " ", state.first_defect, " ", state.first_circumstance, " finishing ",
       state.finishing, " finished ",

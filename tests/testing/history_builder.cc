@@ -80,6 +80,7 @@ constexpr char kShopRun[] = R"pb(
     gate { name: "logins-answer" load: "shoppers" request: "login" is: "ok >= 99%, p95 < 250ms"
         over { seconds: 2 } for { seconds: 5 } }
     gate { name: "slots-free" probe: "steadyState/slots-free" is: "< 0.6" for { seconds: 5 } }
+    gate_timeout { seconds: 30 }
     arithmetic {
       expectation: "slots-page" alert: "PostgresConnectionsNearLimit" scrape { seconds: 1 }
           evaluation { seconds: 1 } hold { seconds: 2 }
@@ -90,6 +91,8 @@ constexpr char kShopRun[] = R"pb(
     page_matchers: "severity=\"page\""
   }
   file: "experiments/unclosed-connections.yaml"
+  positions { key: "steadyState[0]" value { line: 32 column: 7 } }
+  positions { key: "steadyState[1]" value { line: 33 column: 7 } }
   positions { key: "faults[0]" value { line: 36 column: 7 } }
   positions { key: "faults[1]" value { line: 37 column: 7 } }
   positions { key: "expect.impact[0]" value { line: 42 column: 9 } }
