@@ -6,9 +6,11 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <thread>
 
 #include "base/time_proto.h"
@@ -29,7 +31,10 @@ using ::testing::Not;
 class PromoteReplicaTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    primary_ = PostgresServer::Start({.settings = {"wal_retrieve_retry_interval=200ms"}}).release();
+    // The standby may be away while backups and restarts of the primary recycle what it lacks.
+    primary_ = PostgresServer::Start(
+                   {.settings = {"wal_retrieve_retry_interval=200ms", "wal_keep_size=128MB"}})
+                   .release();
     ASSERT_NE(primary_, nullptr);
     primary_->Run("CREATE ROLE app LOGIN; CREATE TABLE sale (id int); GRANT ALL ON sale TO app");
     standby_ = PostgresServer::StartReplica(*primary_).release();
@@ -45,12 +50,17 @@ class PromoteReplicaTest : public ::testing::Test {
     ASSERT_NE(mkdtemp(folder_.data()), nullptr);
     // A test before this one may have started the primary again. Both must know of each other: what
     // one alone says may be from before.
-    ASSERT_TRUE(Within(absl::Seconds(20), [] {
-      return primary_->Number(
-                 "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") > 0 &&
-             standby_->Number(
-                 "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'") == 1;
-    }));
+    ASSERT_TRUE(Within(
+        absl::Seconds(20),
+        [] {
+          return primary_->Number(
+                     "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") > 0 &&
+                 standby_->Number(
+                     "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'") == 1;
+        }))
+        << "the primary says:\n"
+        << EndOfLog(*primary_) << "\nthe standby says:\n"
+        << EndOfLog(*standby_);
     Profile("primary", *primary_, "postgres");
     Profile("standby", *standby_, "postgres");
     promotion_.set_replica("standby");
@@ -64,6 +74,11 @@ class PromoteReplicaTest : public ::testing::Test {
     node_.AddProfile(name, server.folder(), server.port(), user, "");
     return *node_.mutable_spec.mutable_profiles(node_.spec().profiles_size() - 1)
                 ->mutable_postgresql();
+  }
+  static std::string EndOfLog(const PostgresServer& server) {
+    std::ifstream file(server.folder() + "/log");
+    const std::string all(std::istreambuf_iterator<char>(file), {});
+    return all.substr(all.size() - std::min<size_t>(all.size(), 2000));
   }
   // The fence is a script with these lines; $p is the old primary's main process.
   void FenceBy(const std::string& lines) {
