@@ -21,6 +21,8 @@ absl::StatusOr<std::unique_ptr<v1::ControllerService::Stub>> Dial(const Controll
   // Whoever only listens would not notice a link that is cut.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
+  // Who dials again means it, and does not wait for what the last one has found.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   if (absl::StartsWith(at.address, "unix:")) {
     // A Unix socket's 0700 folder is its authority.
     return v1::ControllerService::NewStub(

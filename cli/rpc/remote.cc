@@ -1,6 +1,7 @@
 // `firedrill stop | unlock | settle`: what ends things at a controller that others use, too.
 #include <cstdio>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "cli/commands.h"
@@ -24,6 +25,16 @@ absl::Status NamesController(const Places& places) {
   return absl::InvalidArgumentError(
       "name the controller with --controller host:port (a private run is stopped by Ctrl-C; "
       "what this machine has run is listed by: firedrill runs)");
+}
+
+// In the words of gRPC 1.51: of a link that ended while it was being made, and not of one that
+// nobody has taken ("Connection refused").
+bool WasTurnedAway(const grpc::Status& status) {
+  const std::string why = status.error_message();
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+         absl::StrContains(why, "failed to connect") &&
+         (absl::StrContains(why, "Socket closed") ||
+          absl::StrContains(why, "Connection reset by peer"));
 }
 
 absl::Status Answered(const Places& places, const grpc::Status& answered) {

@@ -15,6 +15,43 @@ from daemon_stage import DaemonStage
 from stage import PROGRAM
 
 
+class CrowdedDoor:
+    """In front of a controller: ends the first connections without a word, and leads the others to it."""
+
+    def __init__(self, to_port):
+        self.came = self.turns_away = 0
+        self._to_port = to_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self):
+        self._listener.close()
+
+    def _serve(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self.came += 1
+            if self.came <= self.turns_away:
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", self._to_port))
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=self._lead, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _lead(one, other):
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
 class Daemons(DaemonStage):
     def test_a_run_over_the_network_passes_and_names_its_owner(self):
         daemon, _ = self.up()
@@ -233,6 +270,22 @@ class Daemons(DaemonStage):
         self.assertGreater(len(during), 3)
         self.assertLess(descriptors, 1024)
         self.assertIsNone(daemon.poll())
+
+    def test_who_is_turned_away_at_a_crowded_door_comes_again_and_not_for_ever(self):
+        daemon, _ = self.up()
+        door = CrowdedDoor(self.port)
+        self.addCleanup(door.close)
+        self.port = door.port
+        for turned_away, code in ((0, 0), (3, 0), (100, 3)):
+            with self.subTest(turned_away=turned_away):
+                door.came, door.turns_away = 0, turned_away
+                got, out, err = self.ask("get", "injectors", as_who="viewer")
+                self.assertEqual(got, code, err)
+                self.assertEqual(door.came, min(turned_away + 1, 5))
+                if code == 0:
+                    self.assertRegex(out, "(?m)^node-a +connected")
+                else:
+                    self.assertIn("does not answer", err)
 
     def test_two_runs_never_hit_one_server_whatever_node_and_profile_lead_to_it(self):
         self.up()
