@@ -36,6 +36,7 @@ DEFECTS = {
     "shop-never-reconnects": "after its first database error the shop keeps failing until it is restarted",
     "errors-cached": "an error of /login or /admin is remembered, and given again for 10 minutes",
     "plans-stay-slow": "a session of the shop whose login was cancelled once plans logins without indexes from then on",
+    "uploads-unmounted": "the volume for uploads was mounted by hand: once the shop is restarted, it has none, and they fail",
     "cached-logins": "logins are answered without the database: the fault does not hurt them",
     "leaker-capped": "the role reports may have 5 connections only: a fault cannot reach its magnitude",
     "no-orders": "there are no orders, so that reports about them cost nothing",

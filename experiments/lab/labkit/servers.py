@@ -37,6 +37,7 @@ class Stack:
         self.say = say
         self.database_account = Account(DATABASE_ACCOUNT)
         self.server_account = Account(SERVER_ACCOUNT)
+        self.uploads_mounted = True
         self.passwords = {role: secrets.token_urlsafe(18) for role in ROLES + ("postgres",)}
         self.token = secrets.token_urlsafe(24)
         self.releases = Releases(lab, options.set, "gateway" in ports)
@@ -166,6 +167,8 @@ class Stack:
             environment["SHOP_ERRORS_CACHED"] = "1"
         if "plans-stay-slow" in self.options.defects:
             environment["SHOP_PLANS_STAY"] = "1"
+        if not self.uploads_mounted:
+            environment["SHOP_UPLOADS_UNMOUNTED"] = "1"
         return Server("shop", self.server_account,
                       ["/usr/bin/python3", program("gunicorn", "gunicorn"), "--chdir", self.lab.path("shop"),
                        "--config", self.lab.path("shop", "gunicorn.conf.py"), "shop:app"], environment)

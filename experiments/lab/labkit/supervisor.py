@@ -284,6 +284,7 @@ class Supervisor:
                               limit - time.monotonic())
 
     def restart_shop(self, request, limit):
+        self.stack.uploads_mounted = "uploads-unmounted" not in self.options.defects
         self.restart(["shop"], limit)
 
     def restart_database(self, request, limit):
@@ -308,6 +309,7 @@ class Supervisor:
         """As `up` made it, the data too; what monitoring remembers stays."""
         databases = [name for name in ("postgresql", "replica") if name in self.ports]
         self.stop_servers(["shop", *databases])
+        self.stack.uploads_mounted = True
         for name in databases:
             self.seen_dead.discard(name)
         self.stack.copy_database()
