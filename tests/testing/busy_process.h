@@ -43,8 +43,9 @@ class BusyProcess {
     std::function<void()> first = [] {};
   };
   explicit BusyProcess(const Options& options) {
+    const pid_t self = getpid();
     pid_ = fork();
-    if (pid_ == 0) Live(options);
+    if (pid_ == 0) Live(options, self);
     WriteFile(pidfile(), absl::StrCat(pid_, "\nmore\n"));
   }
   ~BusyProcess() { Kill(); }
@@ -100,18 +101,24 @@ class BusyProcess {
   [[noreturn]] static void Work() {
     while (true) Spin();
   }
-  [[noreturn]] static void Live(const Options& options) {
+  // A child that had no turn before its parent was killed would spin for ever.
+  static void DieWith(pid_t parent) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(0);
+  }
+  [[noreturn]] static void Live(const Options& options, pid_t parent) {
+    DieWith(parent);
+    const pid_t self = getpid();
     options.first();
     for (int i = 0; i < options.children; ++i) {
       if (fork() != 0) continue;
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      DieWith(self);
       Work();
     }
     while (options.breeds) {
       const pid_t child = fork();
       if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        DieWith(self);
         Spin();
         _exit(0);
       }
