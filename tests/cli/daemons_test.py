@@ -150,11 +150,11 @@ class Daemons(DaemonStage):
         self.assertEqual(self.outcomes(), [])
 
     def test_a_controllers_own_limits_hold_whatever_is_asked_for(self):
-        self.limits = "{runs: 1, length: 90s}"
+        self.limits = "{runs: 1, length: 2m}"
         self.up()
         code, out, _ = self.ask("plan", self.experiment(duration="59s"), as_who="operator")
         self.assertEqual(code, 3, out)
-        self.assertRegex(" ".join(out.split()), r"this run may take [0-9ms.]+; the controller's limits.length is 1m30s")
+        self.assertRegex(" ".join(out.split()), r"this run may take [0-9ms.]+; the controller's limits.length is 2m")
         first = self.begin_remote(self.experiment(duration="5s"))
         self.until_held(first)
         second = self.begin_remote(self.experiment(duration="5s"))
