@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
@@ -57,6 +58,8 @@ constexpr int kUsageError = 2;
 // A private controller that nobody has asked for anything for so long has lost its client. As long
 // as an owner may be silent: its client may hang before it owns a run.
 constexpr absl::Duration kAwaitOwner = absl::Seconds(5);
+// And after an answer that took long at least so long.
+constexpr absl::Duration kAwaitAfterAnswer = absl::Milliseconds(2500);
 constexpr absl::Duration kFiguresEvery = absl::Seconds(1);
 constexpr absl::Duration kLook = absl::Milliseconds(100);
 // After a signal: how long undoing may take before the process ends without having seen it.
@@ -252,7 +255,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   }
   int owners = 0, asking = 0;
   bool owned_once = false;
-  absl::Time asked = absl::Now();
+  absl::Time await_owner_until = absl::Now() + kAwaitOwner;
   System real(loop, site, **store);
   loop.Run([&] {
     fleet = std::make_unique<Fleet>(loop, fleet_options);
@@ -306,7 +309,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
       },
       [&](int change) {
         asking += change;
-        asked = absl::Now();
+        const absl::Duration wait = change > 0 ? kAwaitOwner : kAwaitAfterAnswer;
+        await_owner_until = std::max(await_owner_until, absl::Now() + wait);
       });
   if (!flags.config.empty()) {
     controller_service.AskOfItself(
@@ -402,8 +406,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
         if (scheduler != nullptr) figures.slots_missed = scheduler->missed();
       }
       going = runs->going();
-      if (asking > 0) asked = absl::Now();
-      unowned = owners == 0 && (owned_once || absl::Now() - asked > kAwaitOwner);
+      unowned = owners == 0 && asking == 0 && (owned_once || absl::Now() > await_owner_until);
     });
     const bool orphan = flags.own && getppid() != parent;
     if (metrics != nullptr && figures.now != shown) {
