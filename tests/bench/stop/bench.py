@@ -250,6 +250,8 @@ def row(way, times, answers):
 
 
 def main():
+    # What was started is stopped then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--programs", default=str(HERE.parents[2] / "build/bin"), help="where the binaries are")
     parser.add_argument("--injectors", type=int, default=100, help="processes; one more than is measured")

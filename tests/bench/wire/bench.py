@@ -480,6 +480,8 @@ def show(results):
 
 
 def main():
+    # What was started is stopped then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--programs", type=pathlib.Path, required=True, help="where wire_proxy and its partners are")
     parser.add_argument("--rounds", type=int, default=8, help="slices of each contestant (default 8)")
