@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "firedrill/v1/wire.pb.h"
 
 namespace firedrill::wire {
@@ -16,12 +17,34 @@ namespace firedrill::wire {
 // Rules look at no more of a request than this, and no codec holds back more bytes than this.
 inline constexpr size_t kMaxText = 16 * 1024;
 
+// The words of a text, any one byte between two of them: a word may be empty, or have blanks
+// inside.
+class Words {
+ public:
+  Words() = default;
+  // `ends`: where each word ends in `text`, which outlives this, as they do.
+  Words(absl::string_view text, absl::Span<const uint16_t> ends) : text_(text), ends_(ends) {}
+  size_t size() const { return ends_.size(); }
+  // Empty where there is none.
+  absl::string_view operator[](size_t i) const {
+    if (i >= ends_.size()) return {};
+    const size_t begin = i == 0 ? 0 : ends_[i - 1] + size_t{1};
+    return text_.substr(begin, ends_[i] - begin);
+  }
+
+ private:
+  absl::string_view text_;
+  absl::Span<const uint16_t> ends_;
+};
+
 // One request of a client. The views live until any codec of this thread is called again: some put
 // the text together in one place for all.
 struct Request {
   // SQL text; "SET key value" of Redis; "GET /path HTTP/1.1" with nothing else of HTTP. For a
   // prepared statement, what it was prepared from. Empty for `connect`.
   absl::string_view text;
+  // Of `text`, where the protocol itself tells them apart, as Redis' does; of no other.
+  Words words;
   // A new session asks to be let in; it can be delayed and refused like any other request.
   bool connect = false;
   // `text` is the beginning only.

@@ -1,6 +1,9 @@
 // Where each command has its keys, as `COMMAND INFO` of Redis 7.0 tells.
 #include "injector/wire/redis_keys.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 
@@ -75,56 +78,72 @@ constexpr Places kPlaces[] = {
     {"evalsha_ro", 0, 0, 1, 2},
     {"fcall", 0, 0, 1, 2},
     {"fcall_ro", 0, 0, 1, 2},
+    {"migrate", 3, 3},
+    {"xread", 0, 0},
+    {"xreadgroup", 0, 0},
 };
 
-absl::string_view TakeWord(absl::string_view* words) {
-  while (!words->empty() && words->front() == ' ') words->remove_prefix(1);
-  const absl::string_view word = words->substr(0, words->find(' '));
-  words->remove_prefix(word.size());
-  return word;
-}
+// Where a word of the command's own says that keys follow it.
+struct Announced {
+  absl::string_view command;
+  absl::string_view word;
+  // From where on such a word may stand.
+  size_t from;
+  // Only the next one; all; half of them, the others being places in them.
+  enum { kNext, kAll, kHalf } how;
+};
 
-int CountWords(absl::string_view words) {
-  int count = 0;
-  while (!TakeWord(&words).empty()) ++count;
-  return count;
-}
+constexpr Announced kAnnounced[] = {
+    {"sort", "store", 2, Announced::kNext},
+    {"georadius", "store", 6, Announced::kNext},
+    {"georadius", "storedist", 6, Announced::kNext},
+    {"georadiusbymember", "store", 5, Announced::kNext},
+    {"georadiusbymember", "storedist", 5, Announced::kNext},
+    {"migrate", "keys", 6, Announced::kAll},
+    {"xread", "streams", 1, Announced::kHalf},
+    {"xreadgroup", "streams", 4, Announced::kHalf},
+};
 
-// XREAD and XREADGROUP: STREAMS, the keys, and as many places in them.
-bool AnyStream(absl::string_view words, absl::FunctionRef<bool(absl::string_view)> key) {
-  for (;;) {
-    const absl::string_view word = TakeWord(&words);
-    if (word.empty()) return false;
-    if (absl::EqualsIgnoreCase(word, "streams")) break;
-  }
-  for (int left = CountWords(words) / 2; left > 0; --left) {
-    if (key(TakeWord(&words))) return true;
+bool AnyAnnounced(const Announced& announced, const Words& words,
+                  absl::FunctionRef<bool(absl::string_view)> key) {
+  size_t at = announced.from;
+  while (at < words.size() && !absl::EqualsIgnoreCase(words[at], announced.word)) ++at;
+  if (at >= words.size()) return false;
+  const size_t behind = words.size() - at - 1;
+  size_t count = behind;
+  if (announced.how == Announced::kNext) count = std::min<size_t>(behind, 1);
+  if (announced.how == Announced::kHalf) count = behind / 2;
+  for (size_t i = 1; i <= count; ++i) {
+    if (key(words[at + i])) return true;
   }
   return false;
 }
 
 }  // namespace
 
-bool AnyRedisKey(absl::string_view command, absl::string_view words,
-                 absl::FunctionRef<bool(absl::string_view)> key) {
-  if (absl::EqualsIgnoreCase(command, "xread") || absl::EqualsIgnoreCase(command, "xreadgroup")) {
-    return AnyStream(words, key);
-  }
+bool AnyRedisKey(const Words& words, absl::FunctionRef<bool(absl::string_view)> key) {
+  const absl::string_view command = words[0];
   Places places;
   for (const Places& known : kPlaces) {
     if (absl::EqualsIgnoreCase(command, known.command)) places = known;
   }
-  const int last = places.last < 0 ? CountWords(words) + 1 + places.last : places.last;
-  int counted_until = 0;
-  for (int at = 1;; ++at) {
-    const absl::string_view word = TakeWord(&words);
-    if (word.empty()) return false;
-    const bool placed = places.first > 0 && at >= places.first && at <= last &&
-                        (at - places.first) % places.step == 0;
-    if ((placed || at <= counted_until) && key(word)) return true;
-    int count = 0;
-    if (at == places.count && absl::SimpleAtoi(word, &count)) counted_until = at + count;
+  const int size = static_cast<int>(words.size());
+  const int last = std::min(size - 1, places.last < 0 ? size + places.last : places.last);
+  for (int at = places.first; places.first > 0 && at <= last; at += places.step) {
+    // No key, but the word that KEYS follow.
+    if (words[static_cast<size_t>(at)].empty() && absl::EqualsIgnoreCase(command, "migrate")) break;
+    if (key(words[static_cast<size_t>(at)])) return true;
   }
+  int count = 0;
+  const auto counted = static_cast<size_t>(places.count);
+  if (counted > 0 && absl::SimpleAtoi(words[counted], &count) && count > 0) {
+    for (size_t i = 1; i <= static_cast<size_t>(count) && counted + i < words.size(); ++i) {
+      if (key(words[counted + i])) return true;
+    }
+  }
+  return std::any_of(std::begin(kAnnounced), std::end(kAnnounced), [&](const Announced& one) {
+    return absl::EqualsIgnoreCase(command, one.command) && AnyAnnounced(one, words, key);
+  });
 }
 
 }  // namespace firedrill::wire

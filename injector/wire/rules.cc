@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "injector/wire/chance.h"
 #include "injector/wire/delay.h"
 #include "injector/wire/literal_filter.h"
@@ -49,14 +50,6 @@ class Memory {
   };
   std::vector<Place> places_ = std::vector<Place>(kPlaces);
 };
-
-// The words of a line of Redis or HTTP.
-absl::string_view TakeWord(absl::string_view* line) {
-  while (!line->empty() && line->front() == ' ') line->remove_prefix(1);
-  const absl::string_view word = line->substr(0, line->find(' '));
-  line->remove_prefix(word.size());
-  return word;
-}
 
 // Clients of a proxy write it with scheme and host in front.
 absl::string_view PathOf(absl::string_view target) {
@@ -127,7 +120,7 @@ class CompiledRules final : public Rules {
   uint64_t Matching(const Request& request) const;
   uint64_t ByShape(absl::string_view text) const;
   uint64_t ByFacts(absl::string_view text) const;
-  uint64_t ByLine(absl::string_view line) const;
+  uint64_t ByLine(const Request& request) const;
   uint64_t ByRegex(absl::string_view text, uint64_t rules) const;
   uint64_t BySession(const Request& request, uint64_t rules) const;
   bool Strikes(size_t rule, Decision* decision) const;
@@ -222,7 +215,7 @@ uint64_t CompiledRules::Matching(const Request& request) const {
   if (request.statement == 0) {
     const uint64_t rules = asks_words_ == 0 ? all_
                            : sql()          ? ByShape(request.text)
-                                            : ByLine(request.text);
+                                            : ByLine(request);
     return BySession(request, ByRegex(request.text, rules));
   }
   Memory& memory = Memory::OfThisThread();
@@ -272,10 +265,12 @@ uint64_t CompiledRules::ByFacts(absl::string_view text) const {
 }
 
 // A command of Redis and its keys, or a method of HTTP and its path.
-uint64_t CompiledRules::ByLine(absl::string_view line) const {
-  const absl::string_view verb = TakeWord(&line);
-  absl::string_view rest = line;
-  const absl::string_view path = PathOf(TakeWord(&rest));
+uint64_t CompiledRules::ByLine(const Request& request) const {
+  const bool http = protocol_ == v1::PROTOCOL_HTTP;
+  const std::pair<absl::string_view, absl::string_view> line =
+      absl::StrSplit(request.text, absl::MaxSplits(' ', 1));
+  const absl::string_view verb = http ? line.first : request.words[0];
+  const absl::string_view path = PathOf(line.second.substr(0, line.second.find(' ')));
   uint64_t found = 0;
   for (size_t i = 0; i < rules_.size(); ++i) {
     const Compiled& rule = rules_[i];
@@ -285,9 +280,8 @@ uint64_t CompiledRules::ByLine(absl::string_view line) const {
                          [name](const std::string& pattern) { return FitsPattern(pattern, name); });
     };
     const bool fits =
-        rule.tables.empty() ||
-        (protocol_ == v1::PROTOCOL_HTTP ? meant(path) || meant(path.substr(0, path.find('?')))
-                                        : AnyRedisKey(verb, line, meant));
+        rule.tables.empty() || (http ? meant(path) || meant(path.substr(0, path.find('?')))
+                                     : AnyRedisKey(request.words, meant));
     if (fits) found |= uint64_t{1} << i;
   }
   return found;

@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "injector/wire/codec.h"
+#include "injector/wire/table_words.h"
 
 namespace firedrill::wire {
 namespace {
@@ -21,19 +22,6 @@ using Json = nlohmann::json;
 bool AnyOf(absl::string_view word, std::initializer_list<absl::string_view> words) {
   return std::any_of(words.begin(), words.end(),
                      [&](absl::string_view known) { return absl::EqualsIgnoreCase(word, known); });
-}
-
-void AddOnce(std::vector<std::string>* all, std::string one) {
-  if (std::find(all->begin(), all->end(), one) == all->end()) all->push_back(std::move(one));
-}
-
-// Without quotes, in small letters.
-std::string Plain(const Token& token) {
-  std::string name(token.text);
-  if (token.kind == Token::kName) {
-    name = name.substr(1, name.size() - (name.size() > 1 && name.back() == name.front() ? 2 : 1));
-  }
-  return absl::AsciiStrToLower(name);
 }
 
 void AddVerbs(Dialect dialect, absl::string_view text, SqlFacts* facts) {
@@ -58,69 +46,6 @@ void AddVerbs(Dialect dialect, absl::string_view text, SqlFacts* facts) {
     }
   }
 }
-
-bool IsName(const Token& token) { return token.kind == Token::kWord || token.kind == Token::kName; }
-
-// A name behind one of the words that tables stand behind.
-class TableWords {
- public:
-  TableWords(Dialect dialect, absl::string_view text) : words_(dialect, text) { Advance(); }
-
-  void AddTo(std::vector<std::string>* tables) {
-    std::string before;
-    while (token_.kind != Token::kEnd) {
-      const std::string word = token_.kind == Token::kWord ? Plain(token_) : "";
-      Advance();
-      const bool update = word == "update" && before != "for" && before != "key" && before != "do";
-      if (update || AnyOf(word, {"from", "join", "into", "table", "truncate", "copy", "using"})) {
-        AddList(word, tables);
-      }
-      before = word;
-    }
-  }
-
- private:
-  void Advance() { token_ = words_.Next(); }
-  bool Sign(char c) const { return token_.kind == Token::kSign && token_.text[0] == c; }
-
-  void AddList(const std::string& word, std::vector<std::string>* tables) {
-    for (;;) {
-      while (token_.kind == Token::kWord &&
-             AnyOf(token_.text, {"only", "lateral", "if", "not", "exists", "table", "ignore",
-                                 "low_priority", "delayed", "quick", "high_priority"})) {
-        Advance();
-      }
-      if (!IsName(token_) || AnyOf(token_.text, {"select", "values", "set"})) return;
-      std::string name = Plain(token_);
-      Advance();
-      while (Sign('.')) {
-        Advance();
-        if (!IsName(token_)) break;
-        absl::StrAppend(&name, ".", Plain(token_));
-        Advance();
-      }
-      // A function that is selected from.
-      if (!Sign('(') || word == "into") AddOnce(tables, std::move(name));
-      if (token_.kind == Token::kWord && absl::EqualsIgnoreCase(token_.text, "as")) Advance();
-      if (IsName(token_) && !AnyOf(token_.text, {"join", "from", "into", "using", "update"})) {
-        // Perhaps another name for it; a keyword is not followed by a comma.
-        const SqlWords kept = words_;
-        const Token name_or_keyword = token_;
-        Advance();
-        if (!Sign(',')) {
-          words_ = kept;
-          token_ = name_or_keyword;
-          return;
-        }
-      }
-      if (!Sign(',') || word == "join" || word == "into") return;
-      Advance();
-    }
-  }
-
-  SqlWords words_;
-  Token token_;
-};
 
 // A string of JSON from after its opening quote; `*at` goes behind its closing one.
 std::string JsonString(absl::string_view json, size_t* at) {
@@ -255,7 +180,7 @@ SqlFacts FactsOf(Dialect dialect, absl::string_view text, bool parse) {
       std::any_of(facts.verbs.begin(), facts.verbs.end(), [](const std::string& verb) {
         return AnyOf(verb, {"drop", "comment"});
       });
-  if (facts.by_words || lists) TableWords(dialect, text).AddTo(&facts.tables);
+  if (facts.by_words || lists) AddTablesByWords(dialect, text, &facts.tables);
   return facts;
 }
 

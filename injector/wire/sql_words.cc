@@ -1,6 +1,7 @@
 // A lexer of SQL that never fails.
 #include "injector/wire/sql_words.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -77,42 +78,63 @@ bool LiteralsDoNotMatter(absl::string_view verb) {
   return false;
 }
 
-}  // namespace
-
-void SqlWords::SkipBlank() {
-  while (at_ < text_.size()) {
-    const char c = text_[at_];
-    if (ClassOf(c) == kBlank) {
-      ++at_;
-      continue;
-    }
-    if (c != '/' && c != '-' && c != '#') return;
-    const char next = at_ + 1 < text_.size() ? text_[at_ + 1] : '\0';
-    // What MySQL executes is no comment: /*! ... */
-    const bool executed = at_ + 2 < text_.size() && text_[at_ + 2] == '!';
-    if (c == '/' && next == '*' && !(dialect_ == Dialect::kMysql && executed)) {
-      at_ = CommentEnd(at_);
-    } else if ((c == '-' && next == '-') || (c == '#' && dialect_ == Dialect::kMysql)) {
-      const size_t end = text_.find('\n', at_);
-      at_ = end == text_.npos ? text_.size() : end + 1;
-    } else {
-      return;
-    }
-  }
-}
-
-size_t SqlWords::CommentEnd(size_t begin) const {
+// PostgreSQL's comments have comments inside.
+size_t CommentEnd(absl::string_view text, size_t begin, bool nested) {
   int depth = 0;
-  for (size_t i = begin; i + 1 < text_.size(); ++i) {
-    if (text_[i] == '*' && text_[i + 1] == '/') {
+  for (size_t i = begin; i + 1 < text.size(); ++i) {
+    if (text[i] == '*' && text[i + 1] == '/') {
       ++i;
-      if (--depth == 0 || dialect_ == Dialect::kMysql) return i + 1;
-    } else if (text_[i] == '/' && text_[i + 1] == '*') {
+      if (--depth == 0 || !nested) return i + 1;
+    } else if (text[i] == '/' && text[i + 1] == '*') {
       ++i;
       ++depth;
     }
   }
-  return text_.size();
+  return text.size();
+}
+
+}  // namespace
+
+size_t SqlBlankEnd(Dialect dialect, absl::string_view text, size_t at) {
+  const auto is = [&](size_t i, char c) { return i < text.size() && text[i] == c; };
+  const bool mysql = dialect == Dialect::kMysql;
+  while (at < text.size()) {
+    const char c = text[at];
+    if (ClassOf(c) == kBlank) {
+      ++at;
+    } else if (c == '/' && is(at + 1, '*')) {
+      if (mysql && (is(at + 2, '!') || (is(at + 2, 'M') && is(at + 3, '!')))) return at;
+      at = CommentEnd(text, at, !mysql);
+    } else if ((c == '#' && mysql) ||
+               // 5--1 is a sum to MySQL.
+               (c == '-' && is(at + 1, '-') &&
+                (!mysql || at + 2 >= text.size() || ClassOf(text[at + 2]) == kBlank))) {
+      const size_t end = text.find('\n', at);
+      at = end == text.npos ? text.size() : end + 1;
+    } else {
+      return at;
+    }
+  }
+  return at;
+}
+
+void SqlWords::SkipBlank() {
+  for (;;) {
+    at_ = SqlBlankEnd(dialect_, text_, at_);
+    const absl::string_view rest = text_.substr(at_);
+    if (dialect_ != Dialect::kMysql || rest.size() < 2) return;
+    if (rest[0] == '/' && rest[1] == '*') {
+      executed_ = true;
+      at_ = std::min(text_.size(), text_.find('!', at_) + 1);
+      // Which versions execute it.
+      while (at_ < text_.size() && ClassOf(text_[at_]) == kDigit) ++at_;
+    } else if (executed_ && rest[0] == '*' && rest[1] == '/') {
+      executed_ = false;
+      at_ += 2;
+    } else {
+      return;
+    }
+  }
 }
 
 // A doubled quote is one inside.

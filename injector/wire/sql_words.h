@@ -18,16 +18,20 @@ struct Token {
   absl::string_view text;
 };
 
+// Where blanks and comments that begin at `at` end. Ahead of a comment that some of MySQL's servers
+// execute: /*! and /*M!.
+size_t SqlBlankEnd(Dialect dialect, absl::string_view text, size_t at);
+
 class SqlWords {
  public:
   SqlWords(Dialect dialect, absl::string_view text) : dialect_(dialect), text_(text) {}
-  // Comments and blanks are left out. kEnd at the end, again and again. What is not closed goes on
+  // Comments and blanks are left out, but not what stands in a comment that some of MySQL's servers
+  // execute. kEnd at the end, again and again. What is not closed goes on
   // to the end.
   Token Next();
 
  private:
   void SkipBlank();
-  size_t CommentEnd(size_t begin) const;
   size_t QuotedEnd(size_t begin, bool escapes) const;
   Token Make(Token::Kind kind, size_t end);
   Token Number();
@@ -36,6 +40,8 @@ class SqlWords {
   Dialect dialect_;
   absl::string_view text_;
   size_t at_ = 0;
+  // In a comment that some servers execute.
+  bool executed_ = false;
 };
 
 // The same for statements that differ in literals, case, comments and blanks only, where that makes

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "injector/wire/codecs/scratch_text.h"
+#include "injector/wire/sql_words.h"
 
 namespace firedrill::wire {
 namespace {
@@ -16,24 +17,8 @@ bool Has(absl::string_view text, absl::string_view lower_case) {
                      [](char a, char b) { return absl::ascii_tolower(a) == b; }) != text.end();
 }
 
-// Ends in front of a comment that some servers execute.
 void SkipBlank(absl::string_view* sql) {
-  while (!sql->empty()) {
-    size_t end = 0;
-    if (absl::ascii_isspace(sql->front())) {
-      end = 1;
-    } else if (sql->front() == '#' || (absl::StartsWith(*sql, "--") &&
-                                       (sql->size() == 2 || absl::ascii_isspace((*sql)[2])))) {
-      end = sql->find('\n');
-    } else if (absl::StartsWith(*sql, "/*") && !absl::StartsWith(*sql, "/*!") &&
-               !absl::StartsWith(*sql, "/*M!")) {
-      end = sql->find("*/", 2);
-      if (end != sql->npos) end += 2;
-    } else {
-      return;
-    }
-    sql->remove_prefix(std::min(end, sql->size()));
-  }
+  sql->remove_prefix(SqlBlankEnd(Dialect::kMysql, *sql, 0));
 }
 
 absl::string_view Word(absl::string_view* sql) {
@@ -191,15 +176,19 @@ uint64_t KilledQuery(absl::string_view sql) {
 }
 
 absl::string_view UsedDatabase(absl::string_view sql) {
-  sql = absl::StripLeadingAsciiWhitespace(sql);
-  if (!absl::StartsWithIgnoreCase(sql, "use") || sql.size() < 5) return {};
-  if (!absl::ascii_isspace(static_cast<unsigned char>(sql[3])) && sql[3] != '`') return {};
-  sql = absl::StripAsciiWhitespace(sql.substr(3));
-  while (absl::EndsWith(sql, ";")) sql = absl::StripAsciiWhitespace(sql.substr(0, sql.size() - 1));
-  if (sql.size() > 2 && sql.front() == '`' && sql.back() == '`') {
-    sql = sql.substr(1, sql.size() - 2);
+  SkipBlank(&sql);
+  if (sql.empty() || (sql.front() | 0x20) != 'u' || !TakeWord(&sql, "use")) return {};
+  SqlWords words(Dialect::kMysql, sql);
+  const Token name = words.Next();
+  absl::string_view database = name.text;
+  if (name.kind == Token::kName && database.size() > 2) {
+    database = database.substr(1, database.size() - 2);
+  } else if (name.kind != Token::kWord) {
+    return {};
   }
-  return sql.find_first_of(";` \t\r\n") == absl::string_view::npos ? sql : absl::string_view();
+  Token end = words.Next();
+  while (end.text == ";") end = words.Next();
+  return end.kind == Token::kEnd ? database : absl::string_view();
 }
 
 }  // namespace firedrill::wire

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "injector/wire/codecs.h"
 #include "injector/wire/codecs/redis_codec.h"
 #include "injector/wire/codecs/scratch_text.h"
@@ -61,12 +62,30 @@ void RedisCodec::Commit() {
   if (!uncommitted_) return;
   uncommitted_ = false;
   Special& last = special_.back();
-  if (last.effect == RedisEffect::kSelect) {
-    const int64_t number = last.database;
-    last.database = database_number_;
-    SetDatabase(number);
-  } else if (last.user != nullptr) {
-    user_.swap(*last.user);
+  const int64_t selected = last.database;
+  last.database = database_number_;
+  if (last.user != nullptr) user_.swap(*last.user);
+  switch (last.effect) {
+    case RedisEffect::kSelect:
+      SetDatabase(selected);
+      break;
+    case RedisEffect::kMulti:
+      if (!asked_multi_) before_multi_ = database_number_;
+      asked_multi_ = true;
+      break;
+    case RedisEffect::kExec:
+      if (asked_multi_) last.database = before_multi_;
+      asked_multi_ = false;
+      break;
+    case RedisEffect::kDiscard:
+      if (asked_multi_) SetDatabase(before_multi_);
+      asked_multi_ = false;
+      break;
+    case RedisEffect::kReset:
+      asked_multi_ = false;
+      break;
+    default:
+      break;
   }
 }
 
@@ -169,11 +188,9 @@ Piece RedisCodec::ReadArray(absl::string_view bytes) {
     if (there < whole && !enough) return More();
     skip = whole - there;
     at += there;
-    if (read_words > 0) text.Append(" ");
-    text.Append(word);
-    if (read_words < 6) command.words.first[read_words] = word;
+    text.AppendWord(word);
   }
-  command.words.count = static_cast<uint64_t>(count);
+  command.words = static_cast<uint64_t>(count);
   command.length = at;
   command.cut = text.cut() || read_words < count || skip > 2;
   words_left_ = static_cast<uint64_t>(count - read_words);
@@ -191,28 +208,29 @@ Piece RedisCodec::ReadLine(absl::string_view bytes) {
   command.cut = client_line_ || end > kMaxText;
   const absl::string_view line =
       absl::StripAsciiWhitespace(bytes.substr(0, std::min(command.length, kMaxText)));
-  for (size_t at = 0; at < line.size();) {
-    size_t stop = line.find_first_of(" \t", at);
-    if (stop == absl::string_view::npos) stop = line.size();
-    if (stop > at && command.words.count++ < 6) {
-      command.words.first[command.words.count - 1] = line.substr(at, stop - at);
-    }
-    at = stop + 1;
-  }
-  if (command.words.count == 0 && !client_line_) return {Step::kPass, command.length};
   ScratchText& text = ScratchText::OfThread();
   text.Clear();
-  text.Append(line);
+  for (const absl::string_view word : absl::StrSplit(line, absl::ByAnyChar(" \t"))) {
+    if (word.empty()) continue;
+    text.AppendWord(word);
+    ++command.words;
+  }
+  if (command.words == 0 && !client_line_) return {Step::kPass, command.length};
   return Ask(command, bytes);
 }
 
 Piece RedisCodec::Ask(const Command& command, absl::string_view bytes) {
   drop_rest_ = false;
-  last_effect_ = EffectOf(command.words);
-  // Their confirmations would stand inside the answer to EXEC.
-  if (last_effect_ == RedisEffect::kSubscribe && multi_) last_effect_ = RedisEffect::kEnd;
+  const ScratchText& text = ScratchText::OfThread();
+  const Words words = text.words();
+  last_effect_ = EffectOf(words);
+  // Their answers would stand inside the one to EXEC.
+  const bool queued = last_effect_ == RedisEffect::kSubscribe ||
+                      last_effect_ == RedisEffect::kAuth || last_effect_ == RedisEffect::kHello;
+  if (queued && asked_multi_) last_effect_ = RedisEffect::kEnd;
   Piece piece{Step::kRequest, command.length};
-  piece.request.text = ScratchText::OfThread().text();
+  piece.request.text = text.text();
+  piece.request.words = words;
   piece.request.cut = command.cut;
   piece.request.user = user_;
   piece.request.database = database_;
@@ -224,21 +242,20 @@ Piece RedisCodec::Ask(const Command& command, absl::string_view bytes) {
     special.at = asked_;
     special.effect = last_effect_;
     if (last_effect_ == RedisEffect::kSubscribe) {
-      special.confirmations = static_cast<uint32_t>(command.words.count - 1);
+      special.confirmations = static_cast<uint32_t>(command.words - 1);
     } else if (last_effect_ == RedisEffect::kSelect) {
-      (void)absl::SimpleAtoi(command.words[1], &special.database);
-      uncommitted_ = true;
+      (void)absl::SimpleAtoi(words[1], &special.database);
     } else if (last_effect_ == RedisEffect::kAuth || last_effect_ == RedisEffect::kHello) {
-      if (std::string user = UserOf(command.words); !user.empty()) {
+      if (std::string user = UserOf(words); !user.empty()) {
         special.user = std::make_unique<std::string>(std::move(user));
-        uncommitted_ = true;
       }
     }
     special_.push_back(std::move(special));
+    uncommitted_ = true;
   }
   ++asked_;
   can_fail_ = true;
-  piece.goodbye = absl::EqualsIgnoreCase(command.words[0], "QUIT");
+  piece.goodbye = absl::EqualsIgnoreCase(words[0], "QUIT");
   last_request_ = bytes.substr(0, command.length);
   return piece;
 }
@@ -268,14 +285,15 @@ std::optional<Substitute> RedisCodec::Fail(const v1::QueryFailure& failure) {
     special.failing->reply = RedisErrorReply(failure);
   }
   if (executes) return Substitute{last_request_};
-  uncommitted_ = false;
-  special.user.reset();
   // A transaction whose EXEC is refused is over, and its client is told in these words.
   if (effect == RedisEffect::kExec) {
+    special.effect = RedisEffect::kDiscard;
     special.failing->reply = absl::StrCat("-EXECABORT Transaction discarded because of: ",
                                           special.failing->reply.substr(1));
     return Instead(kDiscardCommand);
   }
+  uncommitted_ = false;
+  special.user.reset();
   special.effect = RedisEffect::kNone;
   return Instead(kUnknownCommand);
 }

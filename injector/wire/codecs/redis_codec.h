@@ -40,13 +40,14 @@ class RedisCodec final : public Codec {
     uint64_t at = 0;
     RedisEffect effect = RedisEffect::kNone;
     uint32_t confirmations = 0;
-    // What was selected before, once this one counts.
+    // What is selected where it is refused, once this one counts; before, what it selects.
     int64_t database = 0;
     std::unique_ptr<std::string> user;
     std::unique_ptr<Failing> failing;
   };
   struct Command {
-    RedisWords words;
+    // How many; those that there is room for are in the scratch text.
+    uint64_t words = 0;
     size_t length = 0;
     bool cut = false;
   };
@@ -91,6 +92,7 @@ class RedisCodec final : public Codec {
   std::string user_ = "default";
   char database_[20] = "0";
   int64_t database_number_ = 0;
+  int64_t before_multi_ = 0;
   absl::string_view lost_;
   absl::string_view last_request_;
   // Goes to the server when the last byte of what is dropped does.
@@ -121,7 +123,9 @@ class RedisCodec final : public Codec {
   bool in_reply_ = false;
   bool is_push_ = false;
   bool resp3_ = false;
+  // As the server has said, and as the client has asked, which may be ahead of it.
   bool multi_ = false;
+  bool asked_multi_ = false;
 };
 
 enum class RedisNumber { kRead, kMore, kWrong };

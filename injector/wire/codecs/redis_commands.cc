@@ -63,7 +63,7 @@ constexpr Error kErrors[] = {
 
 }  // namespace
 
-RedisEffect EffectOf(const RedisWords& words) {
+RedisEffect EffectOf(const Words& words) {
   const absl::string_view name = words[0];
   if (absl::EqualsIgnoreCase(name, "CLIENT")) {
     const bool silent =
@@ -78,11 +78,11 @@ RedisEffect EffectOf(const RedisWords& words) {
   return RedisEffect::kNone;
 }
 
-std::string UserOf(const RedisWords& words) {
+std::string UserOf(const Words& words) {
   if (absl::EqualsIgnoreCase(words[0], "AUTH")) {
-    return std::string(words.count > 2 ? words[1] : "default");
+    return std::string(words.size() > 2 ? words[1] : "default");
   }
-  for (size_t i = 2; i < words.count && i < 5; ++i) {
+  for (size_t i = 2; i < words.size() && i < 5; ++i) {
     if (absl::EqualsIgnoreCase(words[i], "AUTH")) return std::string(words[i + 1]);
   }
   return "";

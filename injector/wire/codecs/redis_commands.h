@@ -6,6 +6,7 @@
 
 #include "absl/strings/string_view.h"
 #include "firedrill/v1/wire.pb.h"
+#include "injector/wire/codec.h"
 
 namespace firedrill::wire {
 
@@ -25,19 +26,10 @@ enum class RedisEffect : uint8_t {
   kEnd,
 };
 
-// The first words of a command; `count` of them all.
-struct RedisWords {
-  absl::string_view first[6];
-  uint64_t count = 0;
-  absl::string_view operator[](size_t i) const {
-    return i < 6 && i < count ? first[i] : absl::string_view();
-  }
-};
-
-RedisEffect EffectOf(const RedisWords& words);
+RedisEffect EffectOf(const Words& words);
 
 // Who AUTH or HELLO lets in; empty where HELLO does not say.
-std::string UserOf(const RedisWords& words);
+std::string UserOf(const Words& words);
 
 // "-LOADING Redis is loading ...\r\n", as the server words it.
 std::string RedisErrorReply(const v1::QueryFailure& failure);

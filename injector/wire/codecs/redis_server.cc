@@ -22,7 +22,7 @@ Piece RedisCodec::FromServer(absl::string_view bytes) {
       }
       in_reply_ = true;
       is_push_ = start == Start::kPush;
-      reply_type_ = bytes[at];
+      reply_type_ = 0;
       values_left_ = 1;
       cut_sent_ = 0;
     }
@@ -60,7 +60,9 @@ RedisCodec::Start RedisCodec::Begin(absl::string_view bytes, size_t at) {
     return Start::kWrong;
   }
   if (head != nullptr && head->effect == RedisEffect::kEnd && head->failing == nullptr) {
-    lost_ = "MONITOR, SYNC, CLIENT REPLY or SUBSCRIBE in MULTI: answers cannot be counted";
+    lost_ =
+        "MONITOR, SYNC, CLIENT REPLY, or SUBSCRIBE, AUTH or HELLO in MULTI: answers cannot be "
+        "followed";
     return Start::kWrong;
   }
   return Start::kReply;
@@ -148,6 +150,7 @@ RedisCodec::Reached RedisCodec::Advance(absl::string_view bytes, size_t* at) {
     if (values_left_ == 0) return Reached::kEnd;
     if (*at == bytes.size()) return Reached::kMore;
     const char type = bytes[*at];
+    const bool first = reply_type_ == 0;
     switch (type) {
       case '+':
       case '-':
@@ -156,6 +159,7 @@ RedisCodec::Reached RedisCodec::Advance(absl::string_view bytes, size_t* at) {
       case ',':
       case '#':
       case '(':
+        if (first) reply_type_ = type;
         --values_left_;
         server_line_ = true;
         continue;
@@ -178,6 +182,7 @@ RedisCodec::Reached RedisCodec::Advance(absl::string_view bytes, size_t* at) {
         values_left_ > uint64_t{1} << 40) {
       return Reached::kWrong;
     }
+    if (first) reply_type_ = number < 0 ? '_' : type;
     const uint64_t count = number > 0 ? static_cast<uint64_t>(number) : 0;
     // Attributes stand in front of the value that they are about.
     if (type != '|') --values_left_;
@@ -197,8 +202,13 @@ void RedisCodec::Answered() {
     switch (head->effect) {
       case RedisEffect::kMulti:
         multi_ = multi_ || !error;
+        if (error) asked_multi_ = multi_;
         break;
       case RedisEffect::kExec:
+        multi_ = false;
+        // Nothing of what was queued has been done.
+        if (reply_type_ != '*') SetDatabase(head->database);
+        break;
       case RedisEffect::kDiscard:
         multi_ = false;
         break;

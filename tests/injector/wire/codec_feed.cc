@@ -1,6 +1,8 @@
 // Gives a codec its bytes until it asks for more.
 #include "tests/injector/wire/codec_feed.h"
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
 #include "injector/wire/cancels.h"
 
 namespace firedrill::wire {
@@ -9,6 +11,15 @@ namespace {
 constexpr uint32_t kLong = 1'000'000;
 
 }  // namespace
+
+SeenRequest SeenOf(const Request& request) {
+  std::vector<std::string> words;
+  for (size_t i = 0; i < request.words.size(); ++i) words.emplace_back(request.words[i]);
+  return {std::string(request.text), std::move(words),
+          std::string(request.user), std::string(request.database),
+          request.connect,           request.cut,
+          request.statement};
+}
 
 void CodecFeed::ToServer(absl::string_view bytes, Hold hold) {
   flow_.Append(bytes, 0, hold);
@@ -73,9 +84,11 @@ void CodecFeed::Feed(absl::string_view bytes, bool from_client) {
 
 void CodecFeed::Ask(const Piece& piece, absl::string_view bytes) {
   const Request& request = piece.request;
-  requests.push_back({std::string(request.text), std::string(request.user),
-                      std::string(request.database), request.connect, request.cut,
-                      request.statement});
+  requests.push_back(SeenOf(request));
+  const SeenRequest& seen = requests.back();
+  if (!seen.words.empty() && !absl::StartsWith(seen.text, absl::StrJoin(seen.words, " "))) {
+    broken = "words that are not the text's";
+  }
   if (request.text.size() > kMaxText) broken = "too long a text";
   const v1::QueryFailure* failure = decide_ ? decide_(request) : nullptr;
   const std::optional<Substitute> substitute =

@@ -15,12 +15,16 @@ namespace firedrill::wire {
 
 struct SeenRequest {
   std::string text;
+  // Where the protocol tells them apart.
+  std::vector<std::string> words;
   std::string user;
   std::string database;
   bool connect = false;
   bool cut = false;
   uint64_t statement = 0;
 };
+
+SeenRequest SeenOf(const Request& request);
 
 class CodecFeed {
  public:

@@ -110,7 +110,11 @@ TEST(MysqlSql, ReadsWhoseQueryIsKilled) {
 TEST(MysqlSql, ReadsTheDatabaseOfUse) {
   EXPECT_EQ(UsedDatabase("use shop"), "shop");
   EXPECT_EQ(UsedDatabase(" USE `a-b` ; "), "a-b");
+  EXPECT_EQ(UsedDatabase("/* app */ use other"), "other");
+  EXPECT_EQ(UsedDatabase("# app\nuse/**/other -- c"), "other");
+  EXPECT_EQ(UsedDatabase("use`other`;;"), "other");
   EXPECT_EQ(UsedDatabase("use a; drop table b"), "");
+  EXPECT_EQ(UsedDatabase("use index"), "index");
   EXPECT_EQ(UsedDatabase("user"), "");
   EXPECT_EQ(UsedDatabase("select 1"), "");
 }

@@ -91,9 +91,7 @@ void Pump::Carry(UniqueFd client, bool first) {
   setsockopt(server.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   CodecFeed feed(MakeCodec(protocol_), [this](const Request& request) -> const v1::QueryFailure* {
     const std::lock_guard<std::mutex> lock(mutex_);
-    requests_.push_back({std::string(request.text), std::string(request.user),
-                         std::string(request.database), request.connect, request.cut,
-                         request.statement});
+    requests_.push_back(SeenOf(request));
     return decide_ ? decide_(request) : nullptr;
   });
   Side sides[2] = {{client.get()}, {server.get()}};

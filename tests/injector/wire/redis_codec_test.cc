@@ -52,7 +52,7 @@ TEST(RedisCodec, PassesEveryTypeOfBothVersionsUnchanged) {
   EXPECT_EQ(feed->to_client, Both(lines, false));
   ASSERT_EQ(feed->requests.size(), 8u);
   EXPECT_EQ(feed->requests[0].text, "SET key a value");
-  EXPECT_EQ(feed->requests[1].text, "PING  inline");
+  EXPECT_EQ(feed->requests[1].text, "PING inline");
   EXPECT_EQ(feed->requests[0].user, "default");
   EXPECT_EQ(feed->requests[4].user, "ann");
   EXPECT_EQ(feed->codec().lost(), "");
@@ -177,6 +177,59 @@ TEST(RedisCodec, ASelectThatFailsSelectsNothing) {
   EXPECT_EQ(feed->requests[1].database, "0");
 }
 
+// What the requests behind MULTI and SELECT, of which the server says this, are sent to.
+std::vector<std::string> DatabasesAfter(const std::string& asked, const std::string& answers,
+                                        const CodecFeed::Decide& decide = nullptr) {
+  const auto feed = Tell(
+      {{true, asked}, {false, answers}, {true, Words({"GET", "a"})}, {false, "$-1\r\n"}}, decide);
+  EXPECT_TRUE(feed->codec().Quiet());
+  EXPECT_EQ(feed->codec().lost(), "");
+  std::vector<std::string> databases;
+  for (const SeenRequest& request : feed->requests) {
+    if (absl::StartsWith(request.text, "GET")) databases.push_back(request.database);
+  }
+  return databases;
+}
+
+TEST(RedisCodec, WhatATransactionSelectsHoldsWithinAndWhereItIsExecutedBehind) {
+  using Databases = std::vector<std::string>;
+  const std::string queued =
+      Words({"SELECT", "5"}) + Words({"MULTI"}) + Words({"SELECT", "1"}) + Words({"GET", "q"});
+  const std::string answers = "+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n";
+  const std::string exec = queued + Words({"EXEC"});
+  EXPECT_EQ(DatabasesAfter(exec, answers + "*2\r\n+OK\r\n$-1\r\n"), (Databases{"1", "1"}));
+  EXPECT_EQ(DatabasesAfter(exec, answers + "*2\r\n+OK\r\n*-1\r\n"), (Databases{"1", "1"}));
+  EXPECT_EQ(DatabasesAfter(queued + Words({"DISCARD"}), answers + "+OK\r\n"),
+            (Databases{"1", "5"}));
+  EXPECT_EQ(DatabasesAfter(queued + Words({"RESET"}), answers + "+RESET\r\n"),
+            (Databases{"1", "0"}));
+  // Refused, and what was watched has changed, as both versions say it.
+  for (const char* not_executed : {"-EXECABORT x\r\n", "*-1\r\n", "_\r\n"}) {
+    EXPECT_EQ(DatabasesAfter(exec, answers + not_executed), (Databases{"1", "5"}));
+  }
+  const auto refused = FailsWith("EXEC", Failure("OOM"));
+  EXPECT_EQ(DatabasesAfter(exec, answers + "+OK\r\n", refused), (Databases{"1", "5"}));
+  const auto lied = FailsWith("EXEC", Failure("OOM", true));
+  EXPECT_EQ(DatabasesAfter(exec, answers + "*2\r\n+OK\r\n$-1\r\n", lied), (Databases{"1", "1"}));
+  // Neither a MULTI within one, nor an EXEC without one, means anything.
+  EXPECT_EQ(DatabasesAfter(queued + Words({"MULTI"}) + Words({"DISCARD"}),
+                           answers + "-ERR nested\r\n+OK\r\n"),
+            (Databases{"1", "5"}));
+  EXPECT_EQ(DatabasesAfter(Words({"SELECT", "2"}) + Words({"EXEC"}) + Words({"DISCARD"}),
+                           "+OK\r\n-ERR x\r\n-ERR x\r\n"),
+            Databases{"2"});
+}
+
+TEST(RedisCodec, TellsWordsApartThatAreEmptyOrHaveBlanks) {
+  const std::string line = "  GET\t a  b\r\n";
+  const auto feed = Tell({{true, Words({"MSET", "", "a b", "users", " "}) + line + Words({""})}});
+  ASSERT_EQ(feed->requests.size(), 3u);
+  EXPECT_EQ(feed->requests[0].text, "MSET  a b users  ");
+  EXPECT_EQ(feed->requests[0].words, (std::vector<std::string>{"MSET", "", "a b", "users", " "}));
+  EXPECT_EQ(feed->requests[1].words, (std::vector<std::string>{"GET", "a", "b"}));
+  EXPECT_EQ(feed->requests[2].words, std::vector<std::string>{""});
+}
+
 TEST(RedisCodec, LargeValuesAreNotHeldBack) {
   const std::string value(300'000, 'v');
   for (const bool fails : {false, true}) {
@@ -209,6 +262,10 @@ TEST(RedisCodec, LosesTrackAloudAndPasses) {
     EXPECT_NE(feed->codec().lost(), "");
     EXPECT_EQ(feed->to_client, "+OK\r\n+1 [0 lua] \"x\"\r\n\x01\x02");
     EXPECT_EQ(feed->to_server, bytes + "\x03\x04");
+  }
+  for (const std::string& queued : {Words({"AUTH", "ann", "x"}), Words({"SUBSCRIBE", "a"})}) {
+    const std::string bytes = Words({"MULTI"}) + queued;
+    EXPECT_NE(Tell({{true, bytes}, {false, "+OK\r\n+QUEUED\r\n"}})->codec().lost(), "");
   }
   EXPECT_NE(Tell({{true, "*1\r\n!bad"}})->codec().lost(), "");
   EXPECT_NE(Tell({{false, "-DENIED protected mode\r\n"}})->codec().lost(), "");

@@ -1,9 +1,13 @@
 // A real redis-server and its own clients, through the codec.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "injector/wire/codec.h"
+#include "injector/wire/redis_keys.h"
 #include "tests/injector/wire/pump.h"
 #include "tests/injector/wire/talk.h"
 #include "tests/testing/redis_server.h"
@@ -65,6 +69,96 @@ TEST_F(RedisLive, RedisCliSeesTheSameAsWithoutUs) {
     EXPECT_EQ(Cli(*pump, input, more), expected);
     EXPECT_GT(pump->requests().size(), 20u);
     pump.reset();
+  }
+}
+
+// What the server says the keys of a command are, against what rules take for them.
+TEST_F(RedisLive, KeysAreWhatTheServerTakesForThem) {
+  const std::vector<std::string> lines = {"GET a",
+                                          "SET a users",
+                                          "MGET a b c",
+                                          "MSET a 1 b 2",
+                                          "MSET  1 b 2",
+                                          "MSETNX a  b 2",
+                                          "DEL a b",
+                                          "UNLINK a b",
+                                          "EXISTS a b",
+                                          "TOUCH a",
+                                          "WATCH a b",
+                                          "SINTER a b",
+                                          "SUNIONSTORE d a b",
+                                          "SDIFFSTORE d a b",
+                                          "PFCOUNT a b",
+                                          "PFMERGE d a b",
+                                          "BLPOP a b 1",
+                                          "BZPOPMIN a b 1",
+                                          "RENAME a b",
+                                          "COPY a b REPLACE",
+                                          "SMOVE a b m",
+                                          "LMOVE a b LEFT RIGHT",
+                                          "RPOPLPUSH a b",
+                                          "LCS a b LEN",
+                                          "ZRANGESTORE d s 0 1",
+                                          "GEOSEARCHSTORE d s FROMMEMBER m BYRADIUS 1 m",
+                                          "BITOP NOT d s",
+                                          "BITOP AND d s t",
+                                          "OBJECT ENCODING a",
+                                          "MEMORY USAGE a",
+                                          "XINFO STREAM a",
+                                          "XGROUP CREATE a g 0",
+                                          "ZUNIONSTORE d 2 a b",
+                                          "ZINTERSTORE d 2 a b WEIGHTS 1 2",
+                                          "ZDIFF 2 a b",
+                                          "ZINTERCARD 2 a b LIMIT 1",
+                                          "SINTERCARD 1 a LIMIT 1",
+                                          "LMPOP 2 a b LEFT",
+                                          "ZMPOP 1 a MIN",
+                                          "BLMPOP 1 2 a b LEFT",
+                                          "BZMPOP 1 1 a MIN",
+                                          "EVAL return 2 a b c",
+                                          "EVAL return 0 c",
+                                          "EVALSHA x 1 a",
+                                          "FCALL f 2 a b c",
+                                          "XREAD COUNT 2 STREAMS a b 0 0",
+                                          "XREADGROUP GROUP g c STREAMS a b > >",
+                                          "XADD a * f v",
+                                          "SORT a",
+                                          "SORT a BY w* LIMIT 0 1 GET x ALPHA STORE d",
+                                          "SORT_RO a",
+                                          "GEORADIUS g 1 1 1 m STORE d",
+                                          "GEORADIUS g 1 1 1 m WITHDIST STOREDIST d",
+                                          "GEORADIUSBYMEMBER g m 1 m STORE d",
+                                          "MIGRATE h 1 a 0 10",
+                                          "MIGRATE h 1  0 10 COPY KEYS a b",
+                                          "LPUSH a b c",
+                                          "HSET a f v",
+                                          "SETRANGE a 0 b",
+                                          "GEOADD a 1 1 m"};
+  std::string asked;
+  for (const std::string& line : lines) {
+    absl::StrAppend(&asked, "COMMAND GETKEYS \"", absl::StrReplaceAll(line, {{" ", "\" \""}}),
+                    "\"\nECHO next\n");
+  }
+  const std::string said =
+      RunProgram({"/usr/bin/redis-cli", "-p", absl::StrCat(server_->port()), "--raw"}, asked);
+  const std::vector<std::string> answers = absl::StrSplit(said, "next\n");
+  ASSERT_EQ(answers.size(), lines.size() + 1) << said;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    std::vector<uint16_t> ends;
+    for (size_t end = 0; end <= lines[i].size(); ++end) {
+      if (end == lines[i].size() || lines[i][end] == ' ')
+        ends.push_back(static_cast<uint16_t>(end));
+    }
+    std::vector<std::string> taken;
+    AnyRedisKey(Words(lines[i], ends), [&](absl::string_view key) {
+      taken.emplace_back(key);
+      return false;
+    });
+    std::vector<std::string> keys;
+    if (!absl::StrContains(answers[i], "no key arguments") && answers[i] != "\n") {
+      keys = absl::StrSplit(absl::StripSuffix(answers[i], "\n"), '\n');
+    }
+    EXPECT_THAT(taken, testing::UnorderedElementsAreArray(keys)) << lines[i];
   }
 }
 

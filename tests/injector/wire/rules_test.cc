@@ -7,6 +7,8 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "google/protobuf/text_format.h"
 #include "injector/wire/sql_facts.h"
 
@@ -40,13 +42,35 @@ Request Sql(absl::string_view text) {
   return request;
 }
 
+bool Hits(const std::string& match, const Request& request, v1::Protocol protocol) {
+  const auto rules = Compiled({Meaning(match)}, 1, protocol);
+  const bool first = rules->Decide(request).hit == 1;
+  // The second time it is remembered.
+  EXPECT_EQ(rules->Decide(request).hit == 1, first) << request.text;
+  return first;
+}
+
 bool Hits(const std::string& match, absl::string_view text,
           v1::Protocol protocol = v1::PROTOCOL_POSTGRESQL) {
-  const auto rules = Compiled({Meaning(match)}, 1, protocol);
-  const bool first = rules->Decide(Sql(text)).hit == 1;
-  // The second time it is remembered.
-  EXPECT_EQ(rules->Decide(Sql(text)).hit == 1, first) << text;
-  return first;
+  return Hits(match, Sql(text), protocol);
+}
+
+// A command of Redis.
+bool HitsWords(const std::string& match, const std::vector<std::string>& words) {
+  const std::string text = absl::StrJoin(words, " ");
+  std::vector<uint16_t> ends;
+  size_t end = 0;
+  for (const std::string& word : words) {
+    end += word.size() + (ends.empty() ? 0 : 1);
+    ends.push_back(static_cast<uint16_t>(end));
+  }
+  Request request = Sql(text);
+  request.words = Words(request.text, ends);
+  return Hits(match, request, v1::PROTOCOL_REDIS);
+}
+
+bool HitsRedis(const std::string& match, absl::string_view line) {
+  return HitsWords(match, absl::StrSplit(line, ' '));
 }
 
 TEST(Rules, WithoutAnyKeyAllRequestsAreMeantButConnect) {
@@ -134,17 +158,83 @@ TEST(Rules, ANameThatWithDefinesIsNoTable) {
 
 TEST(Rules, MysqlsTablesAreFoundByWords) {
   for (const std::string text :
-       {"select * from `orders` where a = \"x\"", "select * from shop.orders o, b",
-        "select * from b as x, orders", "insert ignore into orders (a) values (1)",
-        "replace into orders values (1)", "update low_priority orders set a = 'it''s \\' from t'",
-        "delete from orders", "select 1 # x\n from orders", "select /*! 1 */ a from x join orders",
-        "with a as (select 1 from orders) select 1"}) {
+       {"select * from `orders` where a = \"x\"",
+        "select * from shop.orders o, b",
+        "select * from b as x, orders",
+        "insert ignore into orders (a) values (1)",
+        "replace into orders values (1)",
+        "update low_priority orders set a = 'it''s \\' from t'",
+        "delete from orders",
+        "select 1 # x\n from orders",
+        "select /*! 1 */ a from x join orders",
+        "with a as (select 1 from orders) select 1",
+        "select * from (orders)",
+        "select * from (orders join b using (id))",
+        "select * from ((a, b), orders)",
+        "select * from a left join (orders join b using (id)) using (id)",
+        "select @r:=@r+1, u.id from (select @r:=0) r, orders u",
+        "select * from a i, (select 1 x) y, orders u",
+        "select * from a straight_join orders",
+        "select * from a use index (i), orders",
+        "select * from a use index for order by (i, j) ignore index (k), orders",
+        "select * from a partition (p, q) as x, orders",
+        "select * from json_table('[]', '$' columns (a int path '$')) j, orders",
+        "select * from a join b on a.id = if(b.id, 1, 2), orders",
+        "select 5--1 from orders",
+        "select 1 from {oj orders left join a on orders.id = a.id}",
+        "insert orders values (3)",
+        "insert orders(id) values (3)",
+        "insert delayed orders set id = 5",
+        "replace orders values (4)",
+        "explain orders",
+        "describe orders",
+        "desc orders id",
+        "explain insert orders values (1)",
+        "explain select * from orders",
+        "create table k like orders",
+        "create table if not exists orders (id int)",
+        "create unique index j using btree on orders(id)",
+        "drop index j on orders",
+        "create trigger x before insert on orders for each row set @a = 1",
+        "update (orders) set id = 6",
+        "update a, orders set orders.id = 6",
+        "delete a from a join orders using (id)",
+        "delete from a using a, orders",
+        "table orders",
+        "select * from a where id in (table orders)",
+        "select id from a union select 1 from orders",
+        "lock tables a read, orders as o write",
+        "handler orders open",
+        "truncate orders",
+        "drop table if exists k, orders",
+        "rename table a to b, orders to c",
+        "rename table a to orders",
+        "load data infile 'x' into table orders (a) set b = 1",
+        "optimize table a, orders",
+        "select /*!50000 a from orders */",
+        "select a /*M! from */ , b from /*!100100 orders */",
+        "select 1 from tables, orders",
+        "select 1 into @x from orders",
+        "set @y = (select 1 from orders)",
+        "(select 1 from orders)",
+        "select 1; insert orders values (1)",
+        "select a from b for update; update orders set c=1"}) {
     EXPECT_TRUE(Hits("tables: 'orders'", text, v1::PROTOCOL_MYSQL)) << text;
     EXPECT_FALSE(Hits("tables: 'order'", text, v1::PROTOCOL_MYSQL)) << text;
   }
-  EXPECT_FALSE(Hits("tables: 'orders'", "select 'a \\' from orders' from t", v1::PROTOCOL_MYSQL));
-  EXPECT_FALSE(Hits("tables: 'c'", "insert into t values (1) on duplicate key update c = 1",
-                    v1::PROTOCOL_MYSQL));
+  for (const std::string text :
+       {"select 'a \\' from orders' from t",
+        "insert into t values (1) on duplicate key update orders = 1",
+        "insert into t select a from u on duplicate key update b = 1, orders = 2",
+        "select * from a join b using (orders)", "select * from a use index (b, orders)",
+        "select a, orders from b", "select * from a order by b, orders",
+        "select * from a where b in (c, orders)", "update a set b = 1, orders = 2",
+        "insert into a (b, orders) values (1, 2)", "select * from a -- orders\n where 1",
+        "select * from a, b orders", "select replace(orders, 'a', 'b') from t",
+        "create table t (id int, orders int) comment 'a', engine = orders",
+        "alter table t add a int, add orders int", "select * from orders(1)"}) {
+    EXPECT_FALSE(Hits("tables: 'orders'", text, v1::PROTOCOL_MYSQL)) << text;
+  }
 }
 
 TEST(Rules, WhatTheParserCannotReadIsMatchedByWords) {
@@ -192,9 +282,7 @@ TEST(Rules, UserAndDatabaseAreTheSessions) {
 }
 
 TEST(Rules, RedisHasItsKeysInManyPlaces) {
-  const auto meant = [](const char* line) {
-    return Hits("tables: 'users'", line, v1::PROTOCOL_REDIS);
-  };
+  const auto meant = [](const char* line) { return HitsRedis("tables: 'users'", line); };
   for (const char* line :
        {"GET a", "SET a users", "MSET a users", "BLPOP a b users", "BITOP users d a",
         "SMOVE a b users", "OBJECT users a", "ZUNIONSTORE d 1 a users", "EVAL users 1 a users",
@@ -204,13 +292,29 @@ TEST(Rules, RedisHasItsKeysInManyPlaces) {
   }
 }
 
+TEST(Rules, RedisKeysAndValuesMayBeEmptyOrHaveBlanks) {
+  const auto meant = [](const std::vector<std::string>& words) {
+    return HitsWords("tables: 'users'", words);
+  };
+  EXPECT_TRUE(meant({"MSET", "a", "{\"k\": 1}", "users", "x"}));
+  EXPECT_TRUE(meant({"MSET", "", "1", "users", "2"}));
+  EXPECT_TRUE(meant({"MSET", "k", "", "users", "2"}));
+  EXPECT_TRUE(meant({"MGET", "a b", "users"}));
+  EXPECT_TRUE(meant({"EVAL", "return redis.call('get', KEYS[1])", "1", "users"}));
+  EXPECT_TRUE(meant({"MIGRATE", "h", "1", "", "0", "10", "KEYS", "a", "users"}));
+  EXPECT_FALSE(meant({"SET", "", "users"}));
+  EXPECT_FALSE(meant({"SET", "a b c", "users"}));
+  EXPECT_FALSE(meant({"GET", "users and more"}));
+  EXPECT_FALSE(meant({"MSET", "a b", "users", "c", "d"}));
+  EXPECT_TRUE(HitsWords("tables: 'a b'", {"GET", "a b"}));
+}
+
 TEST(Rules, RedisMatchesKeysAndHttpPaths) {
-  const auto redis = v1::PROTOCOL_REDIS;
-  EXPECT_TRUE(Hits("verbs: 'set' tables: 'cart:*'", "SET cart:7 value", redis));
-  EXPECT_FALSE(Hits("tables: 'cart:*'", "SET other cart:7", redis));
-  EXPECT_TRUE(Hits("tables: 'c'", "MGET a b c", redis));
-  EXPECT_TRUE(Hits("tables: 'c'", "MSET a b c d", redis));
-  EXPECT_FALSE(Hits("tables: 'd'", "MSET a b c d", redis));
+  EXPECT_TRUE(HitsRedis("verbs: 'set' tables: 'cart:*'", "SET cart:7 value"));
+  EXPECT_FALSE(HitsRedis("tables: 'cart:*'", "SET other cart:7"));
+  EXPECT_TRUE(HitsRedis("tables: 'c'", "MGET a b c"));
+  EXPECT_TRUE(HitsRedis("tables: 'c'", "MSET a b c d"));
+  EXPECT_FALSE(HitsRedis("tables: 'd'", "MSET a b c d"));
   const auto http = v1::PROTOCOL_HTTP;
   EXPECT_TRUE(Hits("verbs: 'GET' tables: '/cart'", "GET /cart?x=1 HTTP/1.1", http));
   EXPECT_TRUE(Hits("tables: '/cart/*'", "POST /cart/7 HTTP/1.1", http));
