@@ -156,7 +156,7 @@ Words WordsOf(const sockaddr_storage& address, bool six) {
   return words;
 }
 
-constexpr uint8_t r0 = 0, r1 = 1, r2 = 2, r6 = 6, r7 = 7, kFrame = 10;
+constexpr uint8_t r0 = 0, r1 = 1, r2 = 2, r6 = 6, r7 = 7, r8 = 8, kFrame = 10;
 
 std::vector<bpf_insn> Program(const RedirectOptions& options, bool six, int lease, int exempt,
                               uint64_t namespace_cookie) {
@@ -176,6 +176,7 @@ std::vector<bpf_insn> Program(const RedirectOptions& options, bool six, int leas
       code.Load(BPF_W, r2, r6, address_at + 4 * i);
       code.JumpOn32(BPF_JNE, r2, wanted.address[i], next);
     }
+    code.Set(r8, destination.ss_family);
     code.Always(hit);
     code.Bind(next);
   }
@@ -228,15 +229,19 @@ std::vector<bpf_insn> Program(const RedirectOptions& options, bool six, int leas
   }
   code.Always(pass);
   code.Bind(lead);
-  sockaddr_storage listener{};
-  std::memcpy(&listener, &options.listener, sizeof(options.listener));
-  const Words ours = WordsOf(listener, six);
-  for (int i = 0; i < words_used; ++i) {
-    code.Set(r2, static_cast<int32_t>(ours.address[i]));
-    code.Store(BPF_W, r6, address_at + 4 * i, r2);
+  for (const sockaddr_storage& listener : options.listeners) {
+    if (!six && listener.ss_family != AF_INET) continue;
+    const Words ours = WordsOf(listener, six);
+    const auto next = code.NewLabel();
+    code.JumpOn(BPF_JNE, r8, listener.ss_family, next);
+    for (int i = 0; i < words_used; ++i) {
+      code.Set(r2, static_cast<int32_t>(ours.address[i]));
+      code.Store(BPF_W, r6, address_at + 4 * i, r2);
+    }
+    code.Set(r2, static_cast<int32_t>(ours.port));
+    code.Store(BPF_W, r6, offsetof(bpf_sock_addr, user_port), r2);
+    code.Bind(next);
   }
-  code.Set(r2, static_cast<int32_t>(ours.port));
-  code.Store(BPF_W, r6, offsetof(bpf_sock_addr, user_port), r2);
   code.Bind(pass);
   code.Set(r0, 1);
   code.Exit();

@@ -20,10 +20,11 @@ namespace firedrill {
 
 struct RedirectOptions {
   // IPv4 and IPv6 addresses with their ports. An IPv4 one is also found where an IPv6 socket
-  // connects to it (::ffff:a.b.c.d).
+  // connects to it (::ffff:a.b.c.d), and is not given in that form.
   std::vector<sockaddr_storage> destinations;
-  // On IPv4: IPv6 sockets come to it by its mapped address.
-  sockaddr_in listener = {};
+  // One for each family of the destinations: a socket that may reach one of them cannot always
+  // reach the other. A family without a listener is left alone.
+  std::vector<sockaddr_storage> listeners;
   // Only processes of this user; everybody where it is not set.
   std::optional<uint32_t> uid;
   // A folder of cgroup v2, with everything beneath it; empty: the whole machine's.

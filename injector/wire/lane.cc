@@ -89,15 +89,20 @@ void Lane::Stop() {
 
 void Lane::Listen() {
   if (!accepting_ || listening_) return;
-  // One connection wakes one thread.
-  listening_ = loop_.Watch(settings_.listener.get(), this, 0, EPOLLIN | EPOLLEXCLUSIVE);
-  if (!listening_) loop_.WakeAt(this, NowNanos() + kPause);
+  listening_ = true;
+  int slot = 0;
+  for (const UniqueFd& listener : settings_.listeners) {
+    // One connection wakes one thread.
+    if (loop_.Watch(listener.get(), this, slot++, EPOLLIN | EPOLLEXCLUSIVE)) continue;
+    PauseAccepting();
+    return;
+  }
 }
 
 void Lane::OnEvents(int slot, uint32_t events) {
   for (int i = 0; i < kAccepts && listening_; ++i) {
     UniqueFd client(
-        accept4(settings_.listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        accept4(settings_.listeners[slot].get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!client.valid()) {
       // What is wrong with one connection, or a signal, does not matter to the next.
       if (errno == ECONNABORTED || errno == EINTR || errno == EPROTO || errno == EPERM) continue;
@@ -121,16 +126,20 @@ void Lane::OnAlarm() {
 }
 
 void Lane::PauseAccepting() {
-  // An exclusive watch cannot be changed, only taken away.
-  if (listening_) loop_.Forget(settings_.listener.get());
-  listening_ = false;
+  ForgetListeners();
   if (accepting_) loop_.WakeAt(this, NowNanos() + kPause);
 }
 
 void Lane::StopAccepting() {
-  if (listening_) loop_.Forget(settings_.listener.get());
-  listening_ = false;
+  ForgetListeners();
   accepting_ = false;
+}
+
+void Lane::ForgetListeners() {
+  if (!listening_) return;
+  // An exclusive watch cannot be changed, only taken away.
+  for (const UniqueFd& listener : settings_.listeners) loop_.Forget(listener.get());
+  listening_ = false;
 }
 
 void Lane::Obey(std::shared_ptr<const Orders> orders) {

@@ -62,7 +62,7 @@ struct Settings {
   std::function<absl::Status(int fd)> prepare_socket;
   std::function<void()> on_refused;
   std::shared_ptr<Cancels> cancels;
-  UniqueFd listener;
+  std::vector<UniqueFd> listeners;
   // Numbers connections in the order of their arrival: chance picks by it.
   std::atomic<uint64_t> next_id = 0;
 };
@@ -111,6 +111,7 @@ class Lane final : private Watcher {
   void OnEvents(int slot, uint32_t events) override;
   void OnAlarm() override;
   void Listen();
+  void ForgetListeners();
   // Gives back to the system what many closed connections leave behind.
   void Trim();
 

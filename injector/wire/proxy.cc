@@ -19,6 +19,8 @@ namespace {
 
 constexpr int kMostThreads = 64;
 constexpr size_t kLeastHeld = 64 * 1024;
+constexpr size_t kMostListeners = 2;
+static_assert(kMostListeners <= Loop::kSlots);
 
 // Waits until it has been counted down to zero.
 class Countdown {
@@ -84,7 +86,13 @@ class LaneProxy final : public Proxy {
     }
     absl::StatusOr<socklen_t> length = LengthOf(options.server);
     if (!length.ok()) return length.status();
-    if (absl::Status status = PrepareListener(options.listener.get()); !status.ok()) return status;
+    if (options.listeners.empty() || options.listeners.size() > kMostListeners) {
+      return absl::InvalidArgumentError(absl::StrCat("a proxy has 1 to ", kMostListeners,
+                                                     " listeners, not ", options.listeners.size()));
+    }
+    for (const UniqueFd& listener : options.listeners) {
+      if (absl::Status status = PrepareListener(listener.get()); !status.ok()) return status;
+    }
 
     std::unique_ptr<LaneProxy> proxy(new LaneProxy);
     proxy->settings_.server = options.server;
@@ -99,7 +107,7 @@ class LaneProxy final : public Proxy {
     proxy->settings_.on_refused = std::move(options.on_refused);
     proxy->settings_.cancels =
         options.cancels != nullptr ? std::move(options.cancels) : std::make_shared<Cancels>();
-    proxy->settings_.listener = std::move(options.listener);
+    proxy->settings_.listeners = std::move(options.listeners);
     for (int i = 0; i < options.threads; ++i) {
       proxy->lanes_.push_back(std::make_unique<Lane>(proxy->settings_));
     }
@@ -128,7 +136,7 @@ class LaneProxy final : public Proxy {
   void StopAccepting() override {
     OnEveryLane([](size_t, Lane& lane) { lane.StopAccepting(); });
     MutexLock lock(closing_);
-    settings_.listener.Reset();
+    settings_.listeners.clear();
   }
 
   ProxyCounters Read() const override {

@@ -47,8 +47,8 @@ struct Disturbance {
 };
 
 struct ProxyOptions {
-  // Bound and listening, close-on-exec.
-  UniqueFd listener;
+  // Bound and listening, close-on-exec; one or two.
+  std::vector<UniqueFd> listeners;
   sockaddr_storage server = {};
   v1::Protocol protocol = v1::PROTOCOL_UNSPECIFIED;
   // In place of the protocol's own, such as in tests; may return null. Called from the relay's

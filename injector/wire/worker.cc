@@ -1,9 +1,7 @@
 // Carries intercepted traffic, as its injector says.
 #include "injector/wire/worker.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -20,6 +18,7 @@
 #include "base/text.h"
 #include "injector/os/socket_destroy.h"
 #include "injector/wire/control.h"
+#include "injector/wire/way_in.h"
 
 namespace firedrill::wire {
 namespace {
@@ -43,24 +42,6 @@ absl::StatusOr<sockaddr_storage> ReadAddress(const std::string& bytes) {
   }
   std::memcpy(&address, bytes.data(), bytes.size());
   return address;
-}
-
-socklen_t LengthOf(const sockaddr_storage& address) {
-  return address.ss_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-}
-
-uint16_t PortOf(const sockaddr_storage& address) {
-  return ntohs(address.ss_family == AF_INET
-                   ? reinterpret_cast<const sockaddr_in&>(address).sin_port
-                   : reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
-}
-
-// How many connections wait to be taken in.
-int Waiting(int listener) {
-  tcp_info info{};
-  socklen_t length = sizeof(info);
-  if (getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return 0;
-  return static_cast<int>(info.tcpi_unacked);
 }
 
 void AddCounters(const ProxyCounters& from, ProxyCounters* to) {
@@ -231,39 +212,29 @@ absl::Status Worker::SetUp(const v1::WireSetup& setup) {
 
 absl::Status Worker::Open() {
   if (accepting_) return absl::OkStatus();
-  sockaddr_storage address{};
-  if (setup_.listen().empty()) {
-    auto& four = reinterpret_cast<sockaddr_in&>(address);
-    four.sin_family = AF_INET;
-    four.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  } else {
-    ASSIGN_OR_RETURN(address, ReadAddress(setup_.listen()));
+  std::vector<sockaddr_storage> ways_in = LoopbacksFor(servers_);
+  if (!setup_.listen().empty()) {
+    ways_in.resize(1);
+    ASSIGN_OR_RETURN(ways_in.front(), ReadAddress(setup_.listen()));
   }
-  UniqueFd listener(socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const int one = 1;
-  setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-  if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), LengthOf(address)) != 0 ||
-      listen(listener.get(), 4096) != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("listening for the clients at port ", PortOf(address), ": ",
-                     std::strerror(errno), "; choose another `listen`, or end who has it"));
+  ProxyOptions options;
+  std::vector<UniqueFd> watched;
+  for (sockaddr_storage& address : ways_in) {
+    ASSIGN_OR_RETURN(UniqueFd listener, ListenAt(&address));
+    watched.emplace_back(fcntl(listener.get(), F_DUPFD_CLOEXEC, 0));
+    options.listeners.push_back(std::move(listener));
   }
-  socklen_t length = sizeof(address);
-  getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &length);
 
   std::shared_ptr<ConnectRedirect> redirect;
   if (setup_.listen().empty()) {
-    RedirectOptions options;
-    options.destinations = servers_;
-    options.listener = reinterpret_cast<const sockaddr_in&>(address);
-    if (setup_.has_uid()) options.uid = setup_.uid();
-    options.cgroup = setup_.cgroup();
-    options.name = setup_.name();
-    ASSIGN_OR_RETURN(redirect, ConnectRedirect::Attach(options));
+    RedirectOptions leading;
+    leading.destinations = servers_;
+    leading.listeners = ways_in;
+    if (setup_.has_uid()) leading.uid = setup_.uid();
+    leading.cgroup = setup_.cgroup();
+    leading.name = setup_.name();
+    ASSIGN_OR_RETURN(redirect, ConnectRedirect::Attach(leading));
   }
-  UniqueFd watched(fcntl(listener.get(), F_DUPFD_CLOEXEC, 0));
-  ProxyOptions options;
-  options.listener = std::move(listener);
   options.server = server_;
   options.protocol = setup_.protocol();
   options.cancels = cancels_;
@@ -278,8 +249,8 @@ absl::Status Worker::Open() {
   ASSIGN_OR_RETURN(std::unique_ptr<Proxy> proxy, make_(std::move(options)));
   proxies_.push_back(std::move(proxy));
   redirect_ = std::move(redirect);
-  listener_ = std::move(watched);
-  port_ = PortOf(address);
+  listeners_ = std::move(watched);
+  port_ = PortOf(ways_in.front());
   accepting_ = true;
   return absl::OkStatus();
 }
@@ -333,8 +304,10 @@ void Worker::Heal(const std::string& why) {
 void Worker::CloseListener() {
   if (!accepting_) return;
   const absl::Duration end = Boot() + kBacklogWithin;
-  while (Waiting(listener_.get()) > 0 && Boot() < end) absl::SleepFor(absl::Milliseconds(1));
-  listener_.Reset();
+  for (const UniqueFd& listener : listeners_) {
+    while (Waiting(listener) > 0 && Boot() < end) absl::SleepFor(absl::Milliseconds(1));
+  }
+  listeners_.clear();
   proxies_.back()->StopAccepting();
   accepting_ = false;
   port_ = 0;

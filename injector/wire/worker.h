@@ -92,7 +92,7 @@ class Worker {
   // The one that takes connections in is the last; those before it only carry on.
   std::vector<std::unique_ptr<Proxy>> proxies_;
   bool accepting_ = false;
-  UniqueFd listener_;
+  std::vector<UniqueFd> listeners_;
   uint16_t port_ = 0;
   // What proxies that are gone have counted.
   ProxyCounters past_;

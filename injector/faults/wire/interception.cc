@@ -1,13 +1,10 @@
 // What all faults on live traffic have in common.
 #include "injector/faults/wire/interception.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -18,8 +15,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_proto.h"
-#include "experiment/address.h"
-#include "injector/faults/wire/circle.h"
+#include "injector/faults/wire/addresses.h"
 #include "injector/os/connect_redirect.h"
 #include "injector/os/socket_destroy.h"
 
@@ -34,28 +30,6 @@ using google::protobuf::Message;
 std::string Text(const Message& message, const char* name) {
   const FieldDescriptor* field = message.GetDescriptor()->FindFieldByName(name);
   return field == nullptr ? "" : message.GetReflection()->GetString(message, field);
-}
-
-absl::StatusOr<sockaddr_storage> AddressOf(const std::string& host, uint32_t port) {
-  sockaddr_storage storage{};
-  auto& four = reinterpret_cast<sockaddr_in&>(storage);
-  auto& six = reinterpret_cast<sockaddr_in6&>(storage);
-  if (inet_pton(AF_INET, host.c_str(), &four.sin_addr) == 1) {
-    four.sin_family = AF_INET;
-    four.sin_port = htons(static_cast<uint16_t>(port));
-    return storage;
-  }
-  if (inet_pton(AF_INET6, host.c_str(), &six.sin6_addr) == 1) {
-    six.sin6_family = AF_INET6;
-    six.sin6_port = htons(static_cast<uint16_t>(port));
-    return storage;
-  }
-  return absl::InvalidArgumentError(absl::StrCat(host, " is no address; write 127.0.0.1:6432"));
-}
-
-std::string Bytes(const sockaddr_storage& address) {
-  const size_t length = address.ss_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
-  return std::string(reinterpret_cast<const char*>(&address), length);
 }
 
 absl::StatusOr<uint32_t> UserId(const std::string& name) {
@@ -94,25 +68,6 @@ uint64_t Hash(const std::string& text) {
 std::string RedirectName(const std::string& key) {
   const uint64_t hash = Hash(absl::StrCat(WireWorker::Owner(), " ", key));
   return absl::StrFormat("fdw_%011x", hash & 0xfffffffffffull);
-}
-
-absl::StatusOr<sockaddr_storage> ListenAddress(const std::string& text) {
-  const absl::StatusOr<Address> address = ParseListenAddress(text);
-  RETURN_IF_ERROR(Annotate(address.status(), absl::StrCat("listen: ", text)));
-  return AddressOf(address->host.empty() ? "127.0.0.1" : address->host,
-                   static_cast<uint32_t>(address->port));
-}
-
-// Those of a host that needs no resolver.
-std::vector<sockaddr_storage> NumericAddresses(const std::string& host, uint32_t port) {
-  std::vector<sockaddr_storage> addresses;
-  const bool local = absl::EqualsIgnoreCase(host, "localhost");
-  for (const std::string& text :
-       local ? std::vector<std::string>{"127.0.0.1", "::1"} : std::vector<std::string>{host}) {
-    const absl::StatusOr<sockaddr_storage> address = AddressOf(text, port);
-    if (address.ok()) addresses.push_back(*address);
-  }
-  return addresses;
 }
 
 const v1::WireCount* CountOf(const v1::WireStatus& status, const std::string& stamp) {
@@ -208,6 +163,10 @@ absl::Status CheckInterception(const Node& node, const Interception& interceptio
   }
   if (interception.listen.empty()) {
     RETURN_IF_ERROR(ConnectRedirect::Check(interception.cgroup));
+    std::vector<sockaddr_storage> addresses = NumericAddresses(server.host, server.port);
+    if (!addresses.empty() && !HasIpv6Loopback()) {
+      RETURN_IF_ERROR(LeaveOutIpv6(server.host, &addresses).status());
+    }
     return interception.reconnect ? CheckDestroySockets() : absl::OkStatus();
   }
   RETURN_IF_ERROR(ListenAddress(interception.listen).status());
@@ -233,12 +192,15 @@ absl::StatusOr<WireWay> FindWay(const Context& context, const Node& node,
     // A scope ("%eth0") is nothing that clients of a database name.
     if (!address.ok()) continue;
     way.servers.push_back(*address);
-    way.setup.add_servers(Bytes(*address));
     absl::StrAppend(&all, text, ",");
   }
   if (way.servers.empty()) {
     return absl::NotFoundError(absl::StrCat(server.host, " has no address to redirect from"));
   }
+  if (interception.listen.empty() && !HasIpv6Loopback()) {
+    ASSIGN_OR_RETURN(way.left_alone, LeaveOutIpv6(server.host, &way.servers));
+  }
+  for (const sockaddr_storage& address : way.servers) way.setup.add_servers(Bytes(address));
   if (!interception.listen.empty()) {
     ASSIGN_OR_RETURN(const sockaddr_storage listen, ListenAddress(interception.listen));
     way.setup.set_listen(Bytes(listen));
@@ -375,7 +337,8 @@ absl::StatusOr<v1::Observation> WireFault::LastCount() const {
                     " matched by the first 16 KiB only");
   }
   const uint64_t refused = now.refused() - then_.refused();
-  absl::StrAppend(&detail, RefusedWords(way_.address, refused, accepted, now.server_refuses()));
+  absl::StrAppend(&detail, RefusedWords(way_.address, refused, accepted, now.server_refuses()),
+                  way_.left_alone);
   observation.set_detail(detail);
   auto& figures = *observation.mutable_figures();
   figures["connections"] = static_cast<double>(accepted);

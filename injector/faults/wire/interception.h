@@ -55,7 +55,10 @@ struct WireWay {
   // "127.0.0.1:5432", as the profile names it.
   std::string address;
   std::vector<sockaddr_storage> servers;
+  // "; clients of 2001:db8::5 are left alone: ..."; empty where none are.
+  std::string left_alone;
 };
+
 absl::StatusOr<WireWay> FindWay(const Context& context, const Node& node,
                                 const Interception& interception);
 

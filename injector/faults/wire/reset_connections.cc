@@ -52,10 +52,11 @@ class ResetConnections final : public Fault, public Prepares {
     observation.set_unit("connections");
     observation.set_reached(reset_ > 0);
     observation.set_subject(way_.subject);
-    observation.set_detail(reset_ == 0
-                               ? absl::StrCat("no connection to ", way_.subject, " was there")
-                               : absl::StrCat(Counted(reset_, "connection", "connections"), " to ",
-                                              way_.subject, " reset"));
+    observation.set_detail(
+        absl::StrCat(reset_ == 0 ? absl::StrCat("no connection to ", way_.subject, " was there")
+                                 : absl::StrCat(Counted(reset_, "connection", "connections"),
+                                                " to ", way_.subject, " reset"),
+                     way_.left_alone));
     (*observation.mutable_figures())["reset"] = static_cast<double>(reset_);
     return observation;
   }

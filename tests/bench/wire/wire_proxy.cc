@@ -129,16 +129,16 @@ int Main(int argc, char** argv) {
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
 
-  options.listener.Reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int on = 1;
-  setsockopt(options.listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   socklen_t length = sizeof listen_at;
   auto* own = reinterpret_cast<sockaddr*>(&listen_at);
-  if (bind(options.listener.get(), own, sizeof(sockaddr_in)) != 0 ||
-      listen(options.listener.get(), 4096) != 0 ||
-      getsockname(options.listener.get(), own, &length) != 0) {
+  if (bind(listener.get(), own, sizeof(sockaddr_in)) != 0 || listen(listener.get(), 4096) != 0 ||
+      getsockname(listener.get(), own, &length) != 0) {
     Die(absl::StrCat("cannot listen: ", strerror(errno)));
   }
+  options.listeners.push_back(std::move(listener));
   auto proxy = Proxy::Start(std::move(options));
   if (!proxy.ok()) Die(proxy.status().ToString());
   const absl::Status set = (*proxy)->Set(disturbance);

@@ -1,6 +1,7 @@
 // What all faults on live traffic have in common: workers, redirects, refusals.
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 
 #include "absl/strings/match.h"
 #include "base/unique_fd.h"
+#include "injector/faults/wire/addresses.h"
 #include "injector/os/cgroup.h"
 #include "tests/testing/busy_process.h"
 #include "tests/testing/counting_server.h"
@@ -178,6 +180,53 @@ TEST_F(InterceptionTest, AServerOfIpv6OnlyIsMetToo) {
   EXPECT_TRUE(Look(fault).reached());
   ExpectGone(fault);
   EXPECT_LT(Fastest(client(), kUsers), kDelay / 2);
+}
+
+TEST_F(InterceptionTest, AMappedAddressIsTheIpv4OneThatItStandsFor) {
+  node_.AddProfile("mapped", "::ffff:127.0.0.1", server_->port(), "postgres", "");
+  const auto way = FindWay(StageContext("it"), node_, {.profile = "mapped"});
+  ASSERT_TRUE(way.ok()) << way.status();
+  ASSERT_EQ(way->servers.size(), 1u);
+  EXPECT_EQ(way->servers[0].ss_family, AF_INET);
+  EXPECT_EQ(reinterpret_cast<const sockaddr_in&>(way->servers[0]).sin_addr.s_addr,
+            htonl(INADDR_LOOPBACK));
+}
+
+// Their clients would be led to ::1, and find nothing there.
+TEST_F(InterceptionTest, WithoutAnIpv6LoopbackClientsOfIpv6AddressesAreLeftAlone) {
+  const auto left = [](const std::vector<std::string>& hosts) {
+    std::vector<sockaddr_storage> addresses;
+    for (const std::string& host : hosts) addresses.push_back(*AddressOf(host, 5432));
+    const auto words = LeaveOutIpv6("db", &addresses);
+    return std::pair(addresses.size(), words.ok() ? *words : words.status().ToString());
+  };
+  EXPECT_EQ(left({"127.0.0.1", "::1"}), std::pair(size_t{1}, std::string()));
+  EXPECT_EQ(left({"2001:db8::5", "192.0.2.5", "2001:db8::6"}).second,
+            "; clients of 2001:db8::5, 2001:db8::6 are left alone: this machine has no ::1 to lead "
+            "them to");
+  EXPECT_THAT(left({"2001:db8::5"}).second, HasSubstr("db has IPv6 addresses only"));
+
+  if (!may_redirect_) GTEST_SKIP() << "needs root";
+  bool made = false;
+  std::thread([&] {
+    // Its loopback is down.
+    made = unshare(CLONE_NEWNET) == 0;
+    if (!made) return;
+    EXPECT_FALSE(HasIpv6Loopback());
+    for (const std::string host : {"::1", "2001:db8::5"}) {
+      node_.AddProfile(host, host, server_->port(), "postgres", "");
+      v1::Fault message;
+      message.mutable_stall_connections()->set_profile(host);
+      const absl::Status status = (*MakeFault(message))->Validate(node_);
+      EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+      EXPECT_THAT(std::string(status.message()), HasSubstr("use `listen`"));
+      EXPECT_FALSE(FindWay(StageContext("it"), node_, {.profile = host}).ok());
+      EXPECT_TRUE(
+          FindWay(StageContext("it"), node_, {.profile = host, .listen = "127.0.0.1:6432"}).ok());
+    }
+    EXPECT_EQ(CheckInterception(node_, {.profile = "shop-db"}), absl::OkStatus());
+  }).join();
+  if (!made) GTEST_SKIP() << "no network namespace can be made here";
 }
 
 TEST_F(InterceptionTest, ACgroupMeansThoseInItAndBeneathIt) {

@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "injector/os/connect_redirect.h"
 #include "injector/os/socket_destroy.h"
+#include "tests/testing/client_sockets.h"
 
 namespace firedrill {
 namespace {
@@ -32,45 +33,15 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-sockaddr_storage Loopback(uint16_t port) {
-  sockaddr_storage storage{};
-  auto& address = reinterpret_cast<sockaddr_in&>(storage);
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return storage;
-}
-
-sockaddr_storage Loopback6(uint16_t port) {
-  sockaddr_storage storage{};
-  auto& address = reinterpret_cast<sockaddr_in6&>(storage);
-  address.sin6_family = AF_INET6;
-  address.sin6_port = htons(port);
-  address.sin6_addr = in6addr_loopback;
-  return storage;
-}
-
-sockaddr_in6 Mapped(uint16_t port) {
-  sockaddr_in6 address{};
-  address.sin6_family = AF_INET6;
-  address.sin6_port = htons(port);
-  inet_pton(AF_INET6, "::ffff:127.0.0.1", &address.sin6_addr);
-  return address;
-}
+sockaddr_storage Loopback(uint16_t port) { return NumericAddress("127.0.0.1", port); }
 
 // Greets everybody who comes with one letter, from the backlog: no thread is needed.
 class Greeter {
  public:
-  explicit Greeter(char letter, uint16_t port = 0) : letter_(letter) {
-    fd_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const int one = 1;
-    setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    sockaddr_storage address = Loopback(port);
-    EXPECT_EQ(bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(sockaddr_in)), 0);
-    EXPECT_EQ(listen(fd_.get(), 64), 0);
-    socklen_t length = sizeof(address);
-    getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length);
-    port_ = ntohs(reinterpret_cast<sockaddr_in&>(address).sin_port);
+  explicit Greeter(char letter, uint16_t port = 0) : Greeter(letter, Loopback(port)) {}
+  Greeter(char letter, sockaddr_storage address) : letter_(letter), fd_(ListenOn(&address)) {
+    EXPECT_TRUE(fd_.valid());
+    address_ = address;
     thread_ = std::jthread([this](std::stop_token stop) {
       std::vector<UniqueFd> open;
       while (!stop.stop_requested()) {
@@ -81,12 +52,13 @@ class Greeter {
       }
     });
   }
-  uint16_t port() const { return port_; }
+  const sockaddr_storage& address() const { return address_; }
+  uint16_t port() const { return ntohs(reinterpret_cast<const sockaddr_in&>(address_).sin_port); }
 
  private:
   const char letter_;
-  UniqueFd fd_;
-  uint16_t port_ = 0;
+  const UniqueFd fd_;
+  sockaddr_storage address_ = {};
   std::jthread thread_;
 };
 
@@ -124,13 +96,12 @@ class RedirectTest : public ::testing::Test {
   RedirectOptions Options() {
     RedirectOptions options;
     options.destinations.push_back(Loopback(server_.port()));
-    options.listener = reinterpret_cast<const sockaddr_in&>(listener_);
+    options.listeners.push_back(worker_.address());
     options.name = absl::StrCat("fdt_", server_.port());
     return options;
   }
   Greeter server_{'s'};
   Greeter worker_{'w'};
-  const sockaddr_storage listener_ = Loopback(worker_.port());
 };
 
 TEST_F(RedirectTest, SendsNewConnectionsWhileTheLeaseLasts) {
@@ -206,34 +177,44 @@ TEST_F(RedirectTest, TellsByAConstantWhetherThereIsAValue) {
 
 // What a Java program does.
 TEST_F(RedirectTest, FindsIpv6SocketsThatConnectToAnIpv4Address) {
+  if (!UniqueFd(socket(AF_INET6, SOCK_STREAM, 0)).valid()) GTEST_SKIP() << "no IPv6 here";
   auto redirect = ConnectRedirect::Attach(Options());
   ASSERT_TRUE(redirect.ok()) << redirect.status();
   ASSERT_TRUE((*redirect)->SetUntil(Boot() + absl::Seconds(30)).ok());
-  const UniqueFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) GTEST_SKIP() << "no IPv6 here";
-  const sockaddr_in6 address = Mapped(server_.port());
-  ASSERT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-  EXPECT_EQ(Letter(fd), 'w');
+  for (const ClientSocket& one : kSocketsToFour) {
+    const UniqueFd fd = one.Connect(server_.port());
+    EXPECT_EQ(fd.valid() ? Letter(fd) : '!', 'w') << one;
+  }
 }
 
-TEST_F(RedirectTest, BringsIpv6DestinationsToAnIpv4Listener) {
-  const sockaddr_storage six = Loopback6(server_.port());
-  RedirectOptions beside = Options();
-  beside.destinations.push_back(six);
-  RedirectOptions alone = Options();
-  alone.destinations = {six};
-  for (const RedirectOptions& options : {beside, alone}) {
-    const bool is_alone = options.destinations.size() == 1;
+TEST_F(RedirectTest, LeadsEachSocketToTheLoopbackThatItReaches) {
+  if (!HasLoopback6()) GTEST_SKIP() << "this machine has no ::1";
+  const Greeter six('6', NumericAddress("::1", 0));
+  const auto expect = [&](const RedirectOptions& options, char to_four, char to_six, int links) {
     auto redirect = ConnectRedirect::Attach(options);
-    ASSERT_TRUE(redirect.ok()) << is_alone << redirect.status();
-    ASSERT_TRUE((*redirect)->SetUntil(Boot() + absl::Seconds(30)).ok());
-    const UniqueFd fd(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!fd.valid()) GTEST_SKIP() << "no IPv6 here";
-    ASSERT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&six), sizeof(sockaddr_in6)), 0);
-    EXPECT_EQ(Letter(fd), 'w');
-    EXPECT_EQ(WhoAnswers(server_.port()), is_alone ? 's' : 'w') << "this is the IPv4 address";
-    EXPECT_EQ(CountRedirects(options.name).value(), is_alone ? 1 : 2);
-  }
+    ASSERT_TRUE(redirect.ok()) << redirect.status();
+    ASSERT_TRUE((*redirect)->SetUntil(Boot() + absl::Seconds(60)).ok());
+    for (const bool of_six : {false, true}) {
+      for (const ClientSocket& one : of_six ? kSocketsToSix : kSocketsToFour) {
+        const UniqueFd fd = one.Connect(server_.port());
+        const int error = errno;
+        EXPECT_EQ(fd.valid() ? Letter(fd) : '!', of_six ? to_six : to_four)
+            << one << ": " << std::strerror(error);
+      }
+    }
+    EXPECT_EQ(CountRedirects(options.name).value(), links);
+  };
+  RedirectOptions options = Options();
+  options.listeners.push_back(six.address());
+  expect(options, 'w', '!', 2);
+  options.destinations.push_back(NumericAddress("::1", server_.port()));
+  expect(options, 'w', '6', 2);
+  options.listeners.pop_back();
+  expect(options, 'w', '!', 2);
+  options.listeners = {six.address()};
+  expect(options, 's', '6', 2);
+  options.destinations.erase(options.destinations.begin());
+  expect(options, 's', '6', 1);
 }
 
 TEST_F(RedirectTest, LeavesOtherNetworkNamespacesAlone) {

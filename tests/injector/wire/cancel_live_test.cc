@@ -29,7 +29,7 @@ struct Held {
     ProxyOptions options;
     options.server = listener.address();
     reinterpret_cast<sockaddr_in&>(options.server).sin_port = htons(server_port);
-    options.listener = listener.Release();
+    options.listeners.push_back(listener.Release());
     options.protocol = protocol;
     // So that who cancels comes to another thread most of the time.
     options.threads = 4;

@@ -111,7 +111,7 @@ Stage::Stage(const std::function<void(ProxyOptions&)>& change) {
   Listener own;
   address = own.address();
   ProxyOptions options;
-  options.listener = own.Release();
+  options.listeners.push_back(own.Release());
   options.server = server.address();
   options.protocol = v1::PROTOCOL_TCP;
   if (change) change(options);

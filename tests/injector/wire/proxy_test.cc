@@ -231,7 +231,7 @@ TEST(Proxy, RefusesWhatMakesNoSense) {
   const auto refusal = [](const std::function<void(ProxyOptions&)>& change) {
     Listener listener, server;
     ProxyOptions options;
-    options.listener = listener.Release();
+    options.listeners.push_back(listener.Release());
     options.server = server.address();
     change(options);
     return Proxy::Start(std::move(options)).status();
@@ -239,7 +239,9 @@ TEST(Proxy, RefusesWhatMakesNoSense) {
   EXPECT_TRUE(refusal([](ProxyOptions&) {}).ok());
   EXPECT_THAT(refusal([](auto& o) { o.threads = 0; }).message(), HasSubstr("threads, not 0"));
   EXPECT_THAT(refusal([](auto& o) { o.max_held = 10; }).message(), HasSubstr("max_held"));
-  EXPECT_THAT(refusal([](auto& o) { o.listener.Reset(); }).message(), HasSubstr("listener"));
+  EXPECT_THAT(refusal([](auto& o) { o.listeners[0].Reset(); }).message(), HasSubstr("listener"));
+  EXPECT_THAT(refusal([](auto& o) { o.listeners.clear(); }).message(), HasSubstr("1 to 2 listen"));
+  EXPECT_THAT(refusal([](auto& o) { o.listeners.resize(3); }).message(), HasSubstr("listeners"));
   EXPECT_THAT(refusal([](auto& o) { o.server = {}; }).message(), HasSubstr("family"));
 
   Stage stage;

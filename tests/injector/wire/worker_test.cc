@@ -19,6 +19,7 @@
 #include "firedrill/v1/wire_control.pb.h"
 #include "injector/os/connect_redirect.h"
 #include "injector/wire/control.h"
+#include "tests/testing/client_sockets.h"
 
 extern char** environ;
 
@@ -29,6 +30,7 @@ using ::testing::HasSubstr;
 
 constexpr absl::Duration kLease = absl::Seconds(1);
 constexpr absl::Duration kDelay = absl::Milliseconds(100);
+const ClientSocket kFour{.to = "127.0.0.1"};
 
 absl::Duration Boot() { return RealClock().Boot(); }
 
@@ -45,16 +47,9 @@ bool Within(absl::Duration limit, Condition done) {
 // Gives every byte back.
 class Echo {
  public:
-  Echo() {
-    fd_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-    EXPECT_EQ(listen(fd_.get(), 64), 0);
-    socklen_t length = sizeof(address);
-    getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &length);
-    address_ = address;
+  explicit Echo(const std::string& host, uint16_t port = 0)
+      : address_(NumericAddress(host, port)), fd_(ListenOn(&address_)) {
+    if (!fd_.valid()) return;
     thread_ = std::jthread([this](std::stop_token stop) {
       std::vector<UniqueFd> open;
       while (!stop.stop_requested()) {
@@ -74,19 +69,17 @@ class Echo {
       }
     });
   }
-  const sockaddr_in& address() const { return address_; }
+  bool listens() const { return fd_.valid(); }
+  std::string address() const {
+    return std::string(reinterpret_cast<const char*>(&address_), LengthOf(address_));
+  }
+  uint16_t port() const { return ntohs(reinterpret_cast<const sockaddr_in&>(address_).sin_port); }
 
  private:
-  UniqueFd fd_;
-  sockaddr_in address_ = {};
+  sockaddr_storage address_;
+  const UniqueFd fd_;
   std::jthread thread_;
 };
-
-UniqueFd Connect(const sockaddr_in& to) {
-  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&to), sizeof(to)) != 0) return UniqueFd();
-  return fd;
-}
 
 // There and back; infinite where it does not come back.
 absl::Duration RoundTrip(const UniqueFd& fd) {
@@ -118,10 +111,10 @@ class WorkerTest : public ::testing::Test {
     v1::WireRequest request;
     v1::WireSetup& setup = *request.mutable_setup();
     setup.set_protocol(v1::PROTOCOL_TCP);
-    setup.add_servers(
-        std::string(reinterpret_cast<const char*>(&server_.address()), sizeof(sockaddr_in)));
+    setup.add_servers(server_.address());
+    if (six_.listens()) setup.add_servers(six_.address());
     setup.set_lease_nanos(absl::ToInt64Nanoseconds(kLease));
-    name_ = absl::StrCat("fdw_t", ntohs(server_.address().sin_port));
+    name_ = absl::StrCat("fdw_t", server_.port());
     setup.set_name(name_);
     if (!redirects_) {
       sockaddr_in listen{};
@@ -157,9 +150,7 @@ class WorkerTest : public ::testing::Test {
     port_ = reply.status().port();
   }
   UniqueFd Client() {
-    sockaddr_in to = server_.address();
-    if (!redirects_) to.sin_port = htons(static_cast<uint16_t>(port_));
-    return Connect(to);
+    return kFour.Connect(redirects_ ? server_.port() : static_cast<uint16_t>(port_));
   }
   bool Died(absl::Duration limit) {
     return Within(limit, [this] {
@@ -169,10 +160,12 @@ class WorkerTest : public ::testing::Test {
   }
   bool Direct() {
     return CountRedirects(name_).value_or(0) == 0 &&
-           (!redirects_ || RoundTrip(Connect(server_.address())) < kDelay);
+           (!redirects_ || RoundTrip(kFour.Connect(server_.port())) < kDelay);
   }
 
-  Echo server_;
+  Echo server_{"127.0.0.1"};
+  // The same server, where the machine has such an address.
+  Echo six_{"::1", server_.port()};
   bool redirects_ = false;
   UniqueFd line_;
   pid_t pid_ = 0;
@@ -192,6 +185,35 @@ TEST_F(WorkerTest, HealsWhenItsInjectorIsGoneAndCarriesOnWhatIsOpen) {
   shutdown(open.get(), SHUT_RDWR);
   EXPECT_TRUE(Died(absl::Seconds(3)));
   EXPECT_TRUE(WIFEXITED(status_) && WEXITSTATUS(status_) == 0) << status_;
+}
+
+// A socket that is on IPv6 only, or bound to ::1, reached nothing while a fault was on.
+TEST_F(WorkerTest, MeetsSocketsOfEitherFamilyAndLetsThemGo) {
+  if (!redirects_) GTEST_SKIP() << "needs root";
+  if (!six_.listens()) GTEST_SKIP() << "this machine has no ::1";
+  std::vector<ClientSocket> kinds = kSocketsToFour;
+  kinds.insert(kinds.end(), kSocketsToSix.begin(), kSocketsToSix.end());
+  Disturb();
+  std::vector<UniqueFd> open;
+  v1::WireRequest beat;
+  beat.mutable_beat();
+  for (const ClientSocket& one : kinds) {
+    open.push_back(one.Connect(server_.port()));
+    ASSERT_TRUE(open.back().valid()) << one << ": " << std::strerror(errno);
+    EXPECT_GE(RoundTrip(open.back()), kDelay) << one;
+    EXPECT_EQ(Say(beat).status().accepted(), open.size()) << one;
+  }
+  line_.Reset();
+  EXPECT_TRUE(Within(absl::Seconds(2), [&] { return Direct(); }));
+  const auto is_quick = [](const UniqueFd& fd) {
+    return Within(absl::Seconds(5), [&] { return RoundTrip(fd) < kDelay; });
+  };
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    EXPECT_TRUE(is_quick(open[i])) << kinds[i] << " is carried on";
+    EXPECT_TRUE(is_quick(kinds[i].Connect(server_.port()))) << kinds[i] << " goes direct";
+  }
+  open.clear();
+  EXPECT_TRUE(Died(absl::Seconds(3)));
 }
 
 TEST_F(WorkerTest, IsKilledByTheKernelWhenItHangsWhileItDisturbs) {
