@@ -13,6 +13,7 @@
 #include "base/time_proto.h"
 #include "cli/commands.h"
 #include "cli/definitions.h"
+#include "cli/inject_flags.h"
 #include "cli/inject_view.h"
 #include "cli/inject_words.h"
 #include "cli/leftovers.h"
@@ -22,6 +23,7 @@
 #include "cli/screen.h"
 #include "cli/upstream.h"
 #include "experiment/reader.h"
+#include "experiment/writer.h"
 #include "firedrill/v1/options.pb.h"
 
 namespace firedrill {
@@ -136,7 +138,7 @@ class SiteFolder {
     ASSIGN_OR_RETURN(const std::string folder, MakeRunFolder());
     SiteFolder made(folder);
     RETURN_IF_ERROR(WriteText(absl::StrCat(folder, "/", kStateDirFile), state_dir + "\n"));
-    RETURN_IF_ERROR(WriteText(made.file(), ToYaml(site)));
+    RETURN_IF_ERROR(WriteText(made.file(), WriteYaml(site)));
     return made;
   }
   SiteFolder(SiteFolder&& other) noexcept : folder_(std::exchange(other.folder_, "")) {}

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "cli/commands.h"
+#include "cli/inject_flags.h"
 #include "cli/rpc/own_run.h"
 #include "controller/report_parts.h"
 #include "controller/words.h"

@@ -1,5 +1,4 @@
-// The flags of `firedrill inject`, made from the protos: what a fault's keys are, and what a
-// command line says in the language of definitions.
+// What the words of `firedrill inject` ask for.
 #pragma once
 
 #include <optional>
@@ -9,7 +8,6 @@
 #include "absl/status/statusor.h"
 #include "firedrill/v1/fault.pb.h"
 #include "firedrill/v1/site.pb.h"
-#include "google/protobuf/message.h"
 
 namespace firedrill {
 
@@ -39,14 +37,9 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
 // The flags of one kind, or where `kind` is empty all kinds.
 std::string InjectHelp(const std::string& kind);
 
-// "delay-queries", as the command line names a kind.
-std::string KebabOf(const std::string& kind);
 // Its kind disturbs live traffic, which comes by `listen` or is redirected.
 bool IsOnTheWire(const std::string& kind);
 // It hits processes of this machine, which a subject names.
 bool IsOnProcesses(const std::string& kind);
-
-// A definition as a person would write it; what the reader reads back as the same message.
-std::string ToYaml(const google::protobuf::Message& message, int indent = 0);
 
 }  // namespace firedrill

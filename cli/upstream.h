@@ -8,6 +8,9 @@
 
 namespace firedrill {
 
+// What --protocol takes.
+inline constexpr char kProtocols[] = "postgresql|mysql|redis|http|tcp";
+
 // "postgresql" for "db-1:5432": what usually listens at its port; empty for any other port.
 std::string UsualProtocol(const std::string& upstream);
 // "5432 postgresql, 3306 mysql, ...".

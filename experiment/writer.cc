@@ -30,22 +30,6 @@ using google::protobuf::Reflection;
 // Of what is wrong; the rest is counted.
 constexpr size_t kMostProblems = 10;
 
-std::string Quoted(absl::string_view text) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      absl::StrAppend(&quoted, "\\", std::string(1, c));
-    } else if (c == '\n') {
-      quoted += "\\n";
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      absl::StrAppendFormat(&quoted, "\\x%02x", static_cast<unsigned char>(c));
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "\"";
-}
-
 std::string DurationText(const Message& message) {
   google::protobuf::Duration duration;
   duration.CopyFrom(message);
@@ -72,7 +56,7 @@ std::string ScalarText(const Message& message, const FieldDescriptor* field, int
   };
   switch (field->cpp_type()) {
     case FieldDescriptor::CPPTYPE_STRING:
-      return Quoted(one(&Reflection::GetString, &Reflection::GetRepeatedString));
+      return QuotedYaml(one(&Reflection::GetString, &Reflection::GetRepeatedString));
     case FieldDescriptor::CPPTYPE_ENUM:
       return EnumText(field, one(&Reflection::GetEnumValue, &Reflection::GetRepeatedEnumValue));
     case FieldDescriptor::CPPTYPE_BOOL:
@@ -193,6 +177,22 @@ std::string Line(const Problem& problem, const std::string& file,
 }
 
 }  // namespace
+
+std::string QuotedYaml(absl::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      absl::StrAppend(&quoted, "\\", std::string(1, c));
+    } else if (c == '\n') {
+      quoted += "\\n";
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      absl::StrAppendFormat(&quoted, "\\x%02x", static_cast<unsigned char>(c));
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "\"";
+}
 
 std::string WriteYaml(const Message& definition) {
   return absl::StrCat(Writer::Mapping(definition, 0).substr(1), "\n");

@@ -6,12 +6,16 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "firedrill/v1/experiment.pb.h"
 #include "firedrill/v1/run.pb.h"
 #include "firedrill/v1/site.pb.h"
 #include "google/protobuf/message.h"
 
 namespace firedrill {
+
+// A text as YAML takes it for one, whatever is in it.
+std::string QuotedYaml(absl::string_view text);
 
 // YAML in blocks, keys in the order of the vocabulary; what is not set, or is what holds when it is
 // left out, is left out.

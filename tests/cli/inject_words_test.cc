@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/time_proto.h"
 #include "cli/upstream.h"
-#include "experiment/reader.h"
 
 namespace firedrill {
 namespace {
@@ -257,35 +256,6 @@ TEST(InjectWords, HelpNamesEveryFlagWithItsMeaning) {
   EXPECT_THAT(help, HasSubstr("--uniform.max"));
   EXPECT_THAT(help, HasSubstr("Always so long."));
   EXPECT_THAT(InjectHelp(""), HasSubstr("throttle-bytes"));
-}
-
-// A site that is made in memory goes to the processes as text.
-TEST(InjectWords, WhatIsWrittenIsReadAsTheSame) {
-  const char text[] =
-      "apiVersion: firedrill/v1\n"
-      "kind: Site\n"
-      "metadata: {name: it}\n"
-      "spec:\n"
-      "  environment: lab\n"
-      "  injectors:\n"
-      "    - name: db-node\n"
-      "      labels: {role: database, odd: \"a: 'b' \\\"c\\\"\"}\n"
-      "      profiles:\n"
-      "        - name: dba\n"
-      "          postgresql: {host: 127.0.0.1, port: 5432, user: dba, database: shop, password: "
-      "{file: /etc/secret}}\n"
-      "          statements:\n"
-      "            - {name: count, sql: \"SELECT 1\\nFROM t\", parameters: [run]}\n"
-      "        - name: raw\n"
-      "          tcp: {host: 127.0.0.1, port: 7000}\n"
-      "      policy: {faults: [delayQueries], atMost: {delayQueries.delay: 0.5}, maxDuration: "
-      "90s}\n";
-  const SiteFile first = ReadSite(text, "first");
-  ASSERT_TRUE(first.ok()) << first.Report();
-  const std::string written = ToYaml(first.site);
-  const SiteFile second = ReadSite(written, "second");
-  ASSERT_TRUE(second.ok()) << written << second.Report();
-  EXPECT_EQ(first.site.DebugString(), second.site.DebugString());
 }
 
 }  // namespace

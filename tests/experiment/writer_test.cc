@@ -63,6 +63,35 @@ TEST(WriteYaml, TextsThatYamlWouldReadOtherwiseAreReadBackAsTheyWere) {
   }
 }
 
+// A site that is made in memory goes to the processes as text.
+TEST(WriteYaml, ASiteIsReadBackAsItWas) {
+  const char text[] =
+      "apiVersion: firedrill/v1\n"
+      "kind: Site\n"
+      "metadata: {name: it}\n"
+      "spec:\n"
+      "  environment: lab\n"
+      "  injectors:\n"
+      "    - name: db-node\n"
+      "      labels: {role: database, odd: \"a: 'b' \\\"c\\\"\"}\n"
+      "      profiles:\n"
+      "        - name: dba\n"
+      "          postgresql: {host: 127.0.0.1, port: 5432, user: dba, database: shop, password: "
+      "{file: /etc/secret}}\n"
+      "          statements:\n"
+      "            - {name: count, sql: \"SELECT 1\\nFROM t\", parameters: [run]}\n"
+      "        - name: raw\n"
+      "          tcp: {host: 127.0.0.1, port: 7000}\n"
+      "      policy: {faults: [delayQueries], atMost: {delayQueries.delay: 0.5}, maxDuration: "
+      "1500ms}\n";
+  const SiteFile first = ReadSite(text, "first");
+  ASSERT_TRUE(first.ok()) << first.Report();
+  const std::string written = WriteYaml(first.site);
+  const SiteFile second = ReadSite(written, "second");
+  ASSERT_TRUE(second.ok()) << written << second.Report();
+  EXPECT_EQ(first.site.DebugString(), second.site.DebugString());
+}
+
 TEST(CheckExperiment, TakesWhatLintTakesAndFillsInWhatWasLeftOut) {
   const ExperimentFile valid = Valid();
   EXPECT_THAT(Refusal(valid.experiment), IsEmpty());
