@@ -115,7 +115,7 @@ void Say(const Flag& flag, const std::string& word, Said* root) {
   for (const std::string& key : flag.path) at = &at->keys[key];
   at->field = flag.field;
   if (flag.field->is_repeated()) {
-    for (absl::string_view part : absl::StrSplit(word, ',', absl::SkipEmpty())) {
+    for (absl::string_view part : absl::StrSplit(word, ',')) {
       at->words.emplace_back(absl::StripAsciiWhitespace(part));
     }
   } else {
@@ -131,11 +131,11 @@ absl::Status GivenTwice(const std::string& name, const std::string& value) {
 absl::Status SayMatch(const std::string& text, const std::vector<Flag>& flags,
                       std::set<std::string>* given, Said* root) {
   std::set<std::string> keys;
-  for (const absl::string_view part : absl::StrSplit(text, ',', absl::SkipEmpty())) {
+  for (const absl::string_view part : absl::StrSplit(text, ',')) {
     const std::vector<std::string> sides = absl::StrSplit(part, absl::MaxSplits('=', 1));
     if (sides.size() != 2) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "--match ", text, ": ", part,
+          "--match ", text, ": ", part.empty() ? "''" : part,
           " is no key=value; write it as table=users,verb=select. A comma divides: a value that "
           "has "
           "one goes into a flag of its own, as in --match.regex 'a,b' or --match.tables a,b"));
@@ -166,6 +166,11 @@ absl::Status SayMatch(const std::string& text, const std::vector<Flag>& flags,
     }
     if (!flag->field->is_repeated() && !given->insert(name).second) {
       return GivenTwice(name, sides[1]);
+    }
+    if (absl::StripAsciiWhitespace(sides[1]).empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("--match ", text, ": ", sides[0],
+                                                     " is empty; give it a value, as in ",
+                                                     "table=users, or leave it out"));
     }
     Say(*flag, sides[1], root);
   }

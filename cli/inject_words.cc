@@ -47,6 +47,17 @@ absl::Status UnknownFlag(const std::string& name, const std::vector<Flag>& flags
       near.empty() ? "; --help lists them" : absl::StrCat("; did you mean ", near, "?")));
 }
 
+// A flag that says nothing: as little as one that is left out.
+absl::Status GivenEmpty(absl::string_view name) {
+  if (name == "--match") {
+    return absl::InvalidArgumentError(
+        "--match is empty: write it as table=users,verb=select, or leave it out, and all requests "
+        "are meant");
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " is empty: give it a value, or leave it out"));
+}
+
 // Which server is meant, said in one of the two ways.
 absl::Status CheckServer(const InjectOptions& options, const std::vector<Flag>& flags,
                          bool profile_said) {
@@ -134,7 +145,10 @@ absl::StatusOr<v1::Fault> ReadFault(const std::string& text) {
   Reporter reporter(text);
   v1::Fault fault;
   if (root.has_value()) MapYaml(*root, &fault, &reporter);
-  if (root.has_value()) CheckTexts(fault, &reporter);
+  if (root.has_value()) {
+    CheckTexts(fault, &reporter);
+    CheckFault(fault, "", &reporter);
+  }
   problems.insert(problems.end(), reporter.problems().begin(), reporter.problems().end());
   if (root.has_value() && problems.empty()) return fault;
   return absl::InvalidArgumentError(
@@ -222,6 +236,7 @@ absl::StatusOr<InjectOptions> ParseInject(const std::vector<std::string>& words)
     } else {
       return absl::InvalidArgumentError(absl::StrCat(name, " needs a value"));
     }
+    if (absl::StripAsciiWhitespace(value).empty()) return GivenEmpty(name);
     // Of two values one would be dropped; lists grow, and each --match may say another key.
     const bool grows = is_match || (!is_own && flag->field->is_repeated());
     if (!grows && !given.insert(name).second) {

@@ -21,6 +21,11 @@ void CheckReferences(const v1::Experiment& experiment, Reporter* reporter);
 // Faults, remedies and loads: durations, blast radius, templates.
 void CheckSteps(const v1::Experiment& experiment, Reporter* reporter);
 
+// One fault by itself, whatever step or command line it stands in. `path`: of what it stands in.
+void CheckFault(const v1::Fault& fault, const std::string& path, Reporter* reporter);
+// Of its kind; null where none is set.
+const google::protobuf::FieldDescriptor* KindOfFault(const v1::Fault& fault);
+
 // Probes and their `is`.
 void CheckProbes(const v1::Experiment& experiment, Reporter* reporter);
 

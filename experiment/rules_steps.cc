@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "base/server_error.h"
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "experiment/rules.h"
@@ -16,12 +15,6 @@ namespace {
 
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
-
-// The kind of a fault, and its message; null where none is set.
-const FieldDescriptor* KindOfFault(const v1::Fault& fault) {
-  return fault.GetReflection()->GetOneofFieldDescriptor(
-      fault, fault.GetDescriptor()->FindOneofByName("kind"));
-}
 
 class Steps {
  public:
@@ -60,9 +53,7 @@ class Steps {
       CheckDuration(kind, path);
       CheckAgainstLimit(step, first, path);
       CheckWithinDuration(step, kind, path);
-      CheckShapes(step.fault(), path);
-      if (step.fault().has_fail_queries()) CheckError(step.fault().fail_queries(), path);
-      if (step.fault().has_lock_rows()) CheckRows(step.fault().lock_rows(), path + ".lockRows");
+      CheckFault(step.fault(), path, &reporter_);
     }
   }
 
@@ -103,48 +94,6 @@ class Steps {
     if (of_presence && !condition.values().empty()) {
       reporter_.AtKey(path + ".values", "'exists' and 'doesNotExist' take no 'values'",
                       "to compare with values, use in or notIn");
-    }
-  }
-
-  void CheckShapes(const v1::Fault& fault, const std::string& path) {
-    const auto check = [this](const auto& delay, const std::string& where) {
-      if (delay.has_uniform()) CheckSpan(delay.uniform(), where + ".uniform");
-      if (delay.has_pareto()) CheckSpan(delay.pareto(), where + ".pareto");
-    };
-    if (fault.has_delay_queries()) check(fault.delay_queries(), path + ".delayQueries");
-    if (fault.has_delay_bytes()) check(fault.delay_bytes(), path + ".delayBytes");
-  }
-
-  template <typename Span>
-  void CheckSpan(const Span& span, const std::string& path) {
-    if (!span.has_min() || !span.has_max() || reporter_.HasProblem(path + ".max")) return;
-    if (FromProto(span.min()) <= FromProto(span.max())) return;
-    reporter_.AtValue(path + ".max", "'max' is shorter than 'min'", "exchange them");
-  }
-
-  // Which protocol it is is known with the site; but some are no error's name of any.
-  void CheckError(const v1::FailQueries& fault, const std::string& path) {
-    const std::string where = path + ".failQueries.error";
-    if (fault.error().empty() || reporter_.HasProblem(where)) return;
-    for (const v1::Protocol protocol :
-         {v1::PROTOCOL_POSTGRESQL, v1::PROTOCOL_MYSQL, v1::PROTOCOL_REDIS, v1::PROTOCOL_HTTP}) {
-      if (WhyNoError(protocol, fault.error()).empty()) return;
-    }
-    reporter_.AtValue(where, absl::StrCat("'", fault.error(), "' is no server's error"),
-                      "write a SQLSTATE such as \"57014\", a number of MySQL such as \"1205\", the "
-                      "first word of a Redis error such as LOADING, or an HTTP status such as "
-                      "\"503\"");
-  }
-
-  void CheckRows(const v1::LockRows& rows, const std::string& path) {
-    if (!rows.statement().empty() && (!rows.column().empty() || !rows.values().empty())) {
-      const std::string other = rows.column().empty() ? "values" : "column";
-      reporter_.AtKey(absl::StrCat(path, ".", other),
-                      absl::StrCat("'statement' and '", other, "' both say which rows are meant"),
-                      "leave one of them out");
-    } else if (!rows.column().empty() && rows.values().empty()) {
-      reporter_.AtKey(path + ".column", "'column' needs the key 'values'",
-                      "write what the column has in the rows that are meant: values: [\"1\"]");
     }
   }
 

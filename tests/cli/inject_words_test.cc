@@ -179,6 +179,61 @@ TEST(InjectWords, AKeyOfAMatchIsNotSaidTwice) {
   EXPECT_TRUE(ParseInject(with({"--match", "user=ann,database=shop,verb=select"})).ok());
 }
 
+// A variable of a shell that was not set: the fault met each request.
+TEST(InjectWords, WhatIsEmptyIsRefusedAndDoesNotMeanEverything) {
+  const auto with = [](std::vector<std::string> more) {
+    std::vector<std::string> words = {
+        "delay-queries", "--upstream", "127.0.0.1:5432", "--listen", "127.0.0.1:6432",
+        "--delay",       "1s"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  EXPECT_EQ(Complaint(with({"--match", ""})),
+            "--match is empty: write it as table=users,verb=select, or leave it out, and all "
+            "requests are meant");
+  EXPECT_EQ(Complaint(with({"--match", "table="})),
+            "--match table=: table is empty; give it a value, as in table=users, or leave it out");
+  EXPECT_THAT(Complaint(with({"--match", "verb=select,regex= "})), HasSubstr("regex is empty"));
+  EXPECT_THAT(Complaint(with({"--match", "table=users,"})), HasSubstr("'' is no key=value"));
+  EXPECT_THAT(Complaint(with({"--match", ","})), HasSubstr("'' is no key=value"));
+  for (const char* flag : {"--match.tables", "--match.verbs", "--match.regex", "--match.user",
+                           "--client-user", "--site", "--seed", "--state-dir"}) {
+    const std::string empty = absl::StrCat(flag, " is empty: give it a value, or leave it out");
+    EXPECT_EQ(Complaint(with({flag, ""})), empty);
+    EXPECT_EQ(Complaint(with({absl::StrCat(flag, "=")})), empty);
+  }
+  for (const char* list : {" , ", "users,", ",users", "users,,images"}) {
+    EXPECT_THAT(Complaint(with({"--match.tables", list})),
+                testing::AllOf(HasSubstr("is empty"), HasSubstr("leave the entry out")))
+        << list;
+  }
+}
+
+// Nobody was told which port it was.
+TEST(InjectWords, AnyFreePortIsNoAddressToListenAt) {
+  for (const char* listen : {"127.0.0.1:0", "[::1]:0", "0.0.0.0:00"}) {
+    EXPECT_THAT(
+        Complaint({"stall-connections", "--upstream", "127.0.0.1:5432", "--listen", listen}),
+        testing::AllOf(HasSubstr("port 0 is any free port"),
+                       HasSubstr("write the port that the clients come to")))
+        << listen;
+  }
+}
+
+TEST(InjectWords, ACutHasNeitherAMomentNorAMessage) {
+  const auto with = [](std::vector<std::string> more) {
+    std::vector<std::string> words = {"fail-queries", "--profile", "p", "--cut-after", "3"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  EXPECT_THAT(Complaint(with({"--moment", "before"})),
+              testing::AllOf(HasSubstr("'moment' does not go with 'cutAfter'"),
+                             HasSubstr("leave 'moment' out, or name an 'error'")));
+  EXPECT_THAT(Complaint(with({"--moment", "after"})), HasSubstr("does not go with"));
+  EXPECT_THAT(Complaint(with({"--message", "gone"})), HasSubstr("does not go with"));
+  EXPECT_TRUE(ParseInject(with({})).ok());
+}
+
 TEST(InjectWords, AVerbThatNoStatementBeginsWithIsRefused) {
   const auto with = [](const std::string& match) {
     return std::vector<std::string>{"delay-queries", "--profile", "p", "--delay", "1s",
