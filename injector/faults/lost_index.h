@@ -15,7 +15,7 @@ enum class IndexState { kUsable, kLost, kGone };
 // What the server does with the statement.
 struct IndexPlan {
   bool uses_index = false;
-  // How the table is read: "Index Scan", "ref".
+  // How the table is read: "Index Scan using users_email_idx", "ref using users_email_idx", "ALL".
   std::string read_by;
   // What the server expects of it: its cost, or rows.
   double weight = 0;

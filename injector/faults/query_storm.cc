@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
@@ -51,6 +52,12 @@ absl::Status CheckReadsOnly(const v1::Profile& profile, const std::string& name,
       "the statement ", name, " of profile ", profile.name(),
       " is to be one SELECT, WITH, TABLE, VALUES, SHOW or EXPLAIN in a read-only transaction; say "
       "`writes: true` where it is to do more"));
+}
+
+// "0.4 ms", where FormatDuration() would say "0s".
+std::string Latency(absl::Duration took) {
+  if (took >= absl::Milliseconds(10)) return firedrill::FormatDuration(took);
+  return absl::StrFormat("%.2g ms", absl::ToDoubleMilliseconds(took));
 }
 
 }  // namespace
@@ -128,8 +135,8 @@ absl::StatusOr<v1::Observation> QueryStorm::Observe(const Context& context,
                    ": ", static_cast<int64_t>(storm.begun_rate), " begun and ",
                    static_cast<int64_t>(storm.answered_rate), " answered a second, ");
   if (storm.p50 > absl::ZeroDuration()) {
-    absl::StrAppend(&detail, "median ", firedrill::FormatDuration(storm.p50), ", 95th percentile ",
-                    firedrill::FormatDuration(storm.p95));
+    absl::StrAppend(&detail, "median ", Latency(storm.p50), ", 95th percentile ",
+                    Latency(storm.p95));
   } else {
     absl::StrAppend(
         &detail, storm.finished == 0 ? "none has been answered yet" : "none was answered of late");

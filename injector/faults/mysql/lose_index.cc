@@ -76,6 +76,7 @@ class Plans final : public PlanSession {
       // A table goes by the statement's own name for it.
       if (!uses && row[kTable] != index_.table && !plan.read_by.empty()) continue;
       plan.read_by = row[kAccess].value_or("");
+      if (row[kKey].has_value()) absl::StrAppend(&plan.read_by, " using ", JoinWords(keys));
       plan.weight = std::atof(row[kRows].value_or("0").c_str());
     }
     return plan;

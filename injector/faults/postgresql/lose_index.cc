@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -151,10 +152,24 @@ class Plans final : public PlanSession {
   void Walk(const Json& node, const std::string& index, IndexPlan& plan) const {
     if (node.value("Index Name", "") == index) plan.uses_index = true;
     if (node.value("Relation Name", "") == table_ && plan.read_by.empty()) {
+      std::set<std::string> indexes;
+      FindIndexes(node, indexes);
       plan.read_by = node.value("Node Type", "");
+      if (!indexes.empty()) {
+        absl::StrAppend(&plan.read_by, " using ", JoinWords({indexes.begin(), indexes.end()}));
+      }
     }
     if (!node.contains("Plans")) return;
     for (const Json& child : node["Plans"]) Walk(child, index, plan);
+  }
+
+  // Its own, or those of the bitmaps from which it reads.
+  static void FindIndexes(const Json& node, std::set<std::string>& indexes) {
+    if (node.contains("Index Name")) indexes.insert(node.value("Index Name", ""));
+    if (!node.contains("Plans")) return;
+    for (const Json& child : node["Plans"]) {
+      if (absl::StartsWith(child.value("Node Type", ""), "Bitmap")) FindIndexes(child, indexes);
+    }
   }
 
   const std::unique_ptr<PostgresSession> session_;

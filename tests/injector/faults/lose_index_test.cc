@@ -11,6 +11,7 @@
 #include <fstream>
 #include <future>
 
+#include "absl/strings/match.h"
 #include "base/status_macros.h"
 #include "tests/testing/fault_stage.h"
 #include "tests/testing/postgres_server.h"
@@ -157,8 +158,8 @@ TEST_F(LoseIndexTest, PooledAndFreshSessionsFollowBothTimes) {
   EXPECT_TRUE(seen.reached());
   EXPECT_EQ(seen.real(), 2);
   EXPECT_EQ(seen.detail(),
-            "the index public.users_email_idx is lost; users was read by Index Scan, now by "
-            "Seq Scan on a prepared and Seq Scan on a fresh session");
+            "the index public.users_email_idx is lost; users was read by Index Scan using "
+            "users_email_idx, now by Seq Scan on a prepared and Seq Scan on a fresh session");
   EXPECT_GT(seen.figures().at("cost_prepared"), seen.figures().at("cost_before"));
   EXPECT_EQ(seen.figures().at("cost_before_fresh"), seen.figures().at("cost_before"));
   // Born while the index is lost, and prepared then.
@@ -171,8 +172,9 @@ TEST_F(LoseIndexTest, PooledAndFreshSessionsFollowBothTimes) {
   EXPECT_EQ(After(), "");
   EXPECT_TRUE(fault_->ReadBack(StageContext("lost"), node_).ok());
   EXPECT_EQ(After(),
-            "the index public.users_email_idx is usable; users was read by Index Scan, now by "
-            "Index Scan on a prepared and Index Scan on a fresh session");
+            "the index public.users_email_idx is usable; users was read by Index Scan using "
+            "users_email_idx, now by Index Scan using users_email_idx on a prepared and Index Scan "
+            "using users_email_idx on a fresh session");
   EXPECT_EQ(State(), before_);
   EXPECT_TRUE(Within(absl::Seconds(1), [] { return OurSessions() == 0; }));
 }
@@ -250,7 +252,27 @@ TEST_F(LoseIndexTest, TheIndexIsWholeWhenItComesBack) {
 
 TEST_F(LoseIndexTest, WatchesAStatementOfTheProfile) {
   ASSERT_TRUE(Apply(absl::StrCat(kLose, "statement: 'login'")).ok());
-  EXPECT_THAT(Seen().detail(), HasSubstr("was read by Index Scan, now by Seq Scan"));
+  EXPECT_THAT(Seen().detail(),
+              HasSubstr("was read by Index Scan using users_email_idx, now by Seq Scan"));
+}
+
+// "By Index Scan, now by Index Scan" was no proof of anything.
+TEST_F(LoseIndexTest, NamesTheIndexThatTakesOver) {
+  ASSERT_TRUE(Apply().ok());
+  server_->Run("CREATE INDEX users_email_too ON users (email)");
+  EXPECT_THAT(Seen().detail(),
+              HasSubstr("was read by Index Scan using users_email_idx, now by Index Scan using "
+                        "users_email_too on a prepared and Index Scan using users_email_too on a "
+                        "fresh session"));
+  // A bitmap has its index beneath it.
+  server_->Run("ALTER SYSTEM SET enable_indexscan = off");
+  server_->Run("SELECT pg_reload_conf()");
+  EXPECT_TRUE(Within(absl::Seconds(10), [this] {
+    return absl::StrContains(Seen().detail(),
+                             "Bitmap Heap Scan using users_email_too on a fresh session");
+  })) << Seen().detail();
+  server_->Run("ALTER SYSTEM RESET enable_indexscan");
+  server_->Run("SELECT pg_reload_conf()");
 }
 
 TEST_F(LoseIndexTest, GuessesASearchOfAnExpressionInAPartialIndex) {
@@ -305,8 +327,8 @@ TEST_F(LoseIndexTest, RefusesWhatWouldHaveNoEffect) {
                 "public.tiny WHERE (a) = $1; name a statement of the profile"));
   EXPECT_THAT(
       Refusal(absl::StrCat(kLose, "statement: 'by-id'")),
-      HasSubstr("would have no effect: the planner reads users by Index Scan for SELECT name "
-                "FROM users WHERE id = $1; name another statement"));
+      HasSubstr("would have no effect: the planner reads users by Index Scan using users_pkey "
+                "for SELECT name FROM users WHERE id = $1; name another statement"));
   EXPECT_THAT(Refusal(Of("public.tags_t_idx")), HasSubstr("is a gin index, whose use cannot be"));
   EXPECT_EQ(Refusal(absl::StrCat(kLose, "statement: 'logn'")),
             "there is no statement logn in profile admin; it has login and by-id");

@@ -137,7 +137,7 @@ TEST_F(MysqlLoseIndexTest, PreparedAndFreshSessionsDoWithoutItAndGetItBack) {
   ASSERT_TRUE(seen.ok()) << seen.status();
   EXPECT_TRUE(seen->reached());
   EXPECT_EQ(seen->real(), 2);
-  EXPECT_THAT(seen->detail(), HasSubstr("users was read by ref, now by "));
+  EXPECT_THAT(seen->detail(), HasSubstr("users was read by ref using users_email_idx, now by "));
   EXPECT_EQ(seen->figures().at("rows_before"), 1);
   EXPECT_GT(seen->figures().at("rows_fresh"), 1000);
   EXPECT_GT(seen->figures().at("rows_prepared"), 1000);
@@ -147,7 +147,8 @@ TEST_F(MysqlLoseIndexTest, PreparedAndFreshSessionsDoWithoutItAndGetItBack) {
   EXPECT_EQ(UndoIt().first, UndoResult::kRestored);
   EXPECT_TRUE(fault_->ReadBack(StageContext("lost"), node_).ok());
   EXPECT_THAT(dynamic_cast<TellsAfter&>(*fault_).After()->detail(),
-              HasSubstr("now by ref on a prepared and ref on a fresh session"));
+              HasSubstr("now by ref using users_email_idx on a prepared and ref using "
+                        "users_email_idx on a fresh session"));
   EXPECT_EQ(State(), before_);
   EXPECT_THAT(PooledPlan(), HasSubstr(" ref users_email_idx "));
   EXPECT_THAT(FreshPlan(), HasSubstr(" ref users_email_idx "));

@@ -193,6 +193,16 @@ TEST_F(StormQueriesTest, TheServerEndsItByItselfWhenNobodyElseDoes) {
   }));
 }
 
+TEST_F(StormQueriesTest, ALatencyBelowAMillisecondIsNoZero) {
+  ASSERT_TRUE(Apply("statement: 'quick' sessions: 1").ok());
+  v1::Observation seen;
+  ASSERT_TRUE(Within(absl::Seconds(20), [&] {
+    seen = Seen();
+    return seen.figures().at("p50_ms") > 0 && seen.figures().at("p50_ms") < 1;
+  }));
+  EXPECT_THAT(seen.detail(), testing::ContainsRegex("median 0[.][0-9]+ ms, 95th percentile "));
+}
+
 TEST_F(StormQueriesTest, RefusesWhatItCannotRun) {
   EXPECT_THAT(Refusal("statement: 'quick'"), StartsWith("say how much: sessions, or a rate"));
   EXPECT_THAT(Refusal("statement: 'quack' sessions: 1"),
