@@ -98,6 +98,7 @@ absl::Status QueryStorm::Apply(const Context& context, Node& node, Changes&) {
   options.rate = message_.rate();
   options.end = RealClock().Boot() + (context.ends_at - context.clock.Boot());
   options.begin = server_->Sessions(options.end);
+  options.limit = server_->Limit();
   applied_ = true;
   storm_ = std::make_unique<Storm>(std::move(options));
   const absl::Status status = AwaitFirst(context.patience());

@@ -31,6 +31,8 @@ class StormServer {
   // Begins sessions from any thread, without this object. `end`: boot time of the fault's end, for
   // the server's own time-outs.
   virtual std::function<std::unique_ptr<StormSession>()> Sessions(absl::Duration end) const = 0;
+  // As Storm::Options::limit.
+  virtual std::function<std::string(absl::Duration left)> Limit() const { return nullptr; }
   virtual std::string identity() const = 0;
   // Nobody listens there.
   virtual bool Down(const absl::Status& status) const = 0;

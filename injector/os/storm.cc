@@ -21,6 +21,8 @@ constexpr int kMostOpening = 16;
 // What the figures of the last second are made from.
 constexpr size_t kMostRecent = 200000;
 constexpr absl::Duration kLongestWait = absl::Milliseconds(50);
+// By so much a session's own time-outs may end later than they would if they were set now.
+constexpr absl::Duration kStale = absl::Seconds(1);
 
 template <typename Deque, typename TimeOf>
 void DropOld(Deque& deque, absl::Duration now, TimeOf time_of) {
@@ -81,6 +83,7 @@ void Storm::Connect(absl::Duration now) {
     if (opening >= kMostOpening) return;
     if (slot.session != nullptr || now < slot.next_try || now >= options_.end) continue;
     slot.session = options_.begin();
+    slot.limited = options_.end - now;
     if (slot.session->fd() < 0) Fail(slot, slot.session->Connect(Patience(kRetry)), now);
     ++opening;
   }
@@ -90,8 +93,8 @@ void Storm::Begin(absl::Duration now) {
   if (now >= options_.end) return;
   const uint64_t due = DueBy(now);
   for (Slot& slot : slots_) {
-    if (options_.rate > 0 && begun_ >= due) return;
     if (slot.session == nullptr || !slot.session->usable() || !slot.session->Quiet()) continue;
+    if (Limit(slot, now) || (options_.rate > 0 && begun_ >= due)) continue;
     slot.due = options_.rate > 0
                    ? start_ + absl::Seconds(static_cast<double>(begun_ + 1) / options_.rate)
                    : now;
@@ -113,6 +116,18 @@ void Storm::Begin(absl::Duration now) {
       at_once_ = true;
     }
   }
+}
+
+// Who dies or hangs tells the server nothing, and what is begun last would run for as long as the
+// first was allowed to.
+bool Storm::Limit(Slot& slot, absl::Duration now) {
+  const absl::Duration left = options_.end - now;
+  if (!options_.limit || slot.limited - left < kStale) return false;
+  slot.limited = left;
+  const absl::Status sent = slot.session->Send(options_.limit(left));
+  if (!sent.ok()) Fail(slot, sent, now);
+  if (slot.session != nullptr && slot.session->Quiet()) at_once_ = true;
+  return true;
 }
 
 void Storm::CountEnd(Slot& slot, absl::Duration now) {
@@ -150,7 +165,7 @@ void Storm::Serve(Slot& slot, absl::Duration now) {
   if (!drained.ok()) {
     // The statement failed; the session goes on.
     Note(slot, drained);
-    slot.failed = true;
+    slot.failed = slot.running;
   }
   if (session.Quiet()) CountEnd(slot, now);
 }
@@ -184,7 +199,7 @@ void Storm::Publish(absl::Duration now) {
   for (const Slot& slot : slots_) {
     if (slot.session == nullptr || !slot.session->ready()) continue;
     ++now_.connected;
-    if (!slot.session->Quiet()) ++now_.busy;
+    if (slot.running) ++now_.busy;
   }
   const absl::Duration window = std::clamp(now - start_, absl::Milliseconds(1), kWindow);
   const double seconds = absl::ToDoubleSeconds(window);

@@ -69,6 +69,9 @@ class Storm {
     // Begins to open one more session. Called from the storm's thread.
     std::function<std::unique_ptr<StormSession>()> begin;
     std::string statement;
+    // The statement by which a session's own time-outs end with the time that is left; null where
+    // they need not.
+    std::function<std::string(absl::Duration left)> limit;
     // With a rate: the most that may be open at once.
     int sessions = 1;
     // Statements a second, each due at its own time; 0: each session begins the next at once.
@@ -107,6 +110,8 @@ class Storm {
  private:
   struct Slot {
     std::unique_ptr<StormSession> session;
+    // How much was left when its time-outs were set.
+    absl::Duration limited;
     // When what it runs was due.
     absl::Duration due;
     // A statement has been sent, and its end is not counted yet.
@@ -123,6 +128,8 @@ class Storm {
   void Connect(absl::Duration now);
   void Serve(Slot& slot, absl::Duration now);
   void Begin(absl::Duration now);
+  // True: it is being told how much time is left.
+  bool Limit(Slot& slot, absl::Duration now);
   void CountEnd(Slot& slot, absl::Duration now);
   void Note(const Slot& slot, const absl::Status& status);
   void Fail(Slot& slot, const absl::Status& status, absl::Duration now);

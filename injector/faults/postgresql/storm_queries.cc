@@ -4,8 +4,10 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "injector/faults/query_storm.h"
@@ -16,6 +18,10 @@ namespace {
 
 // The server's own time-outs end our sessions so long after the fault's end.
 constexpr absl::Duration kNetMargin = absl::Seconds(1);
+
+std::string NetMs(absl::Duration left) {
+  return absl::StrCat(absl::ToInt64Milliseconds(std::max(absl::ZeroDuration(), left) + kNetMargin));
+}
 
 class PostgresStormServer final : public StormServer {
  public:
@@ -42,8 +48,7 @@ class PostgresStormServer final : public StormServer {
   std::function<std::unique_ptr<StormSession>()> Sessions(absl::Duration end) const override {
     return [account = control_.account(), stamp = stamp_, end, writes = message_.writes()] {
       // What ends at one instant is shorter for a session that comes later.
-      const std::string ms = absl::StrCat(absl::ToInt64Milliseconds(
-          std::max(absl::ZeroDuration(), end - RealClock().Boot()) + kNetMargin));
+      const std::string ms = NetMs(end - RealClock().Boot());
       using Session = StormSessionOf<PostgresSession, SqlState>;
       return std::make_unique<Session>(
           PostgresSession::Begin(account, stamp,
@@ -52,6 +57,17 @@ class PostgresStormServer final : public StormServer {
                                   {"statement_timeout", ms},
                                   {"idle_session_timeout", ms},
                                   {"idle_in_transaction_session_timeout", ms}}));
+    };
+  }
+
+  std::function<std::string(absl::Duration left)> Limit() const override {
+    return [](absl::Duration left) {
+      std::vector<std::string> settings;
+      for (const char* name :
+           {"statement_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout"}) {
+        settings.push_back(absl::StrCat("set_config('", name, "', '", NetMs(left), "', false)"));
+      }
+      return absl::StrCat("SELECT ", absl::StrJoin(settings, ", "));
     };
   }
 

@@ -193,6 +193,42 @@ TEST_F(StormQueriesTest, TheServerEndsItByItselfWhenNobodyElseDoes) {
   }));
 }
 
+// A statement that is begun near the end may last no longer than one that was begun at first: each
+// of them had the whole fault's time from its own beginning.
+TEST_F(StormQueriesTest, TheServerEndsAtTheSameTimeWhatIsBegunLate) {
+  const absl::Time begin = absl::Now();
+  const absl::Time end = begin + absl::Seconds(10);
+  Add("late", absl::StrCat("SELECT pg_sleep(CASE WHEN now() < to_timestamp(",
+                           absl::ToUnixSeconds(end) - 2, ") THEN 0.01 ELSE 1000 END)"));
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool ok = Apply("statement: 'late' sessions: 2", end - absl::Now()).ok() && Reached();
+    const char word = ok ? 'y' : 'n';
+    if (write(ready[1], &word, 1) != 1) _exit(1);
+    while (true) pause();
+  }
+  char ok = 0;
+  ASSERT_EQ(read(ready[0], &ok, 1), 1);
+  ASSERT_EQ(ok, 'y');
+  const auto busy = [](const char* since) {
+    return server_->Number(absl::StrCat(
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND application_name LIKE "
+        "'firedrill:%' AND query_start < now() - interval '",
+        since, "'"));
+  };
+  // Nobody tells the server: who hangs closes nothing.
+  EXPECT_TRUE(Within(absl::Seconds(20), [&] { return busy("0.3 s") == 2; }));
+  EXPECT_LT(absl::Now(), end);
+  kill(child, SIGSTOP);
+  // 11 s after each began it was, 9 s after the end.
+  EXPECT_TRUE(Within(end - absl::Now() + absl::Seconds(5), [&] { return busy("0 s") == 0; }));
+  EXPECT_GT(absl::Now(), end - absl::Seconds(1));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+}
+
 TEST_F(StormQueriesTest, ALatencyBelowAMillisecondIsNoZero) {
   ASSERT_TRUE(Apply("statement: 'quick' sessions: 1").ok());
   v1::Observation seen;
