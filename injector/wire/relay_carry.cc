@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "injector/wire/cuts_at_end.h"
 #include "injector/wire/goodbye.h"
 #include "injector/wire/relay.h"
 
@@ -81,6 +82,8 @@ bool Relay::ReadSome(Direction direction, size_t room) {
     if (way.last == Last::kNothing) return from.readable;
     Emit(direction, way.kept, DrawHold(direction));
     way.kept.clear();
+    const auto* cuts = dynamic_cast<const CutsAtEnd*>(codec_.get());
+    if (direction == kToClient && cuts != nullptr && cuts->CutIsDue()) cut_ = Cut::kReset;
     return false;
   }
   way.full_reads = static_cast<size_t>(count) == Lane::kScratch ? way.full_reads + 1 : 0;

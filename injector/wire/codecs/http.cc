@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "injector/wire/codecs.h"
 #include "injector/wire/codecs/http_messages.h"
+#include "injector/wire/cuts_at_end.h"
 
 namespace firedrill::wire {
 namespace {
@@ -51,11 +52,15 @@ bool LooksLikeMethod(absl::string_view bytes) {
   });
 }
 
-class HttpCodec final : public Codec {
+class HttpCodec final : public Codec, public CutsAtEnd {
  public:
   Piece FromClient(absl::string_view bytes) override;
   Piece FromServer(absl::string_view bytes) override;
   std::optional<Substitute> Fail(const v1::QueryFailure& failure) override;
+  bool CutIsDue() const override {
+    return first_asked_ < asked_.size() && asked_[first_asked_].failing != nullptr &&
+           asked_[first_asked_].failing->cut;
+  }
   bool Quiet() const override {
     return first_asked_ == asked_.size() && request_body_.ended() && !in_answer_ &&
            !client_waits_ && !server_waits_;

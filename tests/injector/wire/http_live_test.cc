@@ -5,6 +5,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "injector/wire/codec.h"
+#include "injector/wire/rules.h"
+#include "tests/injector/wire/proxy_stage.h"
 #include "tests/injector/wire/pump.h"
 #include "tests/injector/wire/talk.h"
 #include "tests/testing/child.h"
@@ -159,6 +161,42 @@ TEST_F(HttpLive, TheAnswerIsCutInItsMiddle) {
   const std::string said = Curl(pump.port(), {"/big"});
   EXPECT_TRUE(absl::StrContains(said, "curl: (")) << said.substr(0, 200);
   EXPECT_LT(said.size(), 101'000u);
+}
+
+// A cut that lies behind the answer comes with its end, whatever tells that: also where it is the
+// server's close, which passed as it was, and was counted as a failure.
+TEST(HttpCut, BehindTheAnswerComesWithItsEnd) {
+  Stage stage([](ProxyOptions& options) { options.protocol = v1::PROTOCOL_HTTP; });
+  Rule rule;
+  rule.name = "cut";
+  rule.match.set_share(1);
+  rule.match.add_tables("/cut");
+  rule.failure.emplace().set_cut_after(500'000);
+  Disturbance disturbance;
+  disturbance.rules = *Rules::Compile(v1::PROTOCOL_HTTP, {rule}, 1);
+  ASSERT_TRUE(stage.proxy->Set(disturbance).ok());
+  const auto ends = [&](const std::string& path, const std::string& answer, bool closes) {
+    auto [client, server] = stage.Pair();
+    const std::string asked = absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: x\r\n\r\n");
+    Send(client.get(), asked);
+    EXPECT_EQ(Receive(server.get(), asked.size()), asked);
+    Send(server.get(), answer);
+    if (closes) server.Reset();
+    EXPECT_EQ(Receive(client.get(), answer.size()), answer);
+    return Listen(client.get(), closes ? absl::Seconds(5) : absl::Seconds(1));
+  };
+  const std::string until_close = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end";
+  const std::string with_length = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nall";
+  EXPECT_EQ(ends("/other", until_close, true), Heard::kFin);
+  EXPECT_EQ(ends("/other", with_length, false), Heard::kSilence);
+  EXPECT_EQ(stage.proxy->Read().failed, 0u);
+  EXPECT_EQ(stage.proxy->Read().reset, 0u);
+  EXPECT_EQ(ends("/cut", with_length, false), Heard::kReset);
+  EXPECT_EQ(ends("/cut", until_close, true), Heard::kReset);
+  // A server that dies before its head has come.
+  EXPECT_EQ(ends("/cut", "HTTP/1.1 2", true), Heard::kReset);
+  EXPECT_EQ(stage.proxy->Read().failed, 3u);
+  EXPECT_TRUE(Eventually([&] { return stage.proxy->Read().reset == 3; }));
 }
 
 }  // namespace
