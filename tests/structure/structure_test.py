@@ -248,6 +248,13 @@ def check_links(root):
                     yield f"{file}:{number}: no heading is called #{anchor} in {path or file}"
 
 
+def check_units(root):
+    for file in files(root, ".service"):
+        for number, line in enumerate(lines(root, file), 1):
+            if line.startswith("ProcSubset="):
+                yield f"{file}:{number}: hides the boot's id, without which no run is gone on with"
+
+
 # Every check with the file and the line that break it, and a word of what is to be found.
 PLANTED = [
     (check_directions, "base/text.cc", '#include "controller/plan.h"', "base/ may not include"),
@@ -268,6 +275,7 @@ PLANTED = [
     (check_no_shell, "cli/child.cc", 'const char* kShell = "/bin/sh";', "a shell"),
     (check_finished, "docs/design.md", "TO" "DO: say more", "not finished"),
     (check_columns, "base/text.cc", "// " + "word " * 20, "columns"),
+    (check_units, "packages/systemd/firedrill-controller.service", "ProcSubset=pid", "the boot's id"),
     (check_links, "docs/design.md", "[gone](gone.md)", "nothing is at gone.md"),
     (check_links, "docs/design.md", "[gone](design.md#no-such-part)", "no heading"),
 ]
