@@ -114,7 +114,8 @@ class Relay final : public Watcher {
   void Look(Direction direction, absl::string_view bytes, Hold hold);
   Hold DrawHold(Direction direction);
   // False: the request cannot fail this way, and goes on.
-  bool Fail(const v1::QueryFailure& failure, Hold hold);
+  bool Fail(const v1::QueryFailure& failure, size_t rule, Hold hold);
+  void CountFailed(const Rules& rules, size_t rule);
   // Writes at once, where nothing is in the way of it.
   void Emit(Direction direction, absl::string_view bytes, Hold hold);
   // A client's last words in front of `bytes` have been emitted; these are kept back, and what
@@ -151,6 +152,12 @@ class Relay final : public Watcher {
   bool leaking_ = false;  // The client has gone or said goodbye, and the server was not told.
   bool kept_ = false;     // And has kept the connection ever since, beyond the grace.
   Cut cut_ = Cut::kNo;
+  // Of the latest request whose answer is to be cut: it has failed once that happens.
+  struct PlannedCut {
+    std::shared_ptr<const Rules> rules;
+    size_t rule = 0;
+  };
+  std::unique_ptr<PlannedCut> planned_cut_;
   bool again_ = false;   // There is more to do after the others' turn.
   bool misled_ = false;  // By a codec that broke its promises.
   bool noted_encrypted_ = false;

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <utility>
 
-#include "injector/wire/cuts_at_end.h"
 #include "injector/wire/goodbye.h"
 #include "injector/wire/relay.h"
 
@@ -82,8 +81,6 @@ bool Relay::ReadSome(Direction direction, size_t room) {
     if (way.last == Last::kNothing) return from.readable;
     Emit(direction, way.kept, DrawHold(direction));
     way.kept.clear();
-    const auto* cuts = dynamic_cast<const CutsAtEnd*>(codec_.get());
-    if (direction == kToClient && cuts != nullptr && cuts->CutIsDue()) cut_ = Cut::kReset;
     return false;
   }
   way.full_reads = static_cast<size_t>(count) == Lane::kScratch ? way.full_reads + 1 : 0;
@@ -225,8 +222,7 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
       Hold longer = {hold.network, Micros(decision.delay), decision.hit};
       Emit(direction, bytes.substr(from, begin - from), hold);
       from = begin;
-      if (decision.failure != nullptr && Fail(*decision.failure, longer)) {
-        rules->NoteFailed(decision.failing);
+      if (decision.failure != nullptr && Fail(*decision.failure, decision.failing, longer)) {
         from = at;
       } else if (longer.request > 0) {
         longer.ticket = codec_->Ticket();
@@ -240,19 +236,33 @@ void Relay::Look(Direction direction, absl::string_view bytes, Hold hold) {
     Gather(direction, piece.instead, hold);
     from = at;
     if (ends) cut_ = piece.step == Step::kCut ? Cut::kReset : Cut::kClose;
+    if (piece.step == Step::kCut && planned_cut_ != nullptr) {
+      CountFailed(*planned_cut_->rules, planned_cut_->rule);
+    }
   }
   if (cut_ == Cut::kNo) Emit(direction, bytes.substr(from), hold);
 }
 
-bool Relay::Fail(const v1::QueryFailure& failure, Hold hold) {
+bool Relay::Fail(const v1::QueryFailure& failure, size_t rule, Hold hold) {
   const std::optional<Substitute> substitute = codec_->Fail(failure);
   if (!substitute.has_value()) return false;
-  Counters::Add(lane_.counters.failed, 1);
+  planned_cut_.reset();
+  if (failure.how_case() == v1::QueryFailure::kCutAfter) {
+    // An answer with fewer bytes passes whole.
+    planned_cut_ = std::make_unique<PlannedCut>(PlannedCut{lane_.orders().rules, rule});
+  } else {
+    CountFailed(*lane_.orders().rules, rule);
+  }
   Emit(kToServer, substitute->to_server, hold);
   Emit(kToClient, substitute->to_client, {DrawHold(kToClient).network, hold.request});
   if (substitute->cut) cut_ = Cut::kReset;
   if (substitute->close) cut_ = Cut::kClose;
   return true;
+}
+
+void Relay::CountFailed(const Rules& rules, size_t rule) {
+  rules.NoteFailed(rule);
+  Counters::Add(lane_.counters.failed, 1);
 }
 
 void Relay::Emit(Direction direction, absl::string_view bytes, Hold hold) {

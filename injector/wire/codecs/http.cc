@@ -14,7 +14,6 @@
 #include "absl/strings/str_cat.h"
 #include "injector/wire/codecs.h"
 #include "injector/wire/codecs/http_messages.h"
-#include "injector/wire/cuts_at_end.h"
 
 namespace firedrill::wire {
 namespace {
@@ -52,15 +51,11 @@ bool LooksLikeMethod(absl::string_view bytes) {
   });
 }
 
-class HttpCodec final : public Codec, public CutsAtEnd {
+class HttpCodec final : public Codec {
  public:
   Piece FromClient(absl::string_view bytes) override;
   Piece FromServer(absl::string_view bytes) override;
   std::optional<Substitute> Fail(const v1::QueryFailure& failure) override;
-  bool CutIsDue() const override {
-    return first_asked_ < asked_.size() && asked_[first_asked_].failing != nullptr &&
-           asked_[first_asked_].failing->cut;
-  }
   bool Quiet() const override {
     return first_asked_ == asked_.size() && request_body_.ended() && !in_answer_ &&
            !client_waits_ && !server_waits_;
@@ -309,8 +304,9 @@ Piece HttpCodec::Failed(absl::string_view bytes, Failing* failing) {
   if (reached == Reached::kWrong) return Lose("an answer that is not clear", bytes.size());
   if (reached == Reached::kInterim) return {Step::kPass, at};
   if (failing->cut) {
-    const bool over = reached == Reached::kEnd || reached == Reached::kTunnel;
-    if (at > 0 && (at >= room || over)) {
+    if (reached == Reached::kTunnel) return Lose("an upgraded connection", bytes.size());
+    if (reached == Reached::kEnd && at <= room) return Finish(bytes.substr(0, at));
+    if (at > 0 && at >= room) {
       return {Step::kCut, at, {}, bytes.substr(0, std::min<size_t>(at, room))};
     }
     cut_sent_ += static_cast<uint32_t>(at);

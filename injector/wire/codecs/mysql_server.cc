@@ -330,7 +330,11 @@ Piece MysqlCodec::Cut(absl::string_view bytes, Failing* failing) {
   if (reached == Reached::kWrong) {
     return Lose("an answer that does not fit its command", bytes.size());
   }
-  if (at >= room || reached == Reached::kEnd) {
+  if (reached == Reached::kEnd && at <= room) {
+    const uint64_t killed = Answered();
+    return killed != 0 ? Piece{Step::kCancel, at, {}, {}, killed} : Piece{Step::kPass, at};
+  }
+  if (at >= room) {
     return {Step::kCut, std::max<size_t>(at, 1), {}, bytes.substr(0, std::min<size_t>(at, room))};
   }
   if (at == 0) return {Step::kMore};

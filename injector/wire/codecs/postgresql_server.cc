@@ -181,6 +181,11 @@ Piece PostgresqlCodec::Flagged(absl::string_view rest, char type, size_t total) 
       plan.left -= total;
       return PassOne(rest, type, total);
     }
+    if (plan.left >= total && ends) {
+      DropPlan();
+      answers_.front_place() = Plain(front);
+      return PassOne(rest, type, total);
+    }
     cutting_ = true;
     cut_left_ = std::min(plan.left, total);
     return Cutting(rest);

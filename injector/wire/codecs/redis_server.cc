@@ -244,7 +244,12 @@ Piece RedisCodec::Failed(absl::string_view bytes, Failing* failing) {
   const bool ended = reached == Reached::kEnd;
   if (failing->cut) {
     const uint32_t room = failing->cut_after - cut_sent_;
-    if (at >= room || ended) {
+    if (ended && at <= room) {
+      in_reply_ = false;
+      Answered();
+      return {Step::kPass, at};
+    }
+    if (at >= room) {
       return {Step::kCut, std::max<size_t>(at, 1), {}, bytes.substr(0, std::min<size_t>(room, at))};
     }
     if (at == 0) return {Step::kMore};

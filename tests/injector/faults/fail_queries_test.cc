@@ -20,6 +20,27 @@ TEST_F(FailQueriesTest, FailsWithTheServersOwnCodes) {
   EXPECT_TRUE(Ask(client, kUsers).ok);
 }
 
+TEST_F(FailQueriesTest, AnAnswerThatIsShorterThanTheCutHasNotFailed) {
+  v1::Fault message;
+  Aim(message.mutable_fail_queries());
+  message.mutable_fail_queries()->mutable_match()->add_tables("users");
+  message.mutable_fail_queries()->set_cut_after(100'000);
+  const auto fault = Put(message, "longer");
+  {
+    const Session client = Client();
+    EXPECT_TRUE(Ask(client, kUsers).ok);
+    EXPECT_TRUE(Ask(client, kUsers).ok) << "the session lives on";
+  }
+  EXPECT_EQ(Look(fault).figures().at("failed"), 0);
+  EXPECT_FALSE(Look(fault).reached());
+  ExpectGone(fault, "longer");
+  message.mutable_fail_queries()->set_cut_after(0);
+  const auto cutting = Put(message, "shorter");
+  EXPECT_FALSE(Ask(Client(), kUsers).ok);
+  EXPECT_EQ(Look(cutting).figures().at("failed"), 1);
+  ExpectGone(cutting, "shorter");
+}
+
 // Two runs may break the same server at once.
 TEST_F(FailQueriesTest, CountsItsOwn) {
   v1::Fault users;

@@ -131,8 +131,13 @@ TEST(HttpCodec, CutsInTheMiddleOfTheAnswer) {
   EXPECT_EQ(feed->to_client, Answer("one") + Answer("0123456789").substr(0, 41));
   failure.set_cut_after(0);
   EXPECT_EQ(Tell(lines, Fails("/bad", failure))->to_client, Answer("one"));
-  failure.set_cut_after(1'000'000);
-  EXPECT_EQ(Tell(lines, Fails("/bad", failure))->to_client, Both(lines, false));
+  for (const uint32_t bytes : {static_cast<uint32_t>(Answer("0123456789").size()), 1'000'000u}) {
+    failure.set_cut_after(bytes);
+    const auto whole = Tell(lines, Fails("/bad", failure));
+    EXPECT_FALSE(whole->cut);
+    EXPECT_EQ(whole->to_client, Both(lines, false));
+    EXPECT_TRUE(whole->codec().Quiet());
+  }
 }
 
 TEST(HttpCodec, StopsLookingAtWhatIsNoLongerHttp) {

@@ -600,11 +600,25 @@ TEST(PostgresqlCodec, ASessionIsRefusedBeforeTheServerKnowsOfIt) {
 
 TEST(PostgresqlCodec, AnAnswerIsCutAtTheByte) {
   const std::string answer = Columns() + Row("one") + Done("SELECT 1") + Ready();
+  const std::string next = Done("NEXT") + Ready();
   for (uint32_t bytes = 0; bytes <= answer.size() + 3; ++bytes) {
     auto feed = Tell(After({{true, Simple("bad")}, {false, answer}}), Those("bad", Cut(bytes)));
-    EXPECT_TRUE(feed->cut);
+    EXPECT_EQ(feed->cut, bytes < answer.size()) << bytes;
     EXPECT_EQ(feed->to_client, Welcome() + answer.substr(0, bytes));
   }
+  // What is not so long passes whole, and the session goes on.
+  const auto whole = Tell(After({{true, Simple("bad") + Simple("good")}, {false, answer + next}}),
+                          Those("bad", Cut(100'000)));
+  EXPECT_EQ(whole->to_client, Welcome() + answer + next);
+  EXPECT_TRUE(whole->codec().Quiet());
+  const std::string extended =
+      Message('1') + Message('2') + Row("one") + Done("SELECT 1") + Ready();
+  const auto batch =
+      Tell(After({{true, Parse("", "bad") + Bind("", "") + Execute() + Sync()}, {false, extended}}),
+           Those("bad", Cut(100'000)));
+  EXPECT_FALSE(batch->cut);
+  EXPECT_EQ(batch->to_client, Welcome() + extended);
+  EXPECT_TRUE(batch->codec().Quiet());
 }
 
 TEST(PostgresqlCodec, NoSuchSqlStateFailsNothing) {

@@ -97,9 +97,14 @@ TEST(RedisCodec, CutsInTheMiddleOfTheAnswer) {
   EXPECT_EQ(feed->to_client, "$1\r\nA\r\n$9\r\n12");
   failure.set_cut_after(0);
   EXPECT_EQ(Tell(lines, FailsWith("GET b", failure))->to_client, "$1\r\nA\r\n");
-  // Never more than the answer, whatever comes behind it.
-  failure.set_cut_after(1000);
-  EXPECT_EQ(Tell(lines, FailsWith("GET a", failure))->to_client, "$1\r\nA\r\n");
+  // At the last byte, too, an answer is whole, and what comes behind it is another one's.
+  for (const uint32_t bytes : {7u, 1000u}) {
+    failure.set_cut_after(bytes);
+    const auto whole = Tell(lines, FailsWith("GET a", failure));
+    EXPECT_FALSE(whole->cut);
+    EXPECT_EQ(whole->to_client, Both(lines, false));
+    EXPECT_TRUE(whole->codec().Quiet());
+  }
 }
 
 TEST(RedisCodec, ExecThatFailsEndsTheTransaction) {
