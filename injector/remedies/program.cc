@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -33,6 +32,9 @@ constexpr absl::Duration kDefaultTimeout = absl::Seconds(30);
 constexpr absl::Duration kGrace = absl::Seconds(1);
 // The report carries the end of the output.
 constexpr size_t kOutputTail = 2048;
+// The program's end of the bond: out of the way of scripts, which take small numbers for
+// themselves.
+constexpr int kBondFd = 99;
 
 absl::Status Errno(absl::string_view what) {
   return absl::InternalError(absl::StrCat(what, ": ", std::strerror(errno)));
@@ -70,38 +72,35 @@ class Child {
     const UniqueFd write_end(ends[1]);
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
 
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
-    // A library may have opened a socket that is not close-on-exec yet: a fault must not live on in
-    // here.
-    posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-    posix_spawn_file_actions_addchdir_np(&actions, "/");
-    posix_spawnattr_t attributes;
-    posix_spawnattr_init(&attributes);
-    sigset_t none, all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setsigdefault(&attributes, &all);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setflags(
-        &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    // Nothing is ever written to it: its end is ours. See Become().
+    int bond[2];
+    if (pipe2(bond, O_CLOEXEC) != 0) return Errno("making a pipe");
+    child.bond_.Reset(bond[0]);
+    child.bond_end_.Reset(bond[1]);
 
     std::vector<std::string> words = {program.path()};
     words.insert(words.end(), program.arguments().begin(), program.arguments().end());
     std::vector<std::string> variables = Environment();
-    const int error = posix_spawn(&child.pid_, program.path().c_str(), &actions, &attributes,
-                                  Pointers(words).data(), Pointers(variables).data());
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-    if (error != 0) {
-      child.pid_ = -1;
-      errno = error;
+    const std::vector<char*> argv = Pointers(words), environment = Pointers(variables);
+    const UniqueFd nothing(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    // Shared with the child, until it is the program.
+    volatile int error = 0;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const pid_t pid = vfork();
+    if (pid == 0) {
+      error = Become(argv.data(), environment.data(), nothing.get(), ends[1], bond[0]);
+      _exit(127);
+    }
+    const int no_child = errno;
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (pid < 0 || error != 0) {
+      if (pid > 0) waitpid(pid, nullptr, 0);
+      errno = pid < 0 ? no_child : error;
       return Errno(absl::StrCat("starting ", program.path()));
     }
+    child.pid_ = pid;
     child.pidfd_.Reset(static_cast<int>(syscall(SYS_pidfd_open, child.pid_, 0)));
     if (!child.pidfd_.valid()) return Errno("watching the program");
     return child;
@@ -110,6 +109,8 @@ class Child {
   Child(Child&& other) noexcept
       : pid_(std::exchange(other.pid_, -1)),
         pidfd_(std::move(other.pidfd_)),
+        bond_(std::move(other.bond_)),
+        bond_end_(std::move(other.bond_end_)),
         output_(std::move(other.output_)),
         tail_(std::move(other.tail_)) {}
   ~Child() {
@@ -142,6 +143,8 @@ class Child {
   // The exit code; 128 + signal where a signal ended it. Only once Await() was true.
   int Reap() {
     int status = 0;
+    // What it leaves running is not ours.
+    fcntl(bond_.get(), F_SETFL, O_NONBLOCK);
     waitpid(std::exchange(pid_, -1), &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
@@ -150,6 +153,35 @@ class Child {
 
  private:
   Child() = default;
+
+  // In the child: becomes the program, in a process group that ends when this process does. The
+  // kernel sees to that: when the other end of the bond is closed, it kills the whole group. Only
+  // what may be called after vfork(); an error, or it does not return.
+  static int Become(char* const* argv, char* const* environment, int in, int out, int bond) {
+    if (setpgid(0, 0) != 0 || fcntl(bond, F_SETOWN, -getpid()) != 0 ||
+        fcntl(bond, F_SETSIG, SIGKILL) != 0 || fcntl(bond, F_SETFL, O_ASYNC | O_NONBLOCK) != 0) {
+      return errno;
+    }
+    // A library may have opened a socket that is not close-on-exec yet: a fault must not live on in
+    // here. Nor our own copy of the other end.
+    if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0 || dup2(bond, kBondFd) < 0 ||
+        fcntl(kBondFd, F_SETFD, 0) != 0 || close_range(3, kBondFd - 1, 0) != 0 ||
+        close_range(kBondFd + 1, ~0u, 0) != 0) {
+      return errno;
+    }
+    // We have died before there was anybody to be told.
+    pollfd gone{kBondFd, POLLIN, 0};
+    if (poll(&gone, 1, 0) != 0) _exit(127);
+    if (chdir("/") != 0) return errno;
+    struct sigaction usual {};
+    usual.sa_handler = SIG_DFL;
+    for (int signal = 1; signal < NSIG; ++signal) sigaction(signal, &usual, nullptr);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    execve(argv[0], argv, environment);
+    return errno;
+  }
 
   void ReadOutput() {
     char buffer[4096];
@@ -164,6 +196,8 @@ class Child {
 
   pid_t pid_ = -1;
   UniqueFd pidfd_;
+  UniqueFd bond_;
+  UniqueFd bond_end_;
   UniqueFd output_;
   std::string tail_;
 };

@@ -2,7 +2,8 @@
 //
 // It is done when the program itself has ended. What the program leaves running (a server that it
 // has started anew) goes on, and should write to a log of its own: our end of its output is closed
-// then.
+// then. Until then its whole process group ends with this process, in whatever way that ends; but
+// for what has closed all that it was given (its descriptor 99), and for other users' processes.
 #pragma once
 
 #include <stop_token>

@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -95,8 +97,8 @@ TEST_F(RunProgramTest, SeesNothingOfTheInjector) {
   unsetenv("FIREDRILL_TEST_SECRET");
   EXPECT_EQ(report.output().find("hush"), std::string::npos) << report.output();
   EXPECT_THAT(report.output(), HasSubstr("PATH=/usr/local/sbin"));
-  // 3 is ls' own.
-  EXPECT_THAT(report.output(), HasSubstr("0 1 2 3 /\n"));
+  // 3 is ls' own; 99 is the bond by which it ends with the injector.
+  EXPECT_THAT(report.output(), HasSubstr("0 1 2 3 99 /\n"));
   const auto lines = std::vector<std::string>(absl::StrSplit(report.output(), '\n'));
   EXPECT_EQ(lines.at(lines.size() - 1), lines.at(lines.size() - 2));
 }
@@ -152,6 +154,41 @@ TEST_F(RunProgramTest, LeavesRunningWhatTheProgramStarted) {
   const pid_t child = std::stoi(Read("pid"));
   EXPECT_EQ(kill(child, 0), 0);
   kill(child, SIGKILL);
+}
+
+// A program that went on stopped a primary seconds after its injector's death, and nobody promoted.
+TEST_F(RunProgramTest, EndsWithItsInjectorToTheLastProcess) {
+  Add("fence",
+      absl::StrCat("trap '' TERM HUP; (sleep 60; true) & sh -c 'sleep 60; true' & echo $! > ",
+                   folder_, "/pid; wait"));
+  Add("quick", absl::StrCat("sleep 60 & echo $! > ", folder_, "/left; echo done"));
+  const pid_t injector = fork();
+  if (injector == 0) {
+    const bool done = Run("quick").state() == v1::REMEDY_STATE_DONE;
+    std::ofstream(folder_ + "/quick") << done;
+    Run("fence");
+    _exit(0);
+  }
+  ASSERT_TRUE(Within(absl::Seconds(20), [this] { return Read("pid").ends_with("\n"); }));
+  const std::string group = std::to_string(getpgid(std::stoi(Read("pid"))));
+  const auto of_group = [&group] {
+    int count = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      std::ifstream stat(entry.path() / "stat");
+      std::string pid, name, state, parent, its;
+      count += stat >> pid >> name >> state >> parent >> its && its == group && state != "Z";
+    }
+    return count;
+  };
+  EXPECT_GE(of_group(), 3);
+  kill(injector, SIGKILL);
+  waitpid(injector, nullptr, 0);
+  EXPECT_TRUE(Within(absl::Seconds(5), [&] { return of_group() == 0; })) << of_group();
+  // What a program that was done has left is not its injector's any more.
+  EXPECT_EQ(Read("quick"), "1");
+  const pid_t left = std::stoi(Read("left"));
+  EXPECT_EQ(kill(left, 0), 0);
+  kill(left, SIGKILL);
 }
 
 TEST_F(RunProgramTest, RefusesWhatItCannotTrustOrRun) {
