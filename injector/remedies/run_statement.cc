@@ -1,5 +1,9 @@
 // run_statement: runs a statement that the node's profile names for remedies, once.
+#include <algorithm>
+#include <iterator>
+
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -27,6 +31,17 @@ std::string RowsOf(const std::string& tag) {
   uint64_t rows = 0;
   if (blank == std::string::npos || !absl::SimpleAtoi(tag.substr(blank + 1), &rows)) return tag;
   return absl::StrCat(tag, ": ", rows, rows == 1 ? " row" : " rows");
+}
+
+// Whether the server undoes all of it where it does not come to its end: what runs in one
+// transaction and does nothing but change rows and tables. A query may call what nobody can undo.
+bool IsUndoneWhole(absl::string_view sql) {
+  static constexpr const char* kInOneTransaction[] = {"insert",   "update", "delete", "merge",
+                                                      "truncate", "alter",  "create", "drop"};
+  const std::string lower = absl::AsciiStrToLower(absl::StripLeadingAsciiWhitespace(sql));
+  if (absl::StrContains(lower, "concurrently")) return false;
+  return std::any_of(std::begin(kInOneTransaction), std::end(kInOneTransaction),
+                     [&](const char* word) { return absl::StartsWith(lower, word); });
 }
 
 class RunStatement final : public Remedy {
@@ -99,23 +114,38 @@ class RunStatement final : public Remedy {
     const absl::Duration begin = RealClock().Boot();
     const auto rows =
         (*session)->Query(statement.sql(), parameters, Patience(timeout + kMargin, context.stop));
-    if (!rows.ok()) return Failed(what, rows.status(), timeout, lock_timeout);
+    if (!rows.ok()) {
+      return Failed(what, rows.status(), statement.sql(), RealClock().Boot() - begin, timeout,
+                    lock_timeout);
+    }
     return absl::StrCat(what, ": ", RowsOf((*session)->tag()), " in ",
                         firedrill::FormatDuration(RealClock().Boot() - begin));
   }
 
   static absl::Status Failed(const std::string& what, const absl::Status& why,
-                             absl::Duration timeout, absl::Duration lock_timeout) {
+                             const std::string& sql, absl::Duration took, absl::Duration timeout,
+                             absl::Duration lock_timeout) {
     const std::string state = SqlState(why);
+    const std::string undone = IsUndoneWhole(sql)
+                                   ? "; the server undid it: "
+                                   : "; what it had done by then may stand, look at the server: ";
     std::string next;
     if (state == kQueryCanceled) {
-      next = absl::StrCat("; the server undid it: its timeout is ",
-                          firedrill::FormatDuration(timeout));
+      // The words of the server may be in any language; its time-out never comes early.
+      next = took < timeout
+                 ? absl::StrCat(undone, "somebody cancelled it")
+                 : absl::StrCat(undone, "its timeout is ", firedrill::FormatDuration(timeout));
     } else if (state == kLockNotAvailable) {
-      next = absl::StrCat("; the server undid it: its lockTimeout is ",
-                          firedrill::FormatDuration(lock_timeout));
+      next = took < lock_timeout
+                 ? absl::StrCat(undone, "somebody has a lock that it does not wait for")
+                 : absl::StrCat(undone, "its lockTimeout is ",
+                                firedrill::FormatDuration(lock_timeout));
     } else if (absl::IsCancelled(why)) {
-      next = "; the run was stopped: the server ends and undoes it, unless it was done already";
+      next =
+          IsUndoneWhole(sql)
+              ? "; the run was stopped: the server ends and undoes it, unless it was done already"
+              : "; the run was stopped: the server ends it, and what it had done by then may "
+                "stand: look at the server";
     } else if (state.empty() && !absl::IsInvalidArgument(why)) {
       next = "; whether it was done is not known: look at the server";
     }

@@ -16,6 +16,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class RunStatementTest : public ::testing::Test {
  protected:
@@ -115,6 +116,50 @@ TEST_F(RunStatementTest, TheServerEndsWhatTakesTooLong) {
   const v1::RemedyReport report = Run("slow");
   EXPECT_EQ(report.state(), v1::REMEDY_STATE_FAILED);
   EXPECT_THAT(report.output(), HasSubstr("the server undid it: its timeout is 300ms"));
+  EXPECT_EQ(server_->Number("SELECT count(*) FROM log"), 0);
+}
+
+// An index whose build was cancelled stays, and is not valid; a procedure may commit in between.
+TEST_F(RunStatementTest, SaysThatTheServerUndidItOnlyWhereThatIsSo) {
+  auto account = PostgresAccount{.host = server_->folder(),
+                                 .port = server_->port(),
+                                 .user = "postgres",
+                                 .database = "postgres"};
+  const auto reader = PostgresSession::Open(account, "reader", {}, Patience(absl::Seconds(5)));
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  for (const char* sql : {"BEGIN", "LOCK TABLE stock IN ROW EXCLUSIVE MODE"}) {
+    ASSERT_TRUE((*reader)->Query(sql, {}, Patience(absl::Seconds(5))).ok());
+  }
+  auto& index = Add("index", "CREATE INDEX CONCURRENTLY slow_idx ON stock (item)");
+  *index.mutable_timeout() = ToProto(absl::Milliseconds(500));
+  EXPECT_THAT(Run("index").output(),
+              AllOf(HasSubstr("what it had done by then may stand"), Not(HasSubstr("undid it")),
+                    HasSubstr("its timeout is 500ms")));
+  EXPECT_EQ(server_->Number("SELECT count(*) FROM pg_index WHERE NOT indisvalid"), 1);
+  ASSERT_TRUE((*reader)->Query("ROLLBACK", {}, Patience(absl::Seconds(5))).ok());
+  server_->Run("DROP INDEX slow_idx");
+
+  server_->Run(
+      "CREATE OR REPLACE PROCEDURE sell_all() LANGUAGE plpgsql AS $$ BEGIN UPDATE stock SET sold = "
+      "true; COMMIT; PERFORM pg_sleep(60); END $$");
+  auto& call = Add("call", "CALL sell_all()");
+  *call.mutable_timeout() = ToProto(absl::Milliseconds(500));
+  EXPECT_THAT(Run("call").output(),
+              AllOf(HasSubstr("what it had done by then may stand"), Not(HasSubstr("undid it"))));
+  EXPECT_EQ(server_->Number("SELECT count(*) FROM stock WHERE sold"), 3);
+}
+
+TEST_F(RunStatementTest, SaysThatSomebodyElseHasCancelledIt) {
+  Add("slow", "INSERT INTO log SELECT pg_sleep(60)::text");
+  std::jthread person([] {
+    Within(absl::Seconds(10), [] {
+      return server_->Number(
+                 "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE "
+                 "application_name LIKE 'firedrill-remedy%' AND state = 'active'") > 0;
+    });
+  });
+  EXPECT_THAT(Run("slow").output(), AllOf(HasSubstr("the server undid it: somebody cancelled it"),
+                                          Not(HasSubstr("timeout is"))));
   EXPECT_EQ(server_->Number("SELECT count(*) FROM log"), 0);
 }
 
