@@ -14,6 +14,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "base/clock.h"
@@ -24,6 +25,8 @@ namespace {
 
 // Header lines of one answer that are kept; a server that sends more is not one of ours.
 constexpr size_t kMostHeaders = 256;
+
+constexpr char kSentPayload[] = "firedrill/http-sent";
 
 struct EasyDelete {
   void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
@@ -190,6 +193,13 @@ absl::StatusOr<std::unique_ptr<curl_slist, ListDelete>> HeaderList(const HttpReq
 
 }  // namespace
 
+std::optional<int> SentAnyway(const absl::Status& error) {
+  const auto payload = error.GetPayload(kSentPayload);
+  int status = 0;
+  if (!payload.has_value() || !absl::SimpleAtoi(std::string(*payload), &status)) return {};
+  return status;
+}
+
 absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request, std::stop_token stop) {
   static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (ready != CURLE_OK) return absl::InternalError(curl_easy_strerror(ready));
@@ -227,11 +237,20 @@ absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request, std::stop_token s
   const CURLcode code = message == nullptr ? CURLE_ABORTED_BY_CALLBACK : message->data.result;
   long status = 0;
   curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &status);
+  long sent = 0;
+  curl_easy_getinfo(easy.get(), CURLINFO_REQUEST_SIZE, &sent);
   curl_multi_remove_handle(multi.get(), easy.get());
+  absl::Status error;
   if (message == nullptr && stop.stop_requested()) {
-    return absl::CancelledError(absl::StrCat(request.method, " ", Shown(request.url), ": stopped"));
+    error =
+        absl::CancelledError(absl::StrCat(request.method, " ", Shown(request.url), ": stopped"));
+  } else if (code != CURLE_OK) {
+    error = ToStatus(code, answer, request, detail);
   }
-  if (code != CURLE_OK) return ToStatus(code, answer, request, detail);
+  if (!error.ok()) {
+    if (sent > 0) error.SetPayload(kSentPayload, absl::Cord(absl::StrCat(status)));
+    return error;
+  }
   answer.response.status = static_cast<int>(status);
   return std::move(answer.response);
 }

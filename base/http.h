@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <stop_token>
 #include <string>
 
@@ -38,5 +39,8 @@ struct HttpResponse {
 // where one of the two ends does not trust the other's certificate. Any status code is an answer,
 // not an error. Any thread.
 absl::StatusOr<HttpResponse> Fetch(const HttpRequest& request, std::stop_token stop = {});
+// Of an error of Fetch(): the status of the answer that was cut; 0 where the request was sent, and
+// no answer had begun; no value where nothing was sent.
+std::optional<int> SentAnyway(const absl::Status& error);
 
 }  // namespace firedrill

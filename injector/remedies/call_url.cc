@@ -2,6 +2,7 @@
 // no redirects, no proxy, no link-local address. It is sent once: what it does is not known to be
 // harmless twice.
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -115,7 +116,10 @@ class CallUrl final : public Remedy {
     const absl::StatusOr<HttpResponse> response = Fetch(request, context.stop);
     const std::string what =
         absl::StrCat(request.method, " ", message_.path(), " at ", message_.endpoint());
-    if (!response.ok()) return Failed(what, response.status());
+    if (!response.ok()) {
+      *status = SentAnyway(response.status()).value_or(0);
+      return Failed(what, request, response.status());
+    }
     *status = response->status;
     const std::string answer = absl::StrCat(what, ": status ", response->status, " in ",
                                             firedrill::FormatDuration(response->took));
@@ -128,15 +132,30 @@ class CallUrl final : public Remedy {
                                : absl::StrCat("; it says: ", OneLine(response->body))));
   }
 
-  static absl::Status Failed(absl::string_view what, const absl::Status& why) {
-    // Only these leave open whether the server has got the call.
-    const bool open = absl::IsDeadlineExceeded(why) || absl::IsCancelled(why);
-    const absl::string_view reason = absl::IsCancelled(why) ? "the run was stopped" : why.message();
-    return absl::Status(
-        why.code(),
-        absl::StrCat(
-            what, ": ", reason,
-            open ? "; the call may have been taken all the same: look at the server" : ""));
+  static absl::Status Failed(absl::string_view what, const HttpRequest& request,
+                             const absl::Status& why) {
+    absl::string_view reason = why.message();
+    // "POST https://shop: ", which `what` says already.
+    const size_t behind = reason.find(": ");
+    if (absl::StartsWith(reason, request.method) && behind != absl::string_view::npos) {
+      reason.remove_prefix(behind + 2);
+    }
+    if (absl::IsCancelled(why)) reason = "the run was stopped";
+    std::string text = absl::StrCat(what, ": ", reason);
+    if (const std::optional<int> status = SentAnyway(why); status.has_value()) {
+      if (*status != 0) absl::StrAppend(&text, ", after status ", *status);
+      absl::StrAppend(&text,
+                      *status == 0 ? "; the call may have been taken all the same"
+                                   : "; the call was taken, and what it did is not known",
+                      ": look at the server");
+    } else if (absl::IsUnauthenticated(why)) {
+      absl::StrAppend(
+          &text,
+          "; nothing was sent. Where its certificate is of an authority of your own, put "
+          "that among those of this machine (/usr/local/share/ca-certificates, then "
+          "update-ca-certificates); an endpoint has no caFile");
+    }
+    return absl::Status(why.code(), text);
   }
 
   const v1::CallUrl message_;

@@ -153,8 +153,30 @@ TEST_F(CallUrlTest, IsNotSentAgainAfterATimeoutOrAHangUp) {
   EXPECT_EQ(server_.seen().size(), 1u);
   call_.clear_timeout();
   Answer({.hang_up = true});
-  EXPECT_EQ(Run().state(), v1::REMEDY_STATE_FAILED);
+  const v1::RemedyReport hung_up = Run();
+  EXPECT_EQ(hung_up.state(), v1::REMEDY_STATE_FAILED);
+  EXPECT_THAT(hung_up.output(), HasSubstr("the call may have been taken all the same"));
   EXPECT_EQ(server_.seen().size(), 2u);
+}
+
+TEST_F(CallUrlTest, SaysThatACallWasTakenWhoseAnswerIsTooLong) {
+  Answer({.status = 201, .body = std::string(9 << 20, 'x')});
+  const v1::RemedyReport report = Run();
+  EXPECT_EQ(report.state(), v1::REMEDY_STATE_FAILED);
+  EXPECT_EQ(report.failure(), "HTTP 201");
+  EXPECT_THAT(
+      report.output(),
+      AllOf(HasSubstr("POST /flags/lower-email?by=drill at shop: the answer is longer than "),
+            HasSubstr(", after status 201; the call was taken")));
+}
+
+TEST_F(CallUrlTest, DoesNotSayThatACallWasTakenThatWasNeverSent) {
+  endpoint_.set_url("http://127.0.0.1:1");
+  EXPECT_THAT(Run().output(), AllOf(HasSubstr("at shop: "), Not(HasSubstr("taken"))));
+  // It speaks no TLS: nothing of the call is sent before.
+  endpoint_.set_url("https" + server_.url().substr(4));
+  EXPECT_THAT(Run().output(), Not(HasSubstr("taken")));
+  EXPECT_EQ(server_.seen().size(), 0u);
 }
 
 TEST_F(CallUrlTest, EndsWhenTheRunIsStoppedAndNeverStartsAfterIt) {
