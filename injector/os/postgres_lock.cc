@@ -35,9 +35,12 @@ constexpr char kLook[] =
     "  AND granted), (SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
     "  AND $1::int = ANY (pg_blocking_pids(pid)))";
 constexpr char kHolders[] =
-    "SELECT l.pid || ' (' || coalesce(a.application_name, '') || coalesce(', ' || a.state, '')"
-    "  || ', ' || l.mode || ')' FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
-    " WHERE l.relation = $1::oid AND l.granted AND l.pid <> pg_backend_pid()"
+    "SELECT l.pid || ' (' || concat_ws(', ', nullif(a.application_name, ''), a.state, l.mode) || "
+    "')'"
+    " FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
+    // Who waits for a row holds a place in its queue: a lock on a tuple of the table.
+    " WHERE l.locktype = 'relation' AND l.relation = $1::oid AND l.granted"
+    "  AND l.pid NOT IN (pg_backend_pid(), $2::int)"
     " ORDER BY a.xact_start LIMIT 3";
 
 }  // namespace
@@ -116,18 +119,19 @@ absl::StatusOr<size_t> PostgresLock::Acquire(const Take& take, const Patience& p
     }
     absl::SleepFor(kPause);
     if (within.Check().ok()) continue;
+    const int ours = holder_->backend_pid();
     holder_.reset();
     RETURN_IF_ERROR(patience.Check());
     return absl::UnavailableError(
         absl::StrCat("the lock on ", place_.table, " was not granted within ",
-                     firedrill::FormatDuration(take.within), Holders(patience),
+                     firedrill::FormatDuration(take.within), Holders(ours, patience),
                      "; nobody is made to wait behind us for longer: try again, or raise "
                      "acquireWithin"));
   }
 }
 
-std::string PostgresLock::Holders(const Patience& patience) {
-  const auto rows = control_->Query(kHolders, {table_oid_}, patience);
+std::string PostgresLock::Holders(int except, const Patience& patience) {
+  const auto rows = control_->Query(kHolders, {table_oid_, absl::StrCat(except)}, patience);
   if (!rows.ok() || rows->empty()) return "";
   std::vector<std::string> words;
   for (const auto& row : *rows) words.push_back(absl::StrCat("pid ", row[0].value_or("?")));

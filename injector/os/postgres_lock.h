@@ -70,7 +70,7 @@ class PostgresLock {
  private:
   absl::Status Ensure(const Place& place, const Patience& patience);
   absl::StatusOr<size_t> Attempt(const Take& take, const Patience& patience);
-  std::string Holders(const Patience& patience);
+  std::string Holders(int except, const Patience& patience);
 
   Place place_;
   std::string table_oid_;

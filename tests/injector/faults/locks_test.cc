@@ -143,6 +143,24 @@ TEST_F(LocksTest, GivesUpAndNamesWhoHoldsTheTable) {
   EXPECT_TRUE(Passes("SELECT count(*) FROM users"));
 }
 
+// The session that waits for the row, and is just being ended, was named with
+// "AccessExclusiveLock".
+TEST_F(LocksTest, DoesNotNameItselfAmongWhoHoldsRows) {
+  const Connection other = Open();
+  PQclear(PQexec(other.get(), "SET application_name = ''"));
+  PQclear(PQexec(other.get(), "BEGIN; SELECT FROM users WHERE id < 4 FOR UPDATE"));
+  for (int i = 0; i < 5; ++i) {
+    // Shorter than an attempt: the session is still waiting when it is given up.
+    const std::string refusal = Refusal(
+        "lock_rows { profile: 'shop' table: 'public.users' column: 'id' values: '3' "
+        "acquire_within { nanos: 60000000 } }");
+    EXPECT_THAT(refusal,
+                HasSubstr(absl::StrCat("while locks are held by pid ", PQbackendPID(other.get()),
+                                       " (idle in transaction, RowShareLock); nobody")));
+    fault_.reset();
+  }
+}
+
 TEST_F(LocksTest, GetsTheLockWhenItIsFreedInTime) {
   Connection reader = Open();
   PQclear(PQexec(reader.get(), "BEGIN; SELECT count(*) FROM users"));
