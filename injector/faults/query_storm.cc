@@ -66,6 +66,14 @@ int QueryStorm::sessions() const {
   return message_.sessions() > 0 ? static_cast<int>(message_.sessions()) : kSessionsForRate;
 }
 
+std::string QueryStorm::FewerSessions() const {
+  return absl::StrCat("; the storm opens ", sessions(), " sessions",
+                      message_.sessions() > 0
+                          ? ": ask for fewer (`sessions`)"
+                          : ", as `sessions` is not given: say `sessions`, with as many as fit and "
+                            "the rate needs");
+}
+
 absl::Status QueryStorm::Validate(const Node& node) const {
   ASSIGN_OR_RETURN(const v1::Profile profile, node.FindProfile(message_.profile()));
   RETURN_IF_ERROR(make_(message_, profile, "").status());
@@ -191,7 +199,9 @@ absl::Status QueryStorm::AwaitFirst(const Patience& patience) const {
     const Storm::Figures figures = storm_->figures();
     if (figures.finished > 0) return absl::OkStatus();
     if (!figures.trouble.empty()) {
-      return Annotate(absl::Status(figures.trouble_code, figures.trouble),
+      const bool full = figures.trouble_code == absl::StatusCode::kResourceExhausted;
+      return Annotate(absl::Status(figures.trouble_code,
+                                   absl::StrCat(figures.trouble, full ? FewerSessions() : "")),
                       absl::StrCat("running the statement ", message_.statement(), " with profile ",
                                    message_.profile()));
     }

@@ -57,6 +57,7 @@ class QueryStorm final : public Fault, public Prepares {
 
  private:
   int sessions() const;
+  std::string FewerSessions() const;
   absl::Status Open(const Context& context, const Node& node) const;
   absl::Status AwaitFirst(const Patience& patience) const;
   absl::Status LookForOurs(const Context& context, const Node& node) const;

@@ -239,6 +239,18 @@ TEST_F(StormQueriesTest, ALatencyBelowAMillisecondIsNoZero) {
   EXPECT_THAT(seen.detail(), testing::ContainsRegex("median 0[.][0-9]+ ms, 95th percentile "));
 }
 
+TEST_F(StormQueriesTest, SaysHowToAskForFewerSessionsThanDoNotFit) {
+  server_->Run("ALTER ROLE shop CONNECTION LIMIT 4");
+  const std::string by_rate = Refusal("statement: 'endless' rate: 5");
+  fault_.reset();
+  const std::string by_sessions = Refusal("statement: 'endless' sessions: 10");
+  server_->Run("ALTER ROLE shop CONNECTION LIMIT -1");
+  EXPECT_THAT(by_rate, HasSubstr("(SQLSTATE 53300); the storm opens 20 sessions, as `sessions` is "
+                                 "not given: say `sessions`, with as many as fit"));
+  EXPECT_THAT(by_sessions,
+              HasSubstr("(SQLSTATE 53300); the storm opens 10 sessions: ask for fewer"));
+}
+
 TEST_F(StormQueriesTest, RefusesWhatItCannotRun) {
   EXPECT_THAT(Refusal("statement: 'quick'"), StartsWith("say how much: sessions, or a rate"));
   EXPECT_THAT(Refusal("statement: 'quack' sessions: 1"),
