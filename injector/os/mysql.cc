@@ -120,6 +120,13 @@ absl::StatusOr<MysqlAccount> FindMysqlAccount(const v1::MysqlServer& server,
         absl::StrCat("the profile of ", account.host, ":", account.port,
                      " names no user, so nobody can log in there; give it a user and a password"));
   }
+  if (absl::StartsWith(account.host, "/")) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the profile's host ", account.host,
+        " is a path, and MariaDB is not reached by its Unix socket here: write `host` and `port` "
+        "of its TCP address, as in host: 127.0.0.1, port: 3306, and an account that may come from "
+        "there"));
+  }
   ASSIGN_OR_RETURN(account.password, ResolveSecret(server.password()));
   // libmariadb would resolve the name while connecting, and block beyond any deadline.
   auto addresses = ResolveHost(account.host, patience.Left(), patience.stop());

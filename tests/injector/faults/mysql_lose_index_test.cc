@@ -170,6 +170,14 @@ TEST_F(MysqlLoseIndexTest, SeesThatSomebodyElseGaveItBack) {
   EXPECT_THAT(std::string(seen.status().message()), HasSubstr("is used"));
 }
 
+TEST_F(MysqlLoseIndexTest, ASocketIsNoWayIn) {
+  v1::Profile& socket = AddMysqlProfile(node_, "socket", *server_, "admin");
+  socket.mutable_mysql()->set_host("/run/mysqld/mysqld.sock");
+  EXPECT_THAT(Refused(Message("users.users_email_idx", "", "socket")),
+              HasSubstr("host /run/mysqld/mysqld.sock is a path, and MariaDB is not reached by its "
+                        "Unix socket here: write `host` and `port`"));
+}
+
 TEST_F(MysqlLoseIndexTest, GoesOnLookingAfterTheServerWasStartedAgain) {
   KeepWhatIsCommitted();
   ASSERT_TRUE(Apply().ok());
