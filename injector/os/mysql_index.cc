@@ -64,6 +64,19 @@ absl::Status CheckNotRenamed(MysqlSession& session, const MysqlIndex& index,
   return absl::OkStatus();
 }
 
+// Or its columns. One of more or fewer columns is another one, which a person has made.
+absl::Status CheckColumnsNotRenamed(const MysqlIndex& index, const MysqlIndexSight& now) {
+  const auto columns = [](const std::string& all) {
+    return std::count(all.begin(), all.end(), ',');
+  };
+  if (!now.there || !now.ignored || columns(now.columns) != columns(index.columns)) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the index ", index.Name(), " is one of ", now.columns, " now, and was one of ",
+      index.columns, ": whoever has changed that must say whether it is to be ignored"));
+}
+
 absl::Status CheckServer(MysqlSession& session, const MysqlIndex& index, const Patience& patience) {
   ASSIGN_OR_RETURN(const MysqlFacts facts, AskMysqlFacts(session, patience));
   if (facts.identity == index.server) return absl::OkStatus();
@@ -80,6 +93,7 @@ absl::StatusOr<IndexChange> Attempt(MysqlSession& session, const MysqlIndex& ind
   // A promoted replica has followed, and is to follow back. Of any other server nothing is known.
   if (!same || now.ignored == ignored) RETURN_IF_ERROR(CheckServer(session, index, patience));
   if (!same) {
+    RETURN_IF_ERROR(CheckColumnsNotRenamed(index, now));
     RETURN_IF_ERROR(CheckNotRenamed(session, index, patience));
     return IndexChange::kGone;
   }

@@ -309,6 +309,11 @@ TEST_F(MysqlLoseIndexTest, WhatWasRenamedStaysNamedUntilAPersonSays) {
   EXPECT_EQ(result, UndoResult::kFailed);
   EXPECT_THAT(why, HasSubstr("is called people.users_email_idx now"));
   server_->Run("RENAME TABLE test.people TO test.users");
+  server_->Run("ALTER TABLE test.users RENAME COLUMN email TO mail");
+  std::tie(result, why) = UndoIt();
+  EXPECT_EQ(result, UndoResult::kFailed);
+  EXPECT_THAT(why, HasSubstr("is one of mail now, and was one of email: whoever has changed that"));
+  server_->Run("ALTER TABLE test.users RENAME COLUMN mail TO email");
   EXPECT_EQ(UndoIt().first, UndoResult::kRestored);
 }
 
