@@ -222,6 +222,10 @@ std::string LiveLines::Fault(const v1::FaultReport& report) {
   if (active && First(absl::StrCat("on/", key)) && !seen.reached()) {
     lines.push_back(absl::StrCat(who, " is on at ", report.node(), Because(seen.detail())));
   }
+  if (active && !report.has_observation() && !report.reason().empty() &&
+      First(absl::StrCat("blind/", key))) {
+    lines.push_back(absl::StrCat(who, " at ", report.node(), Because(report.reason())));
+  }
   // What was counted while it was let go is not said of a fault that was in force.
   const bool counted = report.state() == v1::FAULT_STATE_REVERTING;
   if (seen.reached() && !counted && First(absl::StrCat("reached/", key))) {

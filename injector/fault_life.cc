@@ -149,7 +149,7 @@ FaultEnd FaultLife::Settle(absl::Status looked) {
     reasons.push_back(absl::StrCat("a look after ", firedrill::FormatDuration(kLookFor),
                                    " did not find it gone: ", looked.message()));
     // What dies with the process is gone when the process is.
-    if (by_hand.empty()) {
+    if (by_hand.empty() && planned_.ending() != v1::ENDING_JOURNALLED) {
       by_hand.push_back(
           absl::StrCat("kill ", getpid(),
                        "  # this node's injector: all that it has on ends with it, so look first"));

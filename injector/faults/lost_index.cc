@@ -35,6 +35,7 @@ absl::Status LostIndex::Prepare(const Context& context, Node& node) {
 // A statement that does not use the index would not notice its loss.
 absl::Status LostIndex::CheckPlan(const std::string& run, const Patience& patience) {
   ASSIGN_OR_RETURN(before_, LookOnce(run, patience));
+  RETURN_IF_ERROR(before_.blind);
   if (before_.pooled.uses_index && before_.fresh.uses_index) return absl::OkStatus();
   const std::string& read_by =
       before_.pooled.uses_index ? before_.fresh.read_by : before_.pooled.read_by;
@@ -62,7 +63,8 @@ absl::Status LostIndex::Apply(const Context& context, Node& node, Changes& chang
 absl::StatusOr<v1::Observation> LostIndex::Observe(const Context& context, const Node&) const {
   if (!applied_) return absl::FailedPreconditionError("losing an index: not applied");
   ASSIGN_OR_RETURN(const Sight now, Look(context.run, context.patience()));
-  if (now.index == IndexState::kLost) return Saying(now);
+  if (now.index == IndexState::kLost && now.blind.ok()) return Saying(now);
+  if (now.index == IndexState::kLost) return absl::FailedPreconditionError(Saying(now).detail());
   // VACUUM FULL and REINDEX make it usable, REINDEX CONCURRENTLY makes another one.
   return absl::AbortedError(absl::StrCat("it is not in force any more, by somebody else's doing: ",
                                          Saying(now).detail()));
@@ -84,9 +86,22 @@ v1::Observation LostIndex::Saying(const Sight& now) const {
           : (lost ? words.lost : words.usable);
   const std::string before =
       before_.pooled.read_by == before_.fresh.read_by ? before_.pooled.read_by : BothWays(before_);
-  observation.set_detail(absl::StrCat("the index ", server_->Name(), " is ", state, "; ",
-                                      server_->table(), " was read by ", before, ", now by ",
-                                      BothWays(now)));
+  std::string detail = absl::StrCat("the index ", server_->Name(), " is ", state, "; ",
+                                    server_->table(), " was read by ", before);
+  if (now.index == IndexState::kGone) {
+    observation.set_detail(detail);
+    return observation;
+  }
+  if (!now.blind.ok()) {
+    observation.set_detail(
+        absl::StrCat(detail, ", and how now is not to be seen: ", now.blind.message()));
+    return observation;
+  }
+  absl::StrAppend(&detail, ", now by ", BothWays(now));
+  if (now.index == IndexState::kUsable && !now.fresh.uses_index) {
+    absl::StrAppend(&detail, ": so chooses the ", words.planner, ", who may use the index again");
+  }
+  observation.set_detail(detail);
   auto& figures = *observation.mutable_figures();
   figures[absl::StrCat(words.weight, "_before")] = before_.pooled.weight;
   figures[absl::StrCat(words.weight, "_before_fresh")] = before_.fresh.weight;
@@ -110,20 +125,17 @@ absl::Status LostIndex::ReadBack(const Context& context, const Node& node) const
   ASSIGN_OR_RETURN(const Sight now, Look(context.run, patience));
   if (now.index == IndexState::kLost) return StillLost();
   after_ = Saying(now);
-  // Of what somebody else has dropped nobody expects plans.
-  const bool there = now.index == IndexState::kUsable;
-  // A session that goes on with the plan that it made meanwhile is as slow as during the fault.
-  if (there && now.fresh.uses_index && !now.pooled.uses_index) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the index ", server_->Name(), " is ", server_->words().usable,
-        " again, and prepared sessions still read ", server_->table(), " by ", now.pooled.read_by));
-  }
-  // Both used it before. What made the planner change its mind, a person must find out.
-  if (there && !now.fresh.uses_index) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the index ", server_->Name(), " is ", server_->words().usable, " again, but the ",
-        server_->words().planner, " does not use it as before: ", server_->table(), " is read by ",
-        BothWays(now)));
+  // A plan with the index was made since it is back. Without it: a session that plans as a fresh
+  // one does has planned anew, whatever others have changed; one that does not goes on with the
+  // plan that it made meanwhile, and is as slow as during the fault.
+  const bool stale = now.index == IndexState::kUsable && now.blind.ok() && !now.pooled.uses_index &&
+                     now.pooled.read_by != now.fresh.read_by;
+  if (stale) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the index ", server_->Name(), " is ", server_->words().usable,
+                     " again, and prepared sessions still read ", server_->table(), " by ",
+                     now.pooled.read_by, ", where a fresh one does by ", now.fresh.read_by,
+                     "; to make them plan anew: ", server_->ByHand()));
   }
   prepared_.reset();
   return absl::OkStatus();
@@ -152,10 +164,27 @@ absl::StatusOr<LostIndex::Sight> LostIndex::LookOnce(const std::string& run,
     ASSIGN_OR_RETURN(prepared_, server_->OpenPlans(run, patience));
   }
   ASSIGN_OR_RETURN(sight.index, prepared_->Look(patience));
-  ASSIGN_OR_RETURN(sight.pooled, prepared_->Explain(patience));
+  // Nobody expects plans of it, nor has its statement a table any more, maybe.
+  if (sight.index == IndexState::kGone) return sight;
+  const absl::Status looked = LookAtPlans(run, patience, sight);
+  sight.blind = Annotate(looked, absl::StrCat("preparing ", server_->statement()));
+  if (!looked.ok() && !server_->Refuses(looked)) return sight.blind;
+  return sight;
+}
+
+absl::Status LostIndex::LookAtPlans(const std::string& run, const Patience& patience,
+                                    Sight& sight) const {
+  absl::StatusOr<IndexPlan> pooled = prepared_->Explain(patience);
+  // Upon such an answer a driver prepares anew, and so does who looks in its place.
+  if (!pooled.ok() && server_->Refuses(pooled.status())) {
+    ASSIGN_OR_RETURN(prepared_, server_->OpenPlans(run, patience));
+    pooled = prepared_->Explain(patience);
+  }
+  RETURN_IF_ERROR(pooled.status());
+  sight.pooled = *std::move(pooled);
   ASSIGN_OR_RETURN(const auto fresh, server_->OpenPlans(run, patience));
   ASSIGN_OR_RETURN(sight.fresh, fresh->Explain(patience));
-  return sight;
+  return absl::OkStatus();
 }
 
 }  // namespace firedrill

@@ -27,7 +27,9 @@ class PlanSession {
  public:
   virtual ~PlanSession() = default;
   virtual bool usable() const = 0;
+  // Where the server has refused to prepare the statement: that, see IndexServer::Refuses().
   virtual absl::StatusOr<IndexPlan> Explain(const Patience& patience) = 0;
+  // Whatever has become of the statement.
   virtual absl::StatusOr<IndexState> Look(const Patience& patience) = 0;
 };
 
@@ -63,6 +65,9 @@ class IndexServer {
   virtual const std::string& statement() const = 0;
   virtual absl::StatusOr<std::unique_ptr<PlanSession>> OpenPlans(
       const std::string& run, const Patience& patience) const = 0;
+  // An answer of the server to the statement itself, which every session of an application gets as
+  // well: somebody has changed the table.
+  virtual bool Refuses(const absl::Status& status) const = 0;
   // Opens what Lose() needs.
   virtual absl::Status OpenForLoss(const std::string& run, const Patience& patience) = 0;
   virtual absl::Status Lose(const Patience& patience) = 0;
@@ -90,10 +95,13 @@ class LostIndex final : public Fault, public Prepares, public TellsAfter {
     IndexState index = IndexState::kGone;
     IndexPlan pooled;
     IndexPlan fresh;
+    // Why there are no plans to be seen. Of an index that is gone there are none either.
+    absl::Status blind;
   };
   v1::Observation Saying(const Sight& now) const;
   absl::StatusOr<Sight> Look(const std::string& run, const Patience& patience) const;
   absl::StatusOr<Sight> LookOnce(const std::string& run, const Patience& patience) const;
+  absl::Status LookAtPlans(const std::string& run, const Patience& patience, Sight& sight) const;
   absl::Status CheckPlan(const std::string& run, const Patience& patience);
   absl::Status StillLost() const;
 

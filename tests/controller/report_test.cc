@@ -379,6 +379,19 @@ TEST(LiveLines, ALostCanaryIsOneDefect) {
   EXPECT_EQ(Lines(Live(other.Build()), "canary alert not delivered: not at our webhook"), 1);
 }
 
+TEST(LiveLines, SayOnceThatAFaultCannotBeMeasured) {
+  HistoryBuilder builder(ShopRun());
+  builder.Fault(1, "leak", v1::FAULT_STATE_ACTIVE, true, "57 of 57 slots taken");
+  for (int at : {2, 3}) {
+    builder.Fault(at, "leak", v1::FAULT_STATE_ACTIVE);
+    builder.Last().mutable_fault()->clear_observation();
+    builder.Last().mutable_fault()->set_reason("it could not be measured: the table is not there");
+  }
+  const std::string text = Live(builder.Build());
+  EXPECT_EQ(Lines(text, "it could not be measured: the table is not there"), 1) << text;
+  EXPECT_EQ(Lines(text, "fault leak at "), 1) << text;
+}
+
 TEST(LiveLines, TellAStopOnceAndThatEverythingIsUndone) {
   const std::string text = Live(Interrupted());
   EXPECT_EQ(Lines(text, "stopped by Ctrl-C"), 1) << text;

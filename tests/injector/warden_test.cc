@@ -611,6 +611,21 @@ TEST_F(WardenTest, WhatIsNotSeenToBeGoneIsStuckAndTriedAgain) {
   EXPECT_TRUE(warden_->idle());
 }
 
+// To end the process would change nothing of it: what does, the look says.
+TEST_F(WardenTest, OfALastingChangeNobodyIsToldToEndTheProcess) {
+  script_.lasting = true;
+  v1::PlannedFault planned = Planned();
+  planned.set_ending(v1::ENDING_JOURNALLED);
+  Handle(ApplyOf(planned));
+  Live(absl::Seconds(1));
+  script_.read_back = absl::FailedPreconditionError("sessions go on as before; tell them: ...");
+  Handle(RevertOf());
+  Live(absl::Seconds(6));
+  EXPECT_EQ(Last().state(), v1::FAULT_STATE_STUCK);
+  EXPECT_THAT(Last().reason(), HasSubstr("tell them: ..."));
+  EXPECT_EQ(Last().undo_by_hand(), "");
+}
+
 TEST_F(WardenTest, CloseSaysSoWhenSomethingIsStuck) {
   Handle(ApplyOf(Planned()));
   Live(absl::Seconds(1));

@@ -30,6 +30,21 @@ IndexState StateOf(const MysqlIndexSight& sight) {
   return sight.ignored ? IndexState::kLost : IndexState::kUsable;
 }
 
+// What the server says of the text of a statement, and of what it refers to.
+bool RefusesStatement(const absl::Status& status) {
+  constexpr int kRefusals[] = {
+      1054,  // No such column.
+      1064,  // Not understood.
+      1142,  // Not permitted at the table.
+      1143,  // At the column.
+      1146,  // No such table.
+      1176,  // No such index in the table.
+      1243,  // No such prepared statement.
+      1356,  // A view of what is not there.
+  };
+  return std::count(std::begin(kRefusals), std::end(kRefusals), MysqlError(status)) > 0;
+}
+
 // With a value of the table's own.
 class Plans final : public PlanSession {
  public:
@@ -43,22 +58,16 @@ class Plans final : public PlanSession {
       const MysqlAccount& account, absl::string_view profile, absl::string_view run,
       const Question& question, const MysqlIndex& index, const Patience& patience) {
     ASSIGN_OR_RETURN(auto session, OpenMysqlControl(account, profile, run, patience));
-    if (!question.value.empty()) {
-      RETURN_IF_ERROR(
-          session->Query(absl::StrCat("SET @firedrill = (", question.value, ")"), patience)
-              .status());
-    }
-    const std::string explain = absl::StrCat("EXPLAIN ", question.statement);
-    RETURN_IF_ERROR(Annotate(
-        session->Query(absl::StrCat("PREPARE firedrill FROM ", MysqlText(explain)), patience)
-            .status(),
-        absl::StrCat("preparing ", explain)));
-    return std::unique_ptr<Plans>(new Plans(std::move(session), index, !question.value.empty()));
+    absl::Status prepared = Prepare(*session, question, patience);
+    if (!prepared.ok() && !RefusesStatement(prepared)) return prepared;
+    return std::unique_ptr<Plans>(
+        new Plans(std::move(session), index, !question.value.empty(), std::move(prepared)));
   }
 
   bool usable() const override { return session_->usable(); }
 
   absl::StatusOr<IndexPlan> Explain(const Patience& patience) override {
+    RETURN_IF_ERROR(prepared_);
     ASSIGN_OR_RETURN(
         const MysqlRows rows,
         session_->Query(absl::StrCat("EXECUTE firedrill", with_value_ ? " USING @firedrill" : ""),
@@ -88,12 +97,30 @@ class Plans final : public PlanSession {
   }
 
  private:
-  Plans(std::unique_ptr<MysqlSession> session, MysqlIndex index, bool with_value)
-      : session_(std::move(session)), index_(std::move(index)), with_value_(with_value) {}
+  Plans(std::unique_ptr<MysqlSession> session, MysqlIndex index, bool with_value,
+        absl::Status prepared)
+      : session_(std::move(session)),
+        index_(std::move(index)),
+        with_value_(with_value),
+        prepared_(std::move(prepared)) {}
+
+  static absl::Status Prepare(MysqlSession& session, const Question& question,
+                              const Patience& patience) {
+    if (!question.value.empty()) {
+      RETURN_IF_ERROR(
+          session.Query(absl::StrCat("SET @firedrill = (", question.value, ")"), patience)
+              .status());
+    }
+    const std::string explain = absl::StrCat("EXPLAIN ", question.statement);
+    return session.Query(absl::StrCat("PREPARE firedrill FROM ", MysqlText(explain)), patience)
+        .status();
+  }
 
   const std::unique_ptr<MysqlSession> session_;
   const MysqlIndex index_;
   const bool with_value_;
+  // Why it is not.
+  const absl::Status prepared_;
 };
 
 class MysqlIndexServer final : public IndexServer {
@@ -178,6 +205,8 @@ class MysqlIndexServer final : public IndexServer {
                                                          const Patience& patience) const override {
     return Plans::Open(account_, message_.profile(), run, question_, index_, patience);
   }
+
+  bool Refuses(const absl::Status& status) const override { return RefusesStatement(status); }
 
   absl::StatusOr<IndexState> LookByName(const v1::Profile& profile, const std::string& run,
                                         const Patience& patience) const override {

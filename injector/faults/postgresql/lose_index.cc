@@ -33,7 +33,6 @@ constexpr int kMostParameters = 32;
 
 constexpr char kLookUp[] =
     "SELECT c.oid, format('%I.%I', tn.nspname, t.relname), t.relname, am.amname,"
-    " pg_get_indexdef(c.oid, 1, true), pg_get_expr(i.indpred, i.indrelid),"
     " (SELECT format('ALTER COLUMN %I SET STATISTICS %s', attname, coalesce(attstattarget, -1))"
     "  FROM pg_attribute WHERE attrelid = t.oid AND attnum > 0 AND NOT attisdropped"
     "  ORDER BY attnum LIMIT 1),"
@@ -69,8 +68,6 @@ enum Column {
   kTable,
   kTableName,
   kMethod,
-  kFirstColumn,
-  kPredicate,
   kSameStatistics,
   kSystem,
   kStandby,
@@ -87,51 +84,58 @@ constexpr char kOthers[] =
     " WHERE n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema')"
     " ORDER BY t.relname <> $1, 1 LIMIT 1000";
 
-// As it is, whatever has become of its name.
-constexpr char kNameNow[] = "SELECT relname FROM pg_class WHERE oid = $1::oid";
+// What reads by an index, as its table and its columns are called now.
+constexpr char kSearch[] =
+    "SELECT format('SELECT * FROM %I.%I WHERE (%s) = $1', n.nspname, t.relname,"
+    "  pg_get_indexdef(i.indexrelid, 1, true))"
+    "  || coalesce(' AND ' || pg_get_expr(i.indpred, i.indrelid), '')"
+    " FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid"
+    " JOIN pg_namespace n ON n.oid = t.relnamespace WHERE i.indexrelid = $1::oid";
+// As they are, whatever has become of their names.
+constexpr char kNamesNow[] =
+    "SELECT c.relname, t.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+    " JOIN pg_class t ON t.oid = i.indrelid WHERE i.indexrelid = $1::oid";
 constexpr char kIsUsable[] = "SELECT indisvalid FROM pg_index WHERE indexrelid = $1::oid";
+
+// What the server says of the text of a statement, and of what it refers to: features that it does
+// not have, statements that it does not know, names that it does not find.
+bool RefusesStatement(const absl::Status& status) {
+  const std::string state = SqlState(status);
+  return state == "0A000" || state == "26000" || absl::StartsWith(state, "42");
+}
 
 // With a plan for every value.
 class Plans final : public PlanSession {
  public:
-  static absl::StatusOr<std::unique_ptr<Plans>> Open(
-      const PostgresAccount& account, absl::string_view profile, absl::string_view run,
-      const std::string& statement, const PostgresIndex& index, const std::string& table,
-      const Patience& patience) {
+  // An empty `statement`: the search of kSearch.
+  static absl::StatusOr<std::unique_ptr<Plans>> Open(const PostgresAccount& account,
+                                                     absl::string_view profile,
+                                                     absl::string_view run, std::string statement,
+                                                     const PostgresIndex& index,
+                                                     const Patience& patience) {
     ASSIGN_OR_RETURN(auto session, OpenControl(account, profile, run, patience));
     RETURN_IF_ERROR(
         session->Query("SET plan_cache_mode = force_generic_plan", {}, patience).status());
-    const std::string prepare = absl::StrCat("PREPARE firedrill AS ", statement);
-    RETURN_IF_ERROR(Annotate(session->Query(prepare, {}, patience).status(),
-                             absl::StrCat("preparing ", statement)));
-    ASSIGN_OR_RETURN(const PostgresRows rows,
-                     session->Query("SELECT coalesce(array_length(parameter_types, 1), 0) FROM "
-                                    "pg_prepared_statements WHERE name = 'firedrill'",
-                                    {}, patience));
-    const int count = rows.empty() ? 0 : std::atoi(rows[0][0]->c_str());
-    if (count > kMostParameters) {
-      return absl::InvalidArgumentError(absl::StrCat(statement, " has too many parameters"));
-    }
-    const std::vector<std::string> values(count, "NULL");
-    return std::unique_ptr<Plans>(new Plans(
-        std::move(session), index, table,
-        absl::StrCat("EXPLAIN (FORMAT JSON) EXECUTE firedrill",
-                     values.empty() ? "" : absl::StrCat("(", absl::StrJoin(values, ", "), ")"))));
+    auto plans = std::unique_ptr<Plans>(new Plans(std::move(session), index));
+    plans->prepared_ = plans->Prepare(std::move(statement), patience);
+    const absl::Status& prepared = plans->prepared_;
+    if (prepared.ok() || absl::IsNotFound(prepared) || RefusesStatement(prepared)) return plans;
+    return prepared;
   }
 
   bool usable() const override { return session_->usable(); }
 
   absl::StatusOr<IndexPlan> Explain(const Patience& patience) override {
+    RETURN_IF_ERROR(prepared_);
     ASSIGN_OR_RETURN(const PostgresRows rows, session_->Query(explain_, {}, patience));
     const Json json = Json::parse(rows[0][0].value_or(""), nullptr, /*allow_exceptions=*/false);
     if (!json.is_array() || json.empty() || !json[0].contains("Plan")) {
       return absl::InternalError("the server explains a plan in a form that is not known here");
     }
-    // It may have been renamed since.
-    ASSIGN_OR_RETURN(const PostgresRows names, session_->Query(kNameNow, {index_.oid}, patience));
+    ASSIGN_OR_RETURN(const PostgresRows names, session_->Query(kNamesNow, {index_.oid}, patience));
     IndexPlan plan;
     plan.weight = json[0]["Plan"].value("Total Cost", 0.0);
-    Walk(json[0]["Plan"], names.empty() ? index_.name : *names[0][0], plan);
+    if (!names.empty()) Walk(json[0]["Plan"], *names[0][0], *names[0][1], plan);
     return plan;
   }
 
@@ -142,16 +146,36 @@ class Plans final : public PlanSession {
   }
 
  private:
-  Plans(std::unique_ptr<PostgresSession> session, PostgresIndex index, std::string table,
-        std::string explain)
-      : session_(std::move(session)),
-        index_(std::move(index)),
-        table_(std::move(table)),
-        explain_(std::move(explain)) {}
+  Plans(std::unique_ptr<PostgresSession> session, PostgresIndex index)
+      : session_(std::move(session)), index_(std::move(index)) {}
 
-  void Walk(const Json& node, const std::string& index, IndexPlan& plan) const {
+  absl::Status Prepare(std::string statement, const Patience& patience) {
+    if (statement.empty()) {
+      ASSIGN_OR_RETURN(const PostgresRows rows, session_->Query(kSearch, {index_.oid}, patience));
+      if (rows.empty()) return absl::NotFoundError("the index is not there any more");
+      statement = *rows[0][0];
+    }
+    RETURN_IF_ERROR(
+        session_->Query(absl::StrCat("PREPARE firedrill AS ", statement), {}, patience).status());
+    ASSIGN_OR_RETURN(const PostgresRows rows,
+                     session_->Query("SELECT coalesce(array_length(parameter_types, 1), 0) FROM "
+                                     "pg_prepared_statements WHERE name = 'firedrill'",
+                                     {}, patience));
+    const int count = rows.empty() ? 0 : std::atoi(rows[0][0]->c_str());
+    if (count > kMostParameters) {
+      return absl::InvalidArgumentError(absl::StrCat(statement, " has too many parameters"));
+    }
+    const std::vector<std::string> values(count, "NULL");
+    explain_ =
+        absl::StrCat("EXPLAIN (FORMAT JSON) EXECUTE firedrill",
+                     values.empty() ? "" : absl::StrCat("(", absl::StrJoin(values, ", "), ")"));
+    return absl::OkStatus();
+  }
+
+  static void Walk(const Json& node, const std::string& index, const std::string& table,
+                   IndexPlan& plan) {
     if (node.value("Index Name", "") == index) plan.uses_index = true;
-    if (node.value("Relation Name", "") == table_ && plan.read_by.empty()) {
+    if (node.value("Relation Name", "") == table && plan.read_by.empty()) {
       std::set<std::string> indexes;
       FindIndexes(node, indexes);
       plan.read_by = node.value("Node Type", "");
@@ -160,7 +184,7 @@ class Plans final : public PlanSession {
       }
     }
     if (!node.contains("Plans")) return;
-    for (const Json& child : node["Plans"]) Walk(child, index, plan);
+    for (const Json& child : node["Plans"]) Walk(child, index, table, plan);
   }
 
   // Its own, or those of the bitmaps from which it reads.
@@ -174,8 +198,9 @@ class Plans final : public PlanSession {
 
   const std::unique_ptr<PostgresSession> session_;
   const PostgresIndex index_;
-  const std::string table_;
-  const std::string explain_;
+  // Why it is not.
+  absl::Status prepared_;
+  std::string explain_;
 };
 
 class PostgresIndexServer final : public IndexServer {
@@ -250,17 +275,20 @@ class PostgresIndexServer final : public IndexServer {
             "the index ", index_.Name(), " is a ", *row[kMethod],
             " index, whose use cannot be guessed: name a statement of the profile that uses it"));
       }
-      statement_ =
-          absl::StrCat("SELECT * FROM ", *row[kTable], " WHERE (", *row[kFirstColumn], ") = $1");
-      if (row[kPredicate].has_value()) absl::StrAppend(&statement_, " AND ", *row[kPredicate]);
+      ASSIGN_OR_RETURN(const PostgresRows search, session->Query(kSearch, {index_.oid}, patience));
+      if (search.empty()) return NoSuchIndex(*session, patience);
+      statement_ = *search[0][0];
     }
     return absl::OkStatus();
   }
 
   absl::StatusOr<std::unique_ptr<PlanSession>> OpenPlans(const std::string& run,
                                                          const Patience& patience) const override {
-    return Plans::Open(account_, message_.profile(), run, statement_, index_, table_, patience);
+    return Plans::Open(account_, message_.profile(), run,
+                       message_.statement().empty() ? "" : statement_, index_, patience);
   }
+
+  bool Refuses(const absl::Status& status) const override { return RefusesStatement(status); }
 
   absl::StatusOr<IndexState> LookByName(const v1::Profile& profile, const std::string& run,
                                         const Patience& patience) const override {

@@ -170,6 +170,44 @@ TEST_F(MysqlLoseIndexTest, SeesThatSomebodyElseGaveItBack) {
   EXPECT_THAT(std::string(seen.status().message()), HasSubstr("is used"));
 }
 
+TEST_F(MysqlLoseIndexTest, NoticesAtOnceThatTheTableIsGone) {
+  ASSERT_TRUE(Apply().ok());
+  server_->Run("DROP TABLE test.stays, test.orders, test.users");
+  const auto seen = fault_->Observe(StageContext("lost"), node_);
+  EXPECT_TRUE(absl::IsAborted(seen.status())) << seen.status();
+  EXPECT_THAT(std::string(seen.status().message()), HasSubstr("somebody has dropped it"));
+}
+
+TEST_F(MysqlLoseIndexTest, IsBackWhereTheOptimizerChoosesOtherwiseNow) {
+  ASSERT_TRUE(Apply().ok());
+  server_->Run("DELETE FROM test.users WHERE id <> 7");
+  server_->Run("ANALYZE TABLE test.users");
+  fault_->Release();
+  EXPECT_EQ(UndoIt().first, UndoResult::kRestored);
+  const absl::Status back = fault_->ReadBack(StageContext("lost"), node_);
+  EXPECT_TRUE(back.ok()) << back;
+  EXPECT_THAT(dynamic_cast<TellsAfter&>(*fault_).After()->detail(),
+              HasSubstr("the index users.users_email_idx is used; users was read by ref"));
+}
+
+// The statement is refused to everybody then.
+TEST_F(MysqlLoseIndexTest, SaysThatItsStatementIsNotUnderstoodAnyMore) {
+  v1::Profile& admin = *node_.mutable_spec.mutable_profiles(0);
+  AddStatement(admin, "older", "SELECT org FROM users WHERE email = 'u7@example.com'");
+  ASSERT_TRUE(Apply(Message("users.users_email_idx", "older")).ok());
+  server_->Run("ALTER TABLE test.users RENAME COLUMN org TO place");
+  const auto seen = fault_->Observe(StageContext("lost"), node_);
+  EXPECT_FALSE(absl::IsAborted(seen.status()));
+  EXPECT_THAT(std::string(seen.status().message()),
+              AllOf(HasSubstr("the index users.users_email_idx is ignored; "),
+                    HasSubstr("how now is not to be seen: preparing SELECT org FROM users")));
+  EXPECT_FALSE(fault_->ReadBack(StageContext("lost"), node_).ok()) << "still ignored";
+  fault_->Release();
+  EXPECT_EQ(UndoIt().first, UndoResult::kRestored);
+  const absl::Status back = fault_->ReadBack(StageContext("lost"), node_);
+  EXPECT_TRUE(back.ok()) << back;
+}
+
 TEST_F(MysqlLoseIndexTest, ASocketIsNoWayIn) {
   v1::Profile& socket = AddMysqlProfile(node_, "socket", *server_, "admin");
   socket.mutable_mysql()->set_host("/run/mysqld/mysqld.sock");
