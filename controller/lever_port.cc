@@ -20,7 +20,7 @@ namespace {
 constexpr char kPath[] = "/stop";
 constexpr size_t kShortestToken = 16;
 constexpr uint64_t kLongestReason = 4096;
-constexpr size_t kMostConnections = 64;
+constexpr size_t kMostConnections = 192;
 constexpr absl::Duration kPatience = absl::Seconds(5);
 
 HttpReply Said(int status, const nlohmann::json& words) {

@@ -11,8 +11,8 @@ namespace firedrill {
 namespace {
 
 constexpr char kPath[] = "/metrics";
-// Two Prometheus, and a person.
-constexpr size_t kMostConnections = 16;
+// Two Prometheus and a person, and room to shake hands in while others only take it up.
+constexpr size_t kMostConnections = 64;
 
 HttpReply Refused(int status, absl::string_view why) {
   return {.status = status, .body = absl::StrCat(why, "\n")};

@@ -7,7 +7,6 @@
 #include <openssl/ssl.h>
 #include <sys/stat.h>
 
-#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/v6_only.hpp>
@@ -19,6 +18,7 @@
 #include <thread>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -145,9 +145,12 @@ class HttpListener::Impl {
  private:
   // What the server knows of a connection.
   struct Entry {
-    std::string address;
+    std::string origin;
+    // It has its answer: what is left is to part.
+    bool answered = false;
     // It has not asked anything yet, or has its answer: it may have to make room.
     bool idle = true;
+    int fd;
     std::function<void()> close;
   };
   using Entries = std::list<Entry>;
@@ -230,7 +233,7 @@ class HttpListener::Impl {
     void End() {
       if constexpr (std::is_same_v<Stream, Secure>) {
         // It ends with the connection, whether the caller answers this or not.
-        entry->idle = true;
+        entry->idle = entry->answered = true;
         stream.async_shutdown([self = this->shared_from_this()](beast::error_code) {});
       } else {
         socket().shutdown(Tcp::socket::shutdown_send, ignored);
@@ -267,8 +270,9 @@ class HttpListener::Impl {
     const Tcp::endpoint from = socket.remote_endpoint(error);
     // Closed by the other end, or one too many: it is closed here, and may try again.
     if (error || !MakeRoom()) return;
-    const auto entry =
-        entries_.insert(entries_.end(), Entry{from.address().to_string(), true, nullptr});
+    const auto entry = entries_.insert(
+        entries_.end(),
+        Entry{.origin = OriginOf(from.address().to_string()), .fd = socket.native_handle()});
     if (!options_.identity.has_value()) {
       return std::make_shared<Connection<Plain>>(*this, entry, std::move(socket))->Begin();
     }
@@ -279,21 +283,21 @@ class HttpListener::Impl {
   // have run, so it may not go again: nobody is closed twice for one.
   bool MakeRoom() {
     size_t open = 0;
-    std::map<std::string, size_t> of_address;
-    for (const Entry& entry : entries_) {
+    std::vector<Entry*> idle;
+    std::vector<absl::string_view> origins;
+    for (Entry& entry : entries_) {
       if (entry.close == nullptr) continue;
       ++open;
-      if (entry.idle) ++of_address[entry.address];
+      if (!entry.idle) continue;
+      idle.push_back(&entry);
+      origins.push_back(entry.origin);
     }
     if (open < options_.connections) return true;
-    if (of_address.empty()) return false;
-    const auto most =
-        std::max_element(of_address.begin(), of_address.end(),
-                         [](const auto& a, const auto& b) { return a.second < b.second; });
-    const auto oldest = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-      return entry.close != nullptr && entry.idle && entry.address == most->first;
-    });
-    std::exchange(oldest->close, nullptr)();
+    if (idle.empty()) return false;
+    Entry& one = *idle[WhoMakesRoom(origins, [&](size_t i) {
+      return idle[i]->answered ? Progress::kSilent : ProgressOf(idle[i]->fd);
+    })];
+    std::exchange(one.close, nullptr)();
     return true;
   }
 

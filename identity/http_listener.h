@@ -48,8 +48,8 @@ class HttpListener {
     std::optional<IdentityFiles> identity;
     // What else to do where the port is taken.
     std::string if_taken = "choose another port";
-    // At once: of those that have not asked anything yet, or have their answer, the oldest of the
-    // address that has most makes room for one more.
+    // At once: of those that have not asked anything yet, or have their answer, one makes room for
+    // one more; see WhoMakesRoom().
     size_t connections = 64;
     uint64_t longest_body = 1 << 20;
     // To say what it wants, TLS included; and again to take the answer.

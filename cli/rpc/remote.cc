@@ -33,7 +33,7 @@ bool WasTurnedAway(const grpc::Status& status) {
   const std::string why = status.error_message();
   return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
          absl::StrContains(why, "failed to connect") &&
-         (absl::StrContains(why, "Socket closed") ||
+         (absl::StrContains(why, "Socket closed") || absl::StrContains(why, "Broken pipe") ||
           absl::StrContains(why, "Connection reset by peer"));
 }
 

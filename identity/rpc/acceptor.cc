@@ -33,7 +33,7 @@ constexpr int kLookMs = 100;
 constexpr absl::Duration kLastWords = absl::Milliseconds(200);
 constexpr int kBacklog = 1024;
 // Left to the rest of the process: the store, the monitoring, the listeners of lever and metrics.
-constexpr size_t kReserve = 256;
+constexpr size_t kReserve = 384;
 constexpr size_t kFewest = 16;
 constexpr int kStreamsOfOne = 100;
 constexpr int kLongestMessage = 4 << 20;
@@ -48,8 +48,8 @@ size_t WhatTheLimitLeaves() {
 }
 
 struct Name {
-  // As gRPC names it, and without the port.
-  std::string peer, address;
+  // As gRPC names it, and by what it is counted.
+  std::string peer, origin;
 };
 
 Name NameOf(const sockaddr_storage& from) {
@@ -57,15 +57,15 @@ Name NameOf(const sockaddr_storage& from) {
   if (from.ss_family == AF_INET) {
     const auto& in = reinterpret_cast<const sockaddr_in&>(from);
     inet_ntop(AF_INET, &in.sin_addr, text, sizeof(text));
-    return {absl::StrCat("ipv4:", text, ":", ntohs(in.sin_port)), text};
+    return {absl::StrCat("ipv4:", text, ":", ntohs(in.sin_port)), OriginOf(text)};
   }
   const auto& in = reinterpret_cast<const sockaddr_in6&>(from);
   if (IN6_IS_ADDR_V4MAPPED(&in.sin6_addr)) {
     inet_ntop(AF_INET, &in.sin6_addr.s6_addr[12], text, sizeof(text));
-    return {absl::StrCat("ipv4:", text, ":", ntohs(in.sin6_port)), text};
+    return {absl::StrCat("ipv4:", text, ":", ntohs(in.sin6_port)), OriginOf(text)};
   }
   inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof(text));
-  return {absl::StrCat("ipv6:%5B", text, "%5D:", ntohs(in.sin6_port)), text};
+  return {absl::StrCat("ipv6:%5B", text, "%5D:", ntohs(in.sin6_port)), OriginOf(text)};
 }
 
 // gRPC's servers call it once for each call that the gate has let in.
@@ -211,7 +211,7 @@ void Acceptor::TakeAll() {
     const Name name = NameOf(from);
     {
       MutexLock lock(mutex_);
-      Connection* const connection = Admit(fd.get(), name.peer, name.address);
+      Connection* const connection = Admit(fd.get(), name.peer, name.origin);
       if (connection == nullptr) {
         // Without a last word: it must not linger in our kernel.
         const linger at_once{1, 0};
@@ -226,14 +226,14 @@ void Acceptor::TakeAll() {
   }
 }
 
-Acceptor::Connection* Acceptor::Admit(int fd, const std::string& peer, const std::string& address) {
+Acceptor::Connection* Acceptor::Admit(int fd, const std::string& peer, const std::string& origin) {
   if (unproven_ >= limits_.unproven || connections_.size() >= limits_.connections) {
-    const auto one = WhoMakesRoom();
+    const auto one = TakesRoom();
     if (one == connections_.end()) return nullptr;
     Drop(one);
   }
-  const auto others = of_address_.find(address);
-  if (others != of_address_.end() && others->second.all >= limits_.of_one_peer) return nullptr;
+  const auto others = of_origin_.find(origin);
+  if (others != of_origin_.end() && others->second >= limits_.of_one_peer) return nullptr;
   UniqueFd second(fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!second.valid()) return nullptr;
   const uint64_t id = next_++;
@@ -241,40 +241,32 @@ Acceptor::Connection* Acceptor::Admit(int fd, const std::string& peer, const std
   event.events = EPOLLRDHUP;
   event.data.u64 = id;
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, second.get(), &event) != 0) return nullptr;
-  connections_.push_back({id, std::move(second), peer, address, RealClock().Boot()});
+  connections_.push_back({id, std::move(second), peer, origin, RealClock().Boot()});
   by_id_[id] = std::prev(connections_.end());
   by_peer_[peer] = id;
-  Share& share = of_address_[address];
-  ++share.all;
-  ++share.unproven;
+  ++of_origin_[origin];
   ++unproven_;
   return &connections_.back();
 }
 
-// Whoever means it says hello as soon as they are connected. A flood comes more quickly than
-// anybody can be asked who they are, so age alone would end the honest ones with the rest.
-Acceptor::Connections::iterator Acceptor::WhoMakesRoom() {
-  const auto most = std::max_element(
-      of_address_.begin(), of_address_.end(),
-      [](const auto& a, const auto& b) { return a.second.unproven < b.second.unproven; });
-  auto oldest = connections_.end();
+Acceptor::Connections::iterator Acceptor::TakesRoom() {
+  std::vector<Connections::iterator> unproven;
+  std::vector<absl::string_view> origins;
   for (auto it = connections_.begin(); it != connections_.end(); ++it) {
-    if (it->proven || it->address != most->first) continue;
-    if (oldest == connections_.end()) oldest = it;
-    it->spoke = it->spoke || HasSpoken(it->fd.get());
-    if (!it->spoke) return it;
+    if (it->proven) continue;
+    unproven.push_back(it);
+    origins.push_back(it->origin);
   }
-  return oldest;
+  if (unproven.empty()) return connections_.end();
+  return unproven[WhoMakesRoom(origins,
+                               [&](size_t i) { return ProgressOf(unproven[i]->fd.get()); })];
 }
 
 void Acceptor::Drop(Connections::iterator connection) {
   shutdown(connection->fd.get(), SHUT_RDWR);
-  const auto share = of_address_.find(connection->address);
-  if (!connection->proven) {
-    --unproven_;
-    --share->second.unproven;
-  }
-  if (--share->second.all == 0) of_address_.erase(share);
+  if (!connection->proven) --unproven_;
+  const auto others = of_origin_.find(connection->origin);
+  if (--others->second == 0) of_origin_.erase(others);
   const auto peer = by_peer_.find(connection->peer);
   if (peer != by_peer_.end() && peer->second == connection->id) by_peer_.erase(peer);
   by_id_.erase(connection->id);
@@ -300,7 +292,6 @@ void Acceptor::Proven(const std::string& peer,
   Connection& connection = *by_id_.at(found->second);
   if (std::exchange(connection.proven, true)) return;
   --unproven_;
-  --of_address_.at(connection.address).unproven;
   absl::StatusOr<Certificate> holder = who();
   if (holder.ok()) connection.holder = *std::move(holder);
 }

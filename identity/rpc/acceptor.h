@@ -25,11 +25,10 @@ namespace firedrill {
 struct AcceptorLimits {
   // Of all; 0: what RLIMIT_NOFILE leaves, two descriptors each.
   size_t connections = 0;
-  // Of one address.
+  // Of one origin.
   size_t of_one_peer = 512;
-  // That have not proven yet who they are: of the address that has most of them the oldest that has
-  // not said a word makes room, else the oldest.
-  size_t unproven = 128;
+  // That have not proven yet who they are, at most half of all; see WhoMakesRoom().
+  size_t unproven = 256;
   // A handshake and a first call that is let in.
   absl::Duration proven_within = absl::Seconds(2);
 };
@@ -63,9 +62,9 @@ class Acceptor {
     uint64_t id;
     // A second descriptor of it: tells its end, and can end it.
     UniqueFd fd;
-    std::string peer, address;
+    std::string peer, origin;
     absl::Duration since;  // Boot time.
-    bool proven = false, spoke = false;
+    bool proven = false;
     std::optional<Certificate> holder = std::nullopt;
     // Boot time at which its certificate was seen to have ended.
     std::optional<absl::Duration> ended = std::nullopt;
@@ -76,10 +75,9 @@ class Acceptor {
   void Run();
   void TakeAll() FD_EXCLUDES(mutex_);
   // Null where it must not stay.
-  Connection* Admit(int fd, const std::string& peer, const std::string& address)
-      FD_REQUIRES(mutex_);
+  Connection* Admit(int fd, const std::string& peer, const std::string& origin) FD_REQUIRES(mutex_);
   // The end where nobody has to.
-  Connections::iterator WhoMakesRoom() FD_REQUIRES(mutex_);
+  Connections::iterator TakesRoom() FD_REQUIRES(mutex_);
   void Drop(Connections::iterator connection) FD_REQUIRES(mutex_);
   void DropLate() FD_EXCLUDES(mutex_);
 
@@ -95,10 +93,7 @@ class Acceptor {
   Connections connections_ FD_GUARDED_BY(mutex_);
   absl::flat_hash_map<uint64_t, Connections::iterator> by_id_ FD_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, uint64_t> by_peer_ FD_GUARDED_BY(mutex_);
-  struct Share {
-    size_t all = 0, unproven = 0;
-  };
-  absl::flat_hash_map<std::string, Share> of_address_ FD_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, size_t> of_origin_ FD_GUARDED_BY(mutex_);
   size_t unproven_ FD_GUARDED_BY(mutex_) = 0;
   uint64_t next_ FD_GUARDED_BY(mutex_) = 2;
   std::thread thread_;

@@ -476,6 +476,23 @@ TEST_F(AcceptorTest, AFloodEndsNobodyWhoHasBegunToSpeakOrComesFromElsewhere) {
   EXPECT_FALSE(WasEnded(elsewhere, absl::ZeroDuration()));
 }
 
+TEST_F(AcceptorTest, NorOneFromManyAddresses) {
+  server_.reset();
+  limits_.proven_within = absl::Minutes(10);
+  Serve();
+  std::vector<UniqueFd> flood;
+  for (int round = 0; round < 5; ++round) {
+    const UniqueFd begun = Silent(port_);
+    ASSERT_EQ(write(begun.get(), "\x16", 1), 1);
+    const size_t before = flood.size();
+    for (int i = 0; i < 100; ++i) {
+      flood.push_back(Silent(port_, INADDR_LOOPBACK + 1 + static_cast<uint32_t>(flood.size())));
+    }
+    EXPECT_TRUE(WasEnded(flood[before + 80], kPatience));
+    EXPECT_FALSE(WasEnded(begun, absl::ZeroDuration())) << round;
+  }
+}
+
 TEST_F(AcceptorTest, WhoHasProvenWhoTheyAreStays) {
   const auto channel = DialAs(Signed("admin", "alice"));
   ASSERT_EQ(Call(channel, path_).error_code(), kLetIn);
