@@ -46,6 +46,7 @@
 #include "experiment/address.h"
 #include "experiment/reader.h"
 #include "identity/identity.h"
+#include "identity/kept_identity.h"
 #include "identity/revocations.h"
 #include "identity/rpc/acceptor.h"
 #include "identity/rpc/credentials.h"
@@ -210,6 +211,14 @@ std::string ListensOn(const Flags& flags, const Acceptor* acceptor) {
 
 int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
           const std::string& state_dir, int signals) {
+  // Outlives whatever shows it.
+  std::optional<KeptIdentity> kept;
+  if (!flags.config.empty()) {
+    absl::StatusOr<KeptIdentity> opened =
+        KeptIdentity::Open(IdentityOf(flags.identity), {std::string(kControllerRole)});
+    if (!opened.ok()) return Complain(opened.status());
+    kept.emplace(*std::move(opened));
+  }
   // First: a second controller on this port, or of this store, has to fail before it takes an
   // epoch, and with it every node, from the one that serves. Outlives the server.
   std::unique_ptr<Acceptor> acceptor;
@@ -336,8 +345,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   controller_service.CutBy(&calls);
   std::unique_ptr<HttpListener> metrics;
   if (flags.spec.has_metrics()) {
-    absl::StatusOr<std::unique_ptr<HttpListener>> listening = ListenForMetrics(
-        flags.spec.metrics(), IdentityOf(flags.identity), domain, *revocations, board);
+    absl::StatusOr<std::unique_ptr<HttpListener>> listening =
+        ListenForMetrics(flags.spec.metrics(), kept->files(), domain, *revocations, board);
     if (!listening.ok()) return Complain(listening.status());
     metrics = *std::move(listening);
     spdlog::info("metrics are at {} (port {})", flags.spec.metrics().listen(), metrics->port());
@@ -348,8 +357,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   }
   std::unique_ptr<LeverPort> lever_port;
   if (flags.spec.has_stop()) {
-    absl::StatusOr<std::unique_ptr<LeverPort>> listening = LeverPort::Start(
-        flags.spec.stop(), IdentityOf(flags.identity), domain, *revocations, lever);
+    absl::StatusOr<std::unique_ptr<LeverPort>> listening =
+        LeverPort::Start(flags.spec.stop(), kept->files(), domain, *revocations, lever);
     if (!listening.ok()) return Complain(listening.status());
     lever_port = *std::move(listening);
     spdlog::info("the lever listens on {} (port {})", flags.spec.stop().listen(),
@@ -364,7 +373,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   if (acceptor == nullptr) {
     builder.AddListeningPort(flags.listen, grpc::InsecureServerCredentials());
   } else {
-    acceptor->Attach(builder, ServerTls(IdentityOf(flags.identity), gate));
+    acceptor->Attach(builder, ServerTls(kept->files(), gate));
   }
   builder.RegisterService(&injector_service);
   builder.RegisterService(&controller_service);
@@ -386,6 +395,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   SetServing(*server, true);
   while (true) {
     if (acceptor != nullptr) {
+      (void)kept->Look();
       RefreshRevocations(*revocations, told);
       calls.CutEnded(absl::Now());
       acceptor->EndThose([&gate](const Certificate& certificate) {
@@ -415,7 +425,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
         figures.lever_pulled = true;
         figures.lever_since = pull->at;
       }
-      figures.certificate_expires = ExpiryOf(IdentityOf(flags.identity));
+      figures.certificate_expires = ExpiryOf(kept->files());
       figures.store_failures = (*store)->failed_appends();
       board.Set(figures);
     }

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <sys/stat.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -38,18 +37,6 @@ constexpr uint32_t kLongestHeader = 16 << 10;
 constexpr std::chrono::milliseconds kPause(100);
 
 void CloseOnExec(int fd) { fcntl(fd, F_SETFD, FD_CLOEXEC); }
-
-// Tells a replaced file from the one before.
-std::string VersionOf(const IdentityFiles& files) {
-  std::string version;
-  for (const std::string& path : {files.authority, files.certificate, files.key}) {
-    struct stat info {};
-    if (stat(path.c_str(), &info) != 0) continue;
-    absl::StrAppend(&version, info.st_ino, " ", info.st_size, " ", info.st_ctim.tv_sec, ".",
-                    info.st_ctim.tv_nsec, "\n");
-  }
-  return version;
-}
 
 // Null where the files cannot be read, or do not belong together.
 std::shared_ptr<asio::ssl::context> MakeTls(const IdentityFiles& files) {

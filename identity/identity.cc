@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
@@ -55,21 +56,21 @@ absl::StatusOr<std::string> ReadPem(const std::string& path) {
   return text.str();
 }
 
-absl::StatusOr<Certificate> CheckIdentity(const IdentityFiles& files,
-                                          const std::vector<std::string>& roles, absl::Time now) {
+absl::StatusOr<Identity> ReadIdentity(const IdentityFiles& files,
+                                      const std::vector<std::string>& roles, absl::Time now) {
   struct stat info {};
   if (stat(files.key.c_str(), &info) == 0 && (info.st_mode & 0077) != 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("the key ", files.key, " can be read by others than its owner: chmod 600 ",
                      files.key, ", and issue a new one if they may have"));
   }
-  ASSIGN_OR_RETURN(const std::string authority, ReadOne(files.authority));
-  KeyPair pair;
-  ASSIGN_OR_RETURN(pair.certificate, ReadOne(files.certificate));
-  ASSIGN_OR_RETURN(pair.key, ReadOne(files.key));
-  RETURN_IF_ERROR(Annotate(CheckBelongTogether(pair, authority),
+  Identity identity;
+  ASSIGN_OR_RETURN(identity.authority, ReadOne(files.authority));
+  ASSIGN_OR_RETURN(identity.pair.certificate, ReadOne(files.certificate));
+  ASSIGN_OR_RETURN(identity.pair.key, ReadOne(files.key));
+  RETURN_IF_ERROR(Annotate(CheckBelongTogether(identity.pair, identity.authority),
                            absl::StrCat(files.certificate, " with ", files.authority)));
-  const absl::StatusOr<Certificate> read = ReadCertificate(pair.certificate);
+  absl::StatusOr<Certificate> read = ReadCertificate(identity.pair.certificate);
   if (!read.ok()) return Annotate(read.status(), files.certificate);
   if (read->not_after <= now || read->not_before > now) {
     return absl::FailedPreconditionError(
@@ -81,7 +82,25 @@ absl::StatusOr<Certificate> CheckIdentity(const IdentityFiles& files,
                                                       read->peer.Uri(), "; it must be one of role ",
                                                       JoinWords(roles)));
   }
-  return read;
+  identity.holder = *std::move(read);
+  return identity;
+}
+
+absl::StatusOr<Certificate> CheckIdentity(const IdentityFiles& files,
+                                          const std::vector<std::string>& roles, absl::Time now) {
+  ASSIGN_OR_RETURN(Identity identity, ReadIdentity(files, roles, now));
+  return std::move(identity.holder);
+}
+
+std::string VersionOf(const IdentityFiles& files) {
+  std::string version;
+  for (const std::string& path : {files.authority, files.certificate, files.key}) {
+    struct stat info {};
+    if (stat(path.c_str(), &info) != 0) continue;
+    absl::StrAppend(&version, info.st_ino, " ", info.st_size, " ", info.st_ctim.tv_sec, ".",
+                    info.st_ctim.tv_nsec, "\n");
+  }
+  return version;
 }
 
 absl::Time ExpiryOf(const IdentityFiles& files) {

@@ -28,6 +28,7 @@
 #include "base/version.h"
 #include "experiment/reader.h"
 #include "identity/identity.h"
+#include "identity/kept_identity.h"
 #include "identity/rpc/credentials.h"
 #include "injector/faults/wire/worker_line.h"
 #include "injector/injector.h"
@@ -46,6 +47,8 @@ constexpr int kUndoUnconfirmed = 5;
 constexpr absl::Duration kLockWait = absl::Seconds(3);
 // A private controller does not come back.
 constexpr absl::Duration kPrivateGrace = absl::Milliseconds(300);
+// At its certificate.
+constexpr int kLookMs = 1000;
 
 struct Flags {
   std::string config, site, node, controller, identity, state_dir, grace, log_level = "info";
@@ -153,9 +156,16 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
 
   EventLoop loop;
   PreferLoop(loop);
+  // Outlives the dialler.
+  std::optional<KeptIdentity> kept;
+  if (!flags.identity.empty()) {
+    absl::StatusOr<KeptIdentity> opened =
+        KeptIdentity::Open(IdentityOf(flags.identity), {"injector"});
+    if (!opened.ok()) return Complain(opened.status(), kUsageError);
+    kept.emplace(*std::move(opened));
+  }
   absl::StatusOr<std::unique_ptr<Dialler>> dialler = MakeGrpcDialler(
-      loop, flags.controller,
-      flags.identity.empty() ? std::nullopt : std::make_optional(IdentityOf(flags.identity)));
+      loop, flags.controller, kept.has_value() ? std::make_optional(kept->files()) : std::nullopt);
   if (!dialler.ok()) return Complain(dialler.status(), kUsageError);
   Injector::Options options;
   options.version = kVersion;
@@ -166,10 +176,8 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
   const std::vector<std::string> stop_files = {absl::StrCat(lock->folder(), "/", Warden::kStopFile),
                                                absl::StrCat(state_dir, "/", Warden::kStopFile)};
   options.warden.stop_file = [&stop_files] { return StopFileIn(stop_files); };
-  if (!flags.identity.empty()) {
-    options.session.certificate_expires = [files = IdentityOf(flags.identity)] {
-      return ExpiryOf(files);
-    };
+  if (kept.has_value()) {
+    options.session.certificate_expires = [files = kept->files()] { return ExpiryOf(files); };
   }
   std::unique_ptr<Watchdog> watchdog;
   options.warden.lease_shortened = [&watchdog] {
@@ -228,7 +236,8 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
                  spec.name(), getpid(), flags.controller);
     while (true) {
       pollfd waits[] = {{signals, POLLIN, 0}, {done.get(), POLLIN, 0}};
-      if (poll(waits, 2, -1) < 0 && errno != EINTR) break;
+      if (poll(waits, 2, kept.has_value() ? kLookMs : -1) < 0 && errno != EINTR) break;
+      if (kept.has_value()) (void)kept->Look();
       if (waits[1].revents != 0) break;
       signalfd_siginfo info{};
       if (read(signals, &info, sizeof(info)) != sizeof(info)) continue;

@@ -266,6 +266,26 @@ class Daemons(DaemonStage):
         self.assertLess(descriptors, 1024)
         self.assertIsNone(daemon.poll())
 
+    def test_a_certificate_that_is_replaced_badly_is_said_once_and_the_one_before_is_used_on(self):
+        daemon, injector = self.up()
+        key = os.path.join(self.folder, "controller-c1.key")
+        with open(key) as file:
+            good = file.read()
+        self.write("controller-c1.key", "half")
+        self.until(lambda: "is used on, until" in self.said(daemon), "that it is said")
+        # gRPC reads them anew every second.
+        time.sleep(2)
+        code, out, err = self.ask("get", "injectors", as_who="viewer")
+        self.assertEqual(code, 0, err)
+        self.assertEqual(self.said(daemon).count("is used on, until"), 1, self.said(daemon))
+        self.write("controller-c1.key", good)
+        self.until(lambda: "are good again" in self.said(daemon), "that it is good again")
+        self.write("injector-node-a.crt", "half")
+        self.until(lambda: "is used on, until" in self.said(injector), "that the node says it")
+        daemon.kill()
+        self.controller(self.port)
+        self.until(lambda: self.said(injector).count("registered with") == 2, "the node with what it had")
+
     def test_who_is_turned_away_at_a_crowded_door_comes_again_and_not_for_ever(self):
         daemon, _ = self.up()
         door = CrowdedDoor(self.port)

@@ -23,6 +23,7 @@
 #include "controller/rpc/health.h"
 #include "firedrill/v1/controller.grpc.pb.h"
 #include "firedrill/v1/injector.grpc.pb.h"
+#include "identity/kept_identity.h"
 #include "identity/protocol.h"
 #include "identity/rpc/acceptor.h"
 #include "identity/rpc/credentials.h"
@@ -606,6 +607,70 @@ TEST_F(TlsTest, CertificatesAreReplacedWithoutARestart) {
   Write("ca.crt", authority_.certificate);
   Files("server", Signed("controller", "c1", {"127.0.0.1"}));
   const KeyPair bob = Signed("admin", "bob");
+  const absl::Time until = absl::Now() + kPatience;
+  grpc::Status status;
+  do {
+    status = Call(DialAs(bob), path);
+  } while (status.error_code() != kLetIn && absl::Now() < until);
+  EXPECT_EQ(status.error_code(), kLetIn) << status.error_message();
+  EXPECT_NE(Call(DialAs(alice), path).error_code(), kLetIn);
+}
+
+// Whatever has become of the files, the last good ones are shown; the same with the files
+// themselves lets nobody in.
+TEST_F(TlsTest, ARenewalThatGoesWrongKeepsNobodyOut) {
+  server_.reset();
+  const IdentityFiles files = server_files_;
+  auto kept = KeptIdentity::Open(files, {"controller"});
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  server_files_ = kept->files();
+  Serve();
+  const std::string path = "/firedrill.v1.ControllerService/ListRuns";
+  const KeyPair alice = Signed("admin", "alice");
+  const KeyPair next = Signed("controller", "c1", {"127.0.0.1"});
+  const std::vector<std::pair<std::string, std::function<void()>>> wrong = {
+      {"is not that of the certificate", [&] { Write("server.key", next.key); }},
+      {"server.crt", [&] { Write("server.crt", "half"); }},
+      {"chmod 600", [&] { chmod(files.key.c_str(), 0644); }},
+      {"No such file",
+       [&] {
+         chmod(files.key.c_str(), 0600);
+         unlink(files.certificate.c_str());
+       }},
+      {"one of role controller", [&] { Files("server", alice); }},
+  };
+  for (const auto& [why, go] : wrong) {
+    go();
+    EXPECT_THAT(kept->Look().message(), HasSubstr(why));
+    // gRPC reads them once a second.
+    absl::SleepFor(absl::Milliseconds(1200));
+    EXPECT_EQ(Call(DialAs(alice), path).error_code(), kLetIn) << why;
+  }
+  // And what is good is taken.
+  Files("server", next);
+  EXPECT_TRUE(kept->Look().ok());
+  std::ifstream now(kept->files().certificate);
+  const std::string shown((std::istreambuf_iterator<char>(now)), {});
+  EXPECT_EQ(shown, next.certificate + "\n" + next.key);
+  absl::SleepFor(absl::Milliseconds(1200));
+  EXPECT_EQ(Call(DialAs(alice), path).error_code(), kLetIn);
+}
+
+// A new authority, too, which is taken with the certificate that it has signed.
+TEST_F(TlsTest, WhatIsKeptIsReplacedAsAWhole) {
+  server_.reset();
+  auto kept = KeptIdentity::Open(server_files_, {"controller"});
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  server_files_ = kept->files();
+  Serve();
+  const std::string path = "/firedrill.v1.ControllerService/ListRuns";
+  const KeyPair alice = Signed("admin", "alice");
+  authority_ = New(MakeAuthority("shop", absl::Now(), kDay));
+  const KeyPair bob = Signed("admin", "bob");
+  Write("ca.crt", authority_.certificate);
+  EXPECT_FALSE(kept->Look().ok());
+  Files("server", Signed("controller", "c1", {"127.0.0.1"}));
+  EXPECT_TRUE(kept->Look().ok());
   const absl::Time until = absl::Now() + kPatience;
   grpc::Status status;
   do {
