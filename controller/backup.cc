@@ -12,7 +12,6 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <vector>
 
@@ -29,7 +28,6 @@ namespace {
 
 // Far above what controllers can have taken since any copy was made.
 constexpr uint64_t kEpochsSince = 1'000'000;
-constexpr char kSqliteMark[] = "SQLite format 3";
 
 std::string StoreOf(const std::string& state_dir) { return absl::StrCat(state_dir, "/history.db"); }
 
@@ -44,15 +42,23 @@ absl::Status CheckApart(const std::string& store, const std::string& file) {
       absl::StrCat(file, " is the history itself: name another file for its copy"));
 }
 
-// Nobody's letters are replaced by a backup.
+// Of any age; it may be damaged where that does not hide what it is.
+bool IsHistory(SQLite::Database& database) {
+  return database.execAndGet("PRAGMA user_version").getInt() >= 1 && database.tableExists("run") &&
+         database.tableExists("event") && database.tableExists("epoch");
+}
+
+// Nobody else's letters, nor anybody's database, are replaced by a backup.
 absl::Status MayReplace(const std::string& file) {
-  std::ifstream there(file, std::ios::binary);
-  if (!there.is_open()) return absl::OkStatus();
-  std::string begin(sizeof(kSqliteMark) - 1, '\0');
-  there.read(begin.data(), static_cast<std::streamsize>(begin.size()));
-  if (there.gcount() == 0 || begin == kSqliteMark) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(file, " is there, and no backup: name another file"));
+  if (access(file.c_str(), F_OK) != 0) return absl::OkStatus();
+  try {
+    SQLite::Database there(file, SQLite::OPEN_READONLY, kSqliteBusyMilliseconds);
+    if (IsHistory(there)) return absl::OkStatus();
+  } catch (const SQLite::Exception&) {
+    // No database at all.
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      file, " is there, and is no history of firedrill: name another file, or remove that one"));
 }
 
 // A whole store, and one that this program can read.
@@ -69,7 +75,7 @@ absl::Status CheckCopy(const std::string& file) {
           absl::StrCat(file, " was written by a newer firedrill (schema ", version,
                        ", this one knows ", kSqliteSchema, "); use that one"));
     }
-    if (version < 1 || !copy.tableExists("run") || !copy.tableExists("event"))
+    if (!IsHistory(copy))
       return absl::DataLossError(absl::StrCat(file, " is no history of firedrill"));
     return absl::OkStatus();
   } catch (const SQLite::Exception& error) {

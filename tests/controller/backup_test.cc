@@ -173,10 +173,27 @@ TEST_F(BackupTest, OnlyAnotherBackupIsReplaced) {
   EXPECT_THAT(itself.message(), HasSubstr("history.db is the history itself"));
   EXPECT_TRUE(absl::IsInvalidArgument(Restore(from_.path(), store, RealClock()).status()));
   EXPECT_EQ(Open(from_.path())->List(10)->size(), 1u);
-  std::ofstream(copy_) << "apiVersion: firedrill/v1";
-  EXPECT_THAT(BackUp(from_.path(), copy_).message(), HasSubstr("is there, and no backup"));
-  EXPECT_EQ(ReadAll(copy_), "apiVersion: firedrill/v1");
-  std::ofstream(copy_, std::ios::trunc).flush();
+  const auto refused = [this] {
+    const std::string before = ReadAll(copy_);
+    const absl::Status status = BackUp(from_.path(), copy_);
+    EXPECT_TRUE(absl::IsInvalidArgument(status));
+    EXPECT_THAT(status.message(),
+                HasSubstr(copy_ + " is there, and is no history of firedrill: name another file"));
+    EXPECT_EQ(ReadAll(copy_), before);
+  };
+  for (const std::string text : {"apiVersion: firedrill/v1", "SQLite format 3", ""}) {
+    std::ofstream(copy_) << text;
+    refused();
+  }
+  // Whole, of a version of its own, and somebody else's.
+  for (const char* statement : {"CREATE TABLE precious (a); PRAGMA user_version = 2",
+                                "CREATE TABLE run (a); CREATE TABLE event (a)"}) {
+    ASSERT_EQ(unlink(copy_.c_str()), 0);
+    SQLite::Database(copy_, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE).exec(statement);
+    refused();
+    EXPECT_THAT(PutBack().status().message(), HasSubstr("no history of firedrill"));
+  }
+  ASSERT_EQ(unlink(copy_.c_str()), 0);
   EXPECT_TRUE(BackUp(from_.path(), copy_).ok());
   EXPECT_TRUE(BackUp(from_.path(), copy_).ok());
 }
