@@ -184,6 +184,7 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
     if (watchdog != nullptr) watchdog->BeatNow();
   };
   options.session.is_private = flags.is_private;
+  options.session.controller = flags.controller;
   if (flags.is_private) options.session.grace = kPrivateGrace;
   if (!flags.grace.empty()) {
     const absl::StatusOr<absl::Duration> grace = ParseDuration(flags.grace);

@@ -93,23 +93,41 @@ void Session::OnClosed(uint64_t number, const absl::Status& why) {
     spdlog::warn("the stream to the controller has ended: {}", why);
     BeginGrace();
   } else {
-    const bool superseded = absl::IsFailedPrecondition(why);
-    spdlog::log(superseded ? spdlog::level::warn : spdlog::level::debug,
-                "no stream to the controller: {}", why);
+    Tell(why);
     // A private controller listens before its injectors are started: one that refuses was killed
     // before they had reached it.
     const absl::Duration now = parts_.executor.clock().Boot();
     if (!unreachable_since_.has_value()) unreachable_since_ = now;
     if (options_.is_private && !ever_registered_ && now - *unreachable_since_ >= options_.grace) {
-      return EndPrivate({.reason = superseded ? std::string(why.message())
-                                              : "the controller is gone before it was reached"});
+      return EndPrivate({.reason = absl::IsFailedPrecondition(why)
+                                       ? std::string(why.message())
+                                       : "the controller is gone before it was reached"});
     }
   }
   DialLater();
 }
 
+void Session::Tell(const absl::Status& why) {
+  // Who refuses says what to do; who is not there cannot.
+  const bool unknown = absl::IsUnavailable(why) || absl::IsDeadlineExceeded(why);
+  // A private controller may not be there yet.
+  if (unknown && options_.is_private) return spdlog::debug("no stream to the controller: {}", why);
+  const auto words = unreached_.Failed(std::string(why.message()), parts_.executor.clock().Boot());
+  if (!words.has_value()) return;
+  spdlog::warn("the controller {} is not reached: {}{}", options_.controller, *words,
+               unknown
+                   ? "; it is tried again and again. Is that its address, does its name resolve "
+                     "here, does it run there, and do both certificates come from one "
+                     "authority? Whom it refuses stands in its own log"
+                   : "");
+}
+
 void Session::Drop(const std::string& why) {
   spdlog::warn("dialling again: {}", why);
+  LetGo(why);
+}
+
+void Session::LetGo(const std::string& why) {
   if (std::exchange(registered_, false)) dropped_ = true;
   const auto link = std::exchange(link_, nullptr);
   ++link_number_;
@@ -196,7 +214,9 @@ void Session::OnRegistered(const v1::Registered& registered) {
     parts_.warden.TakeOver(kept, group_, epoch_);
   }
   if (registered.has_halt()) OnHalt(registered.halt());
-  spdlog::info("registered with the controller group {}, epoch {}", group_, registered.epoch());
+  const auto reached = unreached_.Reached(parts_.executor.clock().Boot());
+  spdlog::info("registered with the controller group {}, epoch {}{}", group_, registered.epoch(),
+               reached.has_value() ? absl::StrCat("; ", *reached) : "");
   // It is there: that is what a lease asks.
   parts_.warden.Renew(group_, registered.epoch());
   parts_.work.Renew();
@@ -312,7 +332,9 @@ void Session::OnWatch() {
   if (closed_) return;
   const absl::Duration now = parts_.executor.clock().Boot();
   if (link_ != nullptr && !registered_ && now - dialled_ >= options_.registered_within) {
-    return Drop("the controller does not answer");
+    constexpr char kSilent[] = "it does not answer";
+    Tell(absl::DeadlineExceededError(kSilent));
+    return LetGo(kSilent);
   }
   if (registered_ && now - heard_ >= options_.silent_after) {
     return Drop(absl::StrCat("nothing was heard of the controller for ",

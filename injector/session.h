@@ -18,6 +18,7 @@
 #include "injector/epochs.h"
 #include "injector/node_work.h"
 #include "injector/outbox.h"
+#include "injector/unreached.h"
 #include "injector/warden.h"
 
 namespace firedrill {
@@ -42,6 +43,8 @@ class Session {
     // Belongs to one controller: ends when that is gone, refuses it, or was not there within the
     // time.
     bool is_private = false;
+    // Where it dials, as messages name it.
+    std::string controller;
     absl::Duration first_contact = absl::Seconds(10);
     // When this node's certificate ends; not set where it has none.
     std::function<absl::Time()> certificate_expires;
@@ -92,6 +95,9 @@ class Session {
   void OnRefused(const v1::Refused& refused);
   // Ends the link as if the other side had; the leases decide what becomes of the faults.
   void Drop(const std::string& why);
+  void LetGo(const std::string& why);
+  // A try to reach the controller has failed.
+  void Tell(const absl::Status& why);
   void BeginGrace();
   // What it has on goes off, but for the runs in `kept`.
   void OnLost(const std::string& why, const std::set<std::string>& kept = {});
@@ -120,6 +126,7 @@ class Session {
   bool ever_registered_ = false;
   // The first failure to reach any controller.
   std::optional<absl::Duration> unreachable_since_;
+  Unreached unreached_;
   // Of whoever answered a registration last, obeyed or not: what the next one is about.
   std::string heard_of_;
   // Of the controller that was registered with last.

@@ -286,6 +286,24 @@ class Daemons(DaemonStage):
         self.controller(self.port)
         self.until(lambda: self.said(injector).count("registered with") == 2, "the node with what it had")
 
+    def test_an_injector_says_what_keeps_it_from_its_controller(self):
+        self.port = 1
+        injector = self.injector()
+        self.until(lambda: "is not reached" in self.said(injector), "that it says why")
+        self.assertRegex(self.said(injector), r"the controller 127\.0\.0\.1:1 is not reached: .*refused.*; it is tried again and again\. "
+                                              r"Is that its address, .*does it run there")
+        # Tries of up to two seconds.
+        time.sleep(5)
+        self.assertEqual(self.said(injector).count("is not reached"), 1, self.said(injector))
+        injector.kill()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            self.port = taken.getsockname()[1]
+        late = self.injector()
+        self.until(lambda: "is not reached" in self.said(late), "that it says why")
+        self.controller(self.port)
+        self.registered(late)
+        self.assertRegex(self.said(late), r"registered with the controller .*; [0-9]+ tr(y|ies) had failed, the first [0-9.]+m?s ago")
+
     def test_who_is_turned_away_at_a_crowded_door_comes_again_and_not_for_ever(self):
         daemon, _ = self.up()
         door = CrowdedDoor(self.port)
