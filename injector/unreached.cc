@@ -29,9 +29,9 @@ std::optional<std::string> Unreached::Reached(absl::Duration now) {
   said_.clear();
   const uint64_t tries = std::exchange(tries_, 0);
   if (tries == 0) return std::nullopt;
-  return absl::StrCat(
-      tries, tries == 1 ? " try" : " tries", " had failed, the first ",
-      firedrill::FormatDuration(absl::Floor(now - since_, absl::Milliseconds(100))), " ago");
+  return absl::StrCat(tries, tries == 1 ? " try" : " tries", " had failed, the first ",
+                      firedrill::FormatDuration(absl::Floor(now - since_, absl::Milliseconds(100))),
+                      " ago");
 }
 
 }  // namespace firedrill
