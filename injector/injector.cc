@@ -49,7 +49,7 @@ absl::StatusOr<std::unique_ptr<Injector>> Injector::Open(Parts parts, Options op
   };
   work.stopped = [warden = self->warden_.get()] { return warden->Stopped(); };
   self->work_ = std::make_unique<NodeWork>(
-      executor, spec, self->parts_.work(self->node_, executor.clock()),
+      executor, spec, self->parts_.work(self->node_, self->journal_, executor.clock()),
       [warden = self->warden_.get()](const std::string& run) { return warden->MayBegin(run); },
       report, work);
 

@@ -42,7 +42,8 @@ class Injector {
     Dialler& dialler;
     v1::NodeSpec spec;
     std::function<RunningFaultFactory(Executor&, Node&, Journal&)> faults;
-    std::function<WorkFactories(const Node&, const Clock&)> work;
+    // What blocks may outlive the injector: it has the journal with it.
+    std::function<WorkFactories(const Node&, std::shared_ptr<Journal>, const Clock&)> work;
   };
 
   // Undoes first what a predecessor left, and serves nothing before that. Blocks on the disk and as
@@ -68,7 +69,7 @@ class Injector {
   const Parts parts_;
   const Options options_;
   FileNode node_;
-  std::unique_ptr<Journal> journal_;
+  std::shared_ptr<Journal> journal_;
   std::optional<Epochs> epochs_;
   NodeLeftovers found_;
   std::function<void(Session::End)> ended_;

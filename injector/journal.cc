@@ -245,6 +245,22 @@ absl::StatusOr<uint64_t> Journal::Keep(const std::string& run, const std::string
   return next_++;
 }
 
+absl::Status Journal::Amend(uint64_t number, const firedrill::Undo& undo) {
+  MutexLock lock(mutex_);
+  const auto found = open_.find(number);
+  if (found == open_.end()) return absl::NotFoundError("its record in the undo journal is closed");
+  Entry entry = found->second;
+  entry.undo = undo;
+  RETURN_IF_ERROR(Append(UndoText(entry)));
+  found->second = std::move(entry);
+  return absl::OkStatus();
+}
+
+void Journal::Forget(uint64_t number) {
+  MutexLock lock(mutex_);
+  if (open_.count(number) > 0) Close(number, "stays");
+}
+
 void Journal::Close(uint64_t number, const char* result) {
   open_.erase(number);
   begun_.erase(number);

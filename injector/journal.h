@@ -69,6 +69,11 @@ class Journal {
   // of the guard is returned, and the record closed. Blocks as long as the guard does.
   absl::StatusOr<uint64_t> Record(const std::string& run, const std::string& fault,
                                   const Undo& undo) FD_EXCLUDES(mutex_);
+  // From here on `undo` is done in the place of what was recorded: durable when OK, else the old
+  // one stays. One record on disk, so that a death finds the one or the other.
+  absl::Status Amend(uint64_t number, const firedrill::Undo& undo) FD_EXCLUDES(mutex_);
+  // What was changed is to stay, and whoever changed it has said so.
+  void Forget(uint64_t number) FD_EXCLUDES(mutex_);
   // The fault was seen to be gone. Closes what `Begin` recorded.
   void End(const std::string& run, const std::string& fault) FD_EXCLUDES(mutex_);
 

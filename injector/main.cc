@@ -216,6 +216,8 @@ int Serve(const Flags& flags, const v1::NodeSpec& spec, const std::string& state
                             .lost = [&](const std::string& why) { injector->Close(why, finish); }});
       RETURN_IF_ERROR(watchdog->Start());
       injector->journal().SetGuard([&watchdog](const Undo& undo) -> absl::Status {
+        // A remedy that is under way when everything ends may still be here.
+        if (!NeedsReadiness(undo)) return absl::OkStatus();
         RETURN_IF_ERROR(MakeReady(undo, {}));
         return watchdog->AskReady(undo);
       });

@@ -1,6 +1,7 @@
 // Loads, remedies and probes that run on this node.
 #include "injector/node_work.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -287,6 +288,11 @@ void NodeWork::EndAndStopRuns(const std::string& reason) {
     for (const std::string& run : runs()) options_.stop_run(run, reason);
   }
   End(reason);
+}
+
+bool NodeWork::remedies() const {
+  return std::any_of(jobs_.begin(), jobs_.end(),
+                     [](const auto& job) { return std::get<1>(job.first) == Kind::kRemedy; });
 }
 
 std::vector<std::string> NodeWork::runs() const {

@@ -23,6 +23,8 @@
 
 namespace firedrill {
 
+class Journal;
+
 // What does the work. All but `leaves` are called where blocking is allowed; sinks may be called on
 // any thread.
 struct WorkFactories {
@@ -42,7 +44,7 @@ struct WorkFactories {
 
 // The registries of loads, remedies and probes, each on threads of its own. `node` and `clock`
 // outlive it.
-WorkFactories ThreadedWork(const Node& node, const Clock& clock);
+WorkFactories ThreadedWork(const Node& node, std::shared_ptr<Journal> journal, const Clock& clock);
 
 class NodeWork {
  public:
@@ -75,6 +77,8 @@ class NodeWork {
   void End(const std::string& reason, const std::set<std::string>& kept = {});
   // Nothing runs. Handles that are still being let go do not count.
   bool idle() const { return jobs_.empty(); }
+  // A remedy has not said yet how it ended.
+  bool remedies() const;
   // Runs that have something running here.
   std::vector<std::string> runs() const;
 

@@ -16,6 +16,8 @@ namespace {
 constexpr absl::Duration kWatchEvery = absl::Milliseconds(250);
 // For the last reports, when the injector ends.
 constexpr absl::Duration kLastWords = absl::Seconds(1);
+// And before for remedies, which end a program, or lift a fence.
+constexpr absl::Duration kForRemedies = absl::Seconds(8);
 constexpr absl::Duration kLastWordsEvery = absl::Milliseconds(10);
 
 }  // namespace
@@ -360,8 +362,14 @@ void Session::Close(const std::string& reason, std::function<void(End)> done) {
   close_reason_ = reason;
   parts_.work.End(reason);
   parts_.warden.Close(reason, [this, alive = alive_](bool clean) {
-    if (*alive) FinishClose(clean, parts_.executor.clock().Boot() + kLastWords);
+    if (*alive) AwaitRemedies(clean, parts_.executor.clock().Boot() + kForRemedies);
   });
+}
+
+void Session::AwaitRemedies(bool clean, absl::Duration until) {
+  const absl::Duration now = parts_.executor.clock().Boot();
+  if (!parts_.work.remedies() || now >= until) return FinishClose(clean, now + kLastWords);
+  Later(kLastWordsEvery, [this, clean, until] { AwaitRemedies(clean, until); });
 }
 
 void Session::FinishClose(bool clean, absl::Duration until) {

@@ -103,6 +103,7 @@ class Session {
   void OnLost(const std::string& why, const std::set<std::string>& kept = {});
   void EndPrivate(End end);
   void OnWatch();
+  void AwaitRemedies(bool clean, absl::Duration until);
   void FinishClose(bool clean, absl::Duration until);
   void Flush();
   // Calls `task` after `delay`, unless the session is gone.

@@ -16,7 +16,7 @@ constexpr absl::Duration kSubjectsWithin = absl::Seconds(4);
 
 }  // namespace
 
-WorkFactories ThreadedWork(const Node& node, const Clock& clock) {
+WorkFactories ThreadedWork(const Node& node, std::shared_ptr<Journal> journal, const Clock& clock) {
   using Handle = WorkFactories::Handle;
   WorkFactories work;
   work.load = [&node](const v1::StartLoad& start,
@@ -43,10 +43,11 @@ WorkFactories ThreadedWork(const Node& node, const Clock& clock) {
     RETURN_IF_ERROR(remedy->Validate(node));
     return remedy->Leaves(node);
   };
-  work.remedy = [&node](const std::string& run, const v1::RunRemedy& command,
-                        std::stop_token stop) {
-    return RunRemedyBlocking(command.remedy(), node,
-                             RemedyContext{run, command.endpoint(), std::move(stop)});
+  work.remedy = [&node, journal = std::move(journal)](
+                    const std::string& run, const v1::RunRemedy& command, std::stop_token stop) {
+    return RunRemedyBlocking(
+        command.remedy(), node,
+        RemedyContext{run, command.endpoint(), std::move(stop), journal.get()});
   };
   work.subjects = [&node, &clock](const v1::SubjectsAsked& asked) {
     return FindSubjects(asked, node, clock, clock.Boot() + kSubjectsWithin);

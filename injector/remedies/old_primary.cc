@@ -2,15 +2,11 @@
 #include "injector/remedies/old_primary.h"
 
 #include <utility>
-#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/status_macros.h"
 
@@ -23,7 +19,6 @@ constexpr absl::Duration kPause = absl::Milliseconds(50);
 // Looks in a row that must find nobody: a session that was let in before the server had read its
 // files again shows up a moment later.
 constexpr int kQuietLooks = 4;
-constexpr char kMissingFile[] = "58P01";
 constexpr char kNotAuthorised[] = "28000";
 
 constexpr char kEndOthers[] =
@@ -51,18 +46,6 @@ std::string First(const PostgresRows& rows) {
   return rows.empty() || rows[0].empty() ? "" : rows[0][0].value_or("");
 }
 
-// 'a', 'b' for a, "b": each library by itself, else all of them were the name of one.
-std::string AsList(absl::string_view setting) {
-  std::vector<std::string> quoted;
-  for (absl::string_view part : absl::StrSplit(setting, ',', absl::SkipWhitespace())) {
-    part = absl::StripAsciiWhitespace(part);
-    while (absl::ConsumePrefix(&part, "\"") || absl::ConsumeSuffix(&part, "\"")) {
-    }
-    quoted.push_back(absl::StrCat("'", absl::StrReplaceAll(part, {{"'", "''"}}), "'"));
-  }
-  return absl::StrJoin(quoted, ", ");
-}
-
 }  // namespace
 
 PostgresSettings WriterSettings() {
@@ -71,13 +54,15 @@ PostgresSettings WriterSettings() {
           {"statement_timeout", "2000"}};
 }
 
-OldPrimary::OldPrimary(PostgresAccount account, std::string run)
-    : account_(std::move(account)), run_(std::move(run)) {}
-
-std::string OldPrimary::FenceName() const {
-  std::string name = "firedrill_fence_";
-  for (const char c : run_) name.push_back(absl::ascii_isalnum(c) ? c : '_');
-  return name;
+OldPrimary::OldPrimary(PostgresAccount account, v1::PostgresqlServer server,
+                       const RemedyContext& context)
+    : account_(std::move(account)),
+      server_(std::move(server)),
+      run_(context.run),
+      remedy_(context.remedy),
+      journal_(context.journal) {
+  fence_.library = "firedrill_fence_";
+  for (const char c : run_) fence_.library.push_back(absl::ascii_isalnum(c) ? c : '_');
 }
 
 absl::StatusOr<OldPrimary::Life> OldPrimary::Look(const Patience& patience) {
@@ -150,25 +135,29 @@ absl::Status OldPrimary::CheckRefusable(const Patience& patience) {
         cannot, "a role or a database has a session_preload_libraries of its own, which wins",
         next));
   }
-  ASSIGN_OR_RETURN(
-      const PostgresRows file,
-      acting_->Query("SELECT setting FROM pg_file_settings WHERE name = "
-                     "'session_preload_libraries' AND sourcefile LIKE '%/postgresql.auto.conf'",
-                     {}, patience.AtMost(kTry)));
-  former_ = AsList(First(file));
+  ASSIGN_OR_RETURN(const PostgresRows data,
+                   acting_->Query("SELECT system_identifier::text FROM pg_control_system()", {},
+                                  patience.AtMost(kTry)));
+  fence_.system_identifier = First(data);
   return absl::OkStatus();
 }
 
 absl::Status OldPrimary::RefuseSessions(const Patience& patience) {
   if (acting_ == nullptr) return absl::UnavailableError("the old primary cannot be asked");
+  if (journal_ == nullptr) {
+    return absl::FailedPreconditionError("refuseSessions: there is no journal to keep its undo in");
+  }
   RETURN_IF_ERROR(CheckRefusable(patience));
-  refusing_ = true;
-  RETURN_IF_ERROR(
-      acting_
-          ->Query(absl::StrCat("ALTER SYSTEM SET session_preload_libraries = '", FenceName(), "'"),
-                  {}, patience.AtMost(kTry))
-          .status());
-  RETURN_IF_ERROR(acting_->Query("SELECT pg_reload_conf()", {}, patience.AtMost(kTry)).status());
+  RETURN_IF_ERROR(HoldFence(*acting_, patience.AtMost(kTry)));
+  ASSIGN_OR_RETURN(fence_.former, PreloadedNow(*acting_, patience.AtMost(kTry)));
+  const absl::StatusOr<uint64_t> recorded = journal_->Record(run_, remedy_, FenceUndo());
+  if (!recorded.ok()) {
+    return Annotate(recorded.status(),
+                    absl::StrCat("refuseSessions at ", Name(),
+                                 " was not begun, since its undo could not be kept"));
+  }
+  record_ = *recorded;
+  RETURN_IF_ERROR(PutUpFence(*acting_, fence_, patience.AtMost(kTry)));
   int quiet = 0;
   while (quiet < kQuietLooks) {
     ASSIGN_OR_RETURN(const PostgresRows others,
@@ -184,29 +173,35 @@ absl::Status OldPrimary::RefuseSessions(const Patience& patience) {
   return absl::OkStatus();
 }
 
-absl::Status OldPrimary::Lift(const Patience& patience) {
-  if (!refusing_) return absl::OkStatus();
-  if (!acting_->usable()) {
-    // The way back in that a superuser has.
-    ASSIGN_OR_RETURN(acting_,
-                     PostgresSession::Open(account_, absl::StrCat("firedrill-control:", run_),
-                                           {{"session_preload_libraries", ""}}, patience));
+absl::Status OldPrimary::KeepClosed() {
+  if (!refusing()) return absl::OkStatus();
+  fence_.stays = true;
+  const absl::Status kept = journal_->Amend(*record_, FenceUndo());
+  if (kept.ok()) return absl::OkStatus();
+  fence_.stays = false;
+  return Annotate(kept,
+                  "nothing was promoted, since it could not be kept that the fence is to stay");
+}
+
+void OldPrimary::Forget() {
+  if (refusing()) journal_->Forget(*record_);
+}
+
+absl::Status OldPrimary::Lift() {
+  if (!refusing()) return absl::OkStatus();
+  if (fence_.stays) {
+    fence_.stays = false;
+    RETURN_IF_ERROR(journal_->Amend(*record_, FenceUndo()));
   }
-  const std::string back =
-      former_.empty() ? "ALTER SYSTEM RESET session_preload_libraries"
-                      : absl::StrCat("ALTER SYSTEM SET session_preload_libraries = ", former_);
-  RETURN_IF_ERROR(acting_->Query(back, {}, patience).status());
-  RETURN_IF_ERROR(acting_->Query("SELECT pg_reload_conf()", {}, patience).status());
-  refusing_ = false;
+  // It holds what the undo waits for.
+  acting_.reset();
+  const Journal::RollbackResult result = journal_->RollBack(run_, remedy_);
+  if (result.failed()) return absl::UnavailableError(result.problems.front().why);
+  record_.reset();
   return absl::OkStatus();
 }
 
-std::string OldPrimary::ByHand() const {
-  return absl::StrCat("PGOPTIONS='-c session_preload_libraries=' psql -h ", account_.host, " -p ",
-                      account_.port, " -U <superuser> -c 'ALTER SYSTEM RESET ",
-                      "session_preload_libraries' -c 'SELECT pg_reload_conf()'",
-                      former_.empty() ? "" : absl::StrCat(" (it was ", former_, ")"));
-}
+std::string OldPrimary::ByHand() const { return FenceUndo().by_hand; }
 
 absl::StatusOr<std::string> OldPrimary::TryWitness(const Patience& patience) {
   if (witness_ == nullptr) return std::string("no session of ours was open");
@@ -246,10 +241,9 @@ absl::StatusOr<std::string> OldPrimary::TryAnew(bool nobody_counts, const Patien
         "nobody listens there, and nothing keeps it from coming back; use a fenceProgram, or say "
         "deadIsFenced: true");
   }
-  const std::string state = SqlState(why);
-  const bool ours =
-      refusing_ && state == kMissingFile && absl::StrContains(why.message(), FenceName());
-  const bool rejected = state == kNotAuthorised && absl::StrContains(why.message(), "pg_hba.conf");
+  const bool ours = refusing() && IsRefusalBy(fence_.library, why);
+  const bool rejected =
+      SqlState(why) == kNotAuthorised && absl::StrContains(why.message(), "pg_hba.conf");
   if (ours || rejected) return absl::StrCat("a new session is refused: ", why.message());
   return absl::FailedPreconditionError(
       absl::StrCat("a new session: ", why.message(), ", which is no refusal of writes"));

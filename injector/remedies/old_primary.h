@@ -11,10 +11,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "injector/journal.h"
 #include "injector/os/postgres.h"
+#include "injector/os/postgres_fence.h"
+#include "injector/remedies/remedy.h"
 
 namespace firedrill {
 
@@ -32,7 +36,8 @@ class OldPrimary {
   // Silent: it could not be asked, and nobody knows whether it lives; why() says what was seen.
   enum class Life { kAlive, kDead, kSilent };
 
-  OldPrimary(PostgresAccount account, std::string run);
+  // `server` is the account without its secrets. What the context points to outlives this.
+  OldPrimary(PostgresAccount account, v1::PostgresqlServer server, const RemedyContext& context);
 
   // Opens a session that acts and one that bears witness: it writes now, and must not later. An
   // error where it lives but cannot serve as the old primary.
@@ -45,17 +50,22 @@ class OldPrimary {
   // Where its WAL ends. An error once it is gone.
   absl::StatusOr<std::string> Position(const Patience& patience);
 
-  // Turns new sessions away and ends the open ones, all but the acting one. After an error the
-  // fence may be half there: Lift().
+  // Turns new sessions away and ends the open ones, all but the acting one. Journalled before: it
+  // is lifted where this process dies. After an error the fence may be half there: Lift().
   absl::Status RefuseSessions(const Patience& patience);
   // RefuseSessions() was begun and not lifted.
-  bool refusing() const { return refusing_; }
+  bool refusing() const { return record_.has_value(); }
   // Sessions that RefuseSessions() ended.
   int ended() const { return ended_; }
   // What session_preload_libraries was in the server's own file; empty for nothing.
-  const std::string& former() const { return former_; }
+  const std::string& former() const { return fence_.former; }
+  // From here on it stays closed, also where this process dies: before the standby is told to
+  // become primary. After an error it is still lifted.
+  absl::Status KeepClosed();
+  // It stays closed for good, and that has been said.
+  void Forget();
   // Takes sessions again. Not after the standby may have been promoted.
-  absl::Status Lift(const Patience& patience);
+  absl::Status Lift();
   // What a person pastes to open it again.
   std::string ByHand() const;
 
@@ -68,20 +78,23 @@ class OldPrimary {
   absl::Status CheckRefusable(const Patience& patience);
   absl::StatusOr<std::string> TryWitness(const Patience& patience);
   absl::StatusOr<std::string> TryAnew(bool nobody_counts, const Patience& patience);
-  std::string FenceName() const;
+  Undo FenceUndo() const { return firedrill::FenceUndo(fence_, server_); }
 
   const PostgresAccount account_;
+  const v1::PostgresqlServer server_;
   const std::string run_;
+  const std::string remedy_;
+  Journal* const journal_;
   absl::Status why_;
   std::string identity_;
   std::unique_ptr<PostgresSession> acting_;
   std::unique_ptr<PostgresSession> witness_;
   // It was asked to write and has not answered.
   bool witness_hangs_ = false;
-  bool refusing_ = false;
+  PostgresFence fence_;
+  // Of the journal, while the fence is up.
+  std::optional<uint64_t> record_;
   int ended_ = 0;
-  // The setting in the server's own file before us, as statements take it; empty for none.
-  std::string former_;
 };
 
 }  // namespace firedrill

@@ -46,17 +46,26 @@ bool IsTrue(const std::optional<std::string>& value) { return value == "t"; }
 class Promotion {
  public:
   Promotion(const v1::PromoteReplica& message, const RemedyContext& context, const Node& node,
-            PostgresAccount replica, PostgresAccount old_primary, const Patience& patience)
+            PostgresAccount replica, PostgresAccount old_primary,
+            const v1::PostgresqlServer& old_server, const Patience& patience)
       : message_(message),
         context_(context),
         node_(node),
         replica_account_(std::move(replica)),
-        old_(std::move(old_primary), context.run),
+        old_(std::move(old_primary), old_server, context),
         patience_(patience) {}
 
   v1::RemedyReport Run() {
     absl::Status status = Steps();
     if (!status.ok()) status = absl::Status(status.code(), WithFence(status));
+    if (status.ok() && old_.refusing()) {
+      // This report says what is left: nobody else has to.
+      old_.Forget();
+      said_.push_back(
+          absl::StrCat("the old primary stays closed; once it is a standby of the new one, "
+                       "open it by: ",
+                       old_.ByHand()));
+    }
     std::vector<std::string> lines = said_;
     if (!status.ok()) lines.emplace_back(status.message());
     const std::string text = absl::StrJoin(lines, "\n");
@@ -275,6 +284,7 @@ class Promotion {
     if (left < kLeast) {
       return absl::DeadlineExceededError("nothing was promoted: the timeout is nearly over");
     }
+    RETURN_IF_ERROR(old_.KeepClosed());
     asked_ = true;
     const auto promoted = replica_->Query(
         "SELECT pg_promote(true, $1::int)",
@@ -327,13 +337,17 @@ class Promotion {
     std::string text(absl::IsCancelled(status) ? "the run was stopped" : status.message());
     if (asked_) {
       absl::StrAppend(&text, "; the fence of the old primary was left as it is");
+      if (old_.refusing()) {
+        absl::StrAppend(
+            &text, "; where nothing was promoted, or it is a standby of the new one, open it by: ",
+            old_.ByHand());
+      }
     } else if (old_.refusing()) {
       // Also after a stop: nobody else would lift it.
-      const absl::Status lifted = old_.Lift(Patience(kAsk));
-      absl::StrAppend(&text,
-                      lifted.ok() ? "; the fence was lifted: the old primary takes sessions"
-                                  : "; THE FENCE STAYS, by hand: ",
-                      lifted.ok() ? "" : old_.ByHand());
+      const absl::Status lifted = old_.Lift();
+      absl::StrAppend(&text, lifted.ok() ? "; the fence was lifted: the old primary takes sessions"
+                                         : absl::StrCat("; THE FENCE STAYS (", lifted.message(),
+                                                        "), by hand: ", old_.ByHand()));
     } else if (program_ran_) {
       absl::StrAppend(&text, "; the old primary stays as the program ", message_.fence_program(),
                       " left it, and nothing was promoted");
@@ -397,7 +411,11 @@ class PromoteReplica final : public Remedy {
     if (!replica.ok()) return ReportOf(replica.status(), "");
     const auto old_primary = Account(node, message_.old_primary(), patience);
     if (!old_primary.ok()) return ReportOf(old_primary.status(), "");
-    return Promotion(message_, context, node, *replica, *old_primary, patience).Run();
+    const auto profile = FindPostgresProfile(node, message_.old_primary());
+    if (!profile.ok()) return ReportOf(profile.status(), "");
+    return Promotion(message_, context, node, *replica, *old_primary, profile->postgresql(),
+                     patience)
+        .Run();
   }
 
  private:

@@ -53,7 +53,9 @@ std::vector<v1::Remedy::KindCase> RegisteredRemedies() {
 v1::RemedyReport RunRemedyBlocking(const v1::PlannedRemedy& remedy, const Node& node,
                                    const RemedyContext& context) {
   const absl::Duration begin = RealClock().Boot();
-  v1::RemedyReport report = RunOrRefuse(remedy.remedy(), node, context);
+  RemedyContext named = context;
+  named.remedy = remedy.name();
+  v1::RemedyReport report = RunOrRefuse(remedy.remedy(), node, named);
   report.set_remedy(remedy.name());
   report.set_node(remedy.node());
   if (report.state() == v1::REMEDY_STATE_FAILED && context.stop.stop_requested()) {

@@ -17,12 +17,18 @@
 
 namespace firedrill {
 
+class Journal;
+
 // One remedy of one run, for the length of a call.
 struct RemedyContext {
   std::string run;
   // Of the endpoint that the remedy names; empty where it names none.
   v1::Endpoint endpoint;
   std::stop_token stop;
+  // Where it keeps what must be put back if it comes to nothing; null where nothing can be kept.
+  Journal* journal = nullptr;
+  // Its name: RunRemedyBlocking() puts it in.
+  std::string remedy = {};
 };
 
 class Remedy {

@@ -31,24 +31,36 @@
 
 namespace firedrill {
 
-// An injector reduced to one fault's life: it waits for a word, applies, observes, reverts and ends
-// in good order. All that touches the world happens on its main thread. A test that has threads
-// can't make one: the child of a process one of whose threads is just allocating waits forever.
+// An injector reduced to one thing that it does, such as one fault's life: it waits for a word,
+// applies, observes, reverts and ends in good order. All that touches the world happens on its main
+// thread. A test that has threads can't make one: the child of a process one of whose threads is
+// just allocating waits forever.
 class DoomedInjector {
  public:
   enum class Then { kRevert, kHold };
   static constexpr char kName[] = "db-1";
   static constexpr char kRunOf[] = "r1a2b3";
 
+  // What it does, on its main thread: calls `word` first and gives up where it gets none, and tells
+  // whether all went well.
+  using Act = std::function<void(Journal& journal, const std::function<bool()>& word,
+                                 const std::function<void(bool)>& tell)>;
+
   DoomedInjector(const std::string& state_dir, Then then, const char* fault,
-                 const std::function<void(StageNode&)>& furnish) {
+                 const std::function<void(StageNode&)>& furnish)
+      : DoomedInjector(state_dir,
+                       [then, fault, &furnish](Journal& journal, const std::function<bool()>& word,
+                                               const std::function<void(bool)>& tell) {
+                         LiveOneFault(then, fault, furnish, journal, word, tell);
+                       }) {}
+  DoomedInjector(const std::string& state_dir, const Act& act) {
     int ready[2], go[2];
     if (Threads() != 1 || pipe(ready) != 0 || pipe(go) != 0) abort();
     pid_ = fork();
     if (pid_ == 0) {
       close(ready[0]);
       close(go[1]);
-      Live(state_dir, then, fault, furnish, ready[1], go[0]);
+      Live(state_dir, act, ready[1], go[0]);
     }
     close(ready[1]);
     close(go[0]);
@@ -89,8 +101,7 @@ class DoomedInjector {
     return read(ready_.get(), &value, sizeof(value)) == sizeof(value) ? value : -1;
   }
 
-  [[noreturn]] static void Live(const std::string& state_dir, Then then, const char* fault,
-                                const std::function<void(StageNode&)>& furnish, int ready, int go) {
+  [[noreturn]] static void Live(const std::string& state_dir, const Act& act, int ready, int go) {
     auto lock = NodeLock::Take(state_dir, kName);
     FileDisk disk(NodeFolder(state_dir, kName));
     auto journal = *Journal::Open(disk, kName);
@@ -111,23 +122,36 @@ class DoomedInjector {
       RETURN_IF_ERROR(MakeReady(undo, {}));
       return watchdog.AskReady(undo);
     });
+    act(
+        *journal,
+        [&] {
+          char word = 0;
+          return write(ready, &reaper, sizeof(reaper)) > 0 && read(go, &word, 1) == 1;
+        },
+        [&](bool well) {
+          const int applied = well;
+          if (write(ready, &applied, sizeof(applied)) < 0) _exit(81);
+        });
+    loop.Run([&] { watchdog.Goodbye(); });
+    _exit(0);
+  }
+
+  static void LiveOneFault(Then then, const char* fault,
+                           const std::function<void(StageNode&)>& furnish, Journal& journal,
+                           const std::function<bool()>& word,
+                           const std::function<void(bool)>& tell) {
     StageNode node;
     furnish(node);
     v1::PlannedFault planned;
     if (!google::protobuf::TextFormat::ParseFromString(fault, &planned)) _exit(79);
     const Clock& clock = RealClock();
-    FaultLife life(kRunOf, planned, *MakeFault(planned.fault()), node, *journal, clock);
-    char word = 0;
-    if (write(ready, &reaper, sizeof(reaper)) < 0 || read(go, &word, 1) != 1) _exit(80);
-    int applied = life.Prepare({}).ok() && life.Apply({}, clock.Boot() + absl::Minutes(1)).ok();
+    FaultLife life(kRunOf, planned, *MakeFault(planned.fault()), node, journal, clock);
+    if (!word()) _exit(80);
+    const bool on = life.Prepare({}).ok() && life.Apply({}, clock.Boot() + absl::Minutes(1)).ok();
     const auto turn = life.Sustain({});
-    applied = applied == 1 && turn.observed.has_value() && turn.observed->ok() &&
-              (*turn.observed)->reached();
-    if (write(ready, &applied, sizeof(applied)) < 0) _exit(81);
+    tell(on && turn.observed.has_value() && turn.observed->ok() && (*turn.observed)->reached());
     while (then == Then::kHold) pause();
     while (!life.End({}).has_value()) absl::SleepFor(absl::Milliseconds(10));
-    loop.Run([&] { watchdog.Goodbye(); });
-    _exit(0);
   }
 
   pid_t pid_ = 0;

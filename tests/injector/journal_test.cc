@@ -50,6 +50,37 @@ class JournalTest : public testing::Test {
   std::optional<int> die_in_;
 };
 
+TEST_F(JournalTest, AnAmendedRecordIsTheNewOneOrTheOldOne) {
+  for (const double torn : {0.0, 0.5, 0.99, 1.0}) {
+    disk_ = MemoryDisk();
+    auto journal = Open();
+    const uint64_t number = *journal->Record("r1", "leak", UndoOf("a", "normal", "broken"));
+    disk_.kill_in = 0;
+    disk_.torn_share = torn;
+    EXPECT_THROW(journal->Amend(number, UndoOf("a", "kept", "broken")).IgnoreError(), Killed);
+    disk_.kill_in.reset();
+    journal = Open();
+    ASSERT_THAT(journal->open(), SizeIs(1));
+    EXPECT_EQ(journal->open()[0].undo.before, torn < 1 ? "normal" : "kept") << torn;
+    EXPECT_TRUE(journal->Amend(number, UndoOf("a", "kept", "broken")).ok());
+    journal = Open();
+    ASSERT_THAT(journal->open(), SizeIs(1));
+    EXPECT_EQ(journal->open()[0].undo.before, "kept");
+    journal->Forget(number);
+    EXPECT_TRUE(Open()->empty());
+  }
+}
+
+TEST_F(JournalTest, WhatCouldNotBeAmendedIsUndoneAsItWasRecorded) {
+  auto journal = Open();
+  const uint64_t number = *journal->Record("r1", "leak", UndoOf("a", "normal", "broken"));
+  disk_.space = 10;
+  EXPECT_FALSE(journal->Amend(number, UndoOf("a", "kept", "broken")).ok());
+  EXPECT_EQ(journal->open().at(0).undo.before, "normal");
+  EXPECT_EQ(Open()->open().at(0).undo.before, "normal");
+  EXPECT_TRUE(absl::IsNotFound(journal->Amend(number + 1, UndoOf("a", "kept", "broken"))));
+}
+
 TEST_F(JournalTest, KeepsWhatIsOpenOverARestart) {
   {
     auto journal = Open();

@@ -166,7 +166,9 @@ class InjectorStreamTest : public testing::Test {
                  [this](const v1::Fault&) { return std::make_unique<HeldFault>(held_); }, executor,
                  node, journal);
            },
-           [](const Node&, const Clock&) { return WorkFactories(); }},
+           [](const Node&, const std::shared_ptr<Journal>&, const Clock&) {
+             return WorkFactories();
+           }},
           options);
       injector_->Start([](Session::End) {});
     });

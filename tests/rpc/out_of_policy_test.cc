@@ -367,8 +367,8 @@ const std::vector<Way>& Ways() {
 
 // What a real one counts instead of doing it. What decides is real: which program and which
 // statement there is, and what it leaves.
-WorkFactories CountedWork(const Node& node, const Clock& clock) {
-  WorkFactories work = ThreadedWork(node, clock);
+WorkFactories CountedWork(const Node& node, std::shared_ptr<Journal> journal, const Clock& clock) {
+  WorkFactories work = ThreadedWork(node, std::move(journal), clock);
   work.load = [](const v1::StartLoad&, std::function<void(v1::LoadWindow)>) {
     ++executed;
     return absl::StatusOr<WorkFactories::Handle>(std::make_shared<int>(1));

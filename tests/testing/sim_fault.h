@@ -332,9 +332,8 @@ class SimTicker {
 };
 
 // Executor and script outlive what it returns.
-inline std::function<WorkFactories(const Node&, const Clock&)> SimWork(Executor& executor,
-                                                                       SimWorkScript& script) {
-  return [&executor, &script](const Node&, const Clock&) {
+inline auto SimWork(Executor& executor, SimWorkScript& script) {
+  return [&executor, &script](const Node&, const std::shared_ptr<Journal>&, const Clock&) {
     WorkFactories work;
     work.load =
         [&](const v1::StartLoad& start,

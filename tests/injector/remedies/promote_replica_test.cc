@@ -14,6 +14,8 @@
 #include <thread>
 
 #include "base/time_proto.h"
+#include "injector/disk.h"
+#include "injector/journal.h"
 #include "injector/os/postgres.h"
 #include "injector/policy.h"
 #include "injector/remedies/remedy.h"
@@ -100,7 +102,12 @@ class PromoteReplicaTest : public ::testing::Test {
     return planned;
   }
   v1::RemedyReport Run(std::stop_token stop = {}) {
-    return RunRemedyBlocking(Planned(), node_, RemedyContext{"r1a2b3", {}, stop});
+    FileDisk disk(folder_);
+    const auto journal = *Journal::Open(disk, "db");
+    const v1::RemedyReport report =
+        RunRemedyBlocking(Planned(), node_, RemedyContext{"r1a2b3", {}, stop, journal.get()});
+    EXPECT_TRUE(journal->empty()) << report.output();
+    return report;
   }
   // Empty where it was done; and nothing may have been promoted where not.
   std::string WhyNot(std::stop_token stop = {}) {
@@ -234,6 +241,33 @@ TEST_F(PromoteReplicaTest, RefusesSessionsPromotesAndLosesNothing) {
   // Neither the setting nor the refusal has come over with the stream.
   EXPECT_EQ(standby->Run("SHOW session_preload_libraries").at(0).at(0), "");
   OpenByHand(*primary_);
+}
+
+TEST_F(PromoteReplicaTest, SessionsAreNotRefusedWithoutAJournal) {
+  const v1::RemedyReport report =
+      RunRemedyBlocking(Planned(), node_, RemedyContext{"r1a2b3", {}, {}});
+  EXPECT_THAT(report.output(), AllOf(HasSubstr("there is no journal to keep its undo in"),
+                                     HasSubstr("nothing was promoted")));
+  EXPECT_EQ(Write(*primary_, "app"), "");
+}
+
+// docs/undo-by-hand.md says that the report has it.
+TEST_F(PromoteReplicaTest, WhatTheSettingWasIsInTheCommandThatOpensTheOldPrimary) {
+  const auto standby = PostgresServer::StartReplica(*primary_);
+  ASSERT_NE(standby, nullptr);
+  Profile("second", *standby, "postgres");
+  promotion_.set_replica("second");
+  primary_->Run("ALTER SYSTEM SET session_preload_libraries = auto_explain, 'pg_prewarm'");
+  const v1::RemedyReport report = Run();
+  EXPECT_EQ(report.state(), v1::REMEDY_STATE_DONE) << report.output();
+  const size_t begin = report.output().find("PGOPTIONS=");
+  ASSERT_NE(begin, std::string::npos) << report.output();
+  EXPECT_EQ(system((report.output().substr(begin) + " >/dev/null").c_str()), 0);
+  EXPECT_TRUE(Within(absl::Seconds(5), [] { return Write(*primary_, "app").empty(); }));
+  EXPECT_EQ(primary_->Run("SHOW session_preload_libraries").at(0).at(0),
+            "auto_explain, pg_prewarm");
+  primary_->Run("ALTER SYSTEM RESET session_preload_libraries");
+  primary_->Run("SELECT pg_reload_conf()");
 }
 
 TEST_F(PromoteReplicaTest, SessionsAreNotRefusedWhereAFaultIsOn) {
