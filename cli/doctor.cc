@@ -4,7 +4,6 @@
 #include <linux/magic.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
-#include <sys/statvfs.h>
 #include <sys/timex.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -39,7 +38,6 @@ using Diagnoses = std::vector<v1::Diagnosis>;
 
 // pidfd_getfd, close_range, cgroup BPF links.
 constexpr int kKernelMajor = 5, kKernelMinor = 10;
-constexpr uint64_t kLowSpace = 500ull << 20, kNoSpace = 50ull << 20;
 constexpr rlim_t kFewFiles = 4096;
 
 v1::Diagnosis LookAtKernel() {
@@ -134,22 +132,7 @@ Diagnoses LookAtState(const Places& places) {
     if (places.state_dir.empty()) return {Fine("state", "no run has left any yet")};
     return {Failure("state", folder.status().message(), "correct --state-dir")};
   }
-  Diagnoses all;
-  struct statvfs disk {};
-  const bool known = statvfs(folder->c_str(), &disk) == 0;
-  const uint64_t free = known ? static_cast<uint64_t>(disk.f_bavail) * disk.f_frsize : 0;
-  const std::string found = absl::StrCat(*folder, ", ", free >> 20, " MiB free");
-  if (access(folder->c_str(), W_OK | X_OK) != 0) {
-    all.push_back(Failure("state", absl::StrCat(*folder, " is not writable"),
-                          "use its owner's account, or another folder with --state-dir"));
-  } else if (free < kNoSpace) {
-    all.push_back(
-        Failure("state", found, "make space: without a journal nothing lasting is changed"));
-  } else if (free < kLowSpace) {
-    all.push_back(Warning("state", found, "make space before a history cannot be written"));
-  } else {
-    all.push_back(Fine("state", found));
-  }
+  Diagnoses all = {DiagnoseStateFolder(*folder)};
   const std::vector<std::string> left = DescribeLeftovers(*folder);
   all.push_back(left.empty() ? Fine("leftovers", "no node of this machine carries anything")
                              : Failure("leftovers", absl::StrJoin(left, "; "),

@@ -12,6 +12,7 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_proto.h"
+#include "controller/judge.h"
 #include "controller/replay.h"
 
 namespace firedrill {
@@ -20,6 +21,7 @@ namespace {
 constexpr uint32_t kMostRecalled = 10000;
 // A node's last word of a run may come in the moment in which the run ends, and be heard by nobody.
 constexpr absl::Duration kLookEvery = absl::Seconds(10);
+constexpr absl::Duration kWriteEvery = absl::Seconds(1);
 constexpr size_t kLongestReason = 1000;
 
 template <typename Things>
@@ -56,6 +58,7 @@ Aftermath::Aftermath(Executor& executor, Store& store, Fleet& fleet, Subjects& s
 Aftermath::~Aftermath() {
   *alive_ = false;
   executor_.Cancel(look_timer_);
+  executor_.Cancel(write_timer_);
 }
 
 void Aftermath::Later(std::function<void()> task) {
@@ -101,6 +104,61 @@ void Aftermath::Tidy(const std::string& run) {
   if (!noted.ok()) spdlog::error("run {}: {}", run, noted);
   left_.erase(found);
   Unwatch(run);
+}
+
+// -------------------------------------------------------------------- what the store did not take
+
+void Aftermath::KeepUnwritten(const std::string& run, UnwrittenEvents unwritten) {
+  unwritten_[run] = std::move(unwritten);
+  WriteUnwrittenLater();
+}
+
+void Aftermath::AddUnwritten(const std::string& run, std::vector<v1::Event>& history) const {
+  const auto found = unwritten_.find(run);
+  if (found == unwritten_.end()) return;
+  for (const v1::Event& event : found->second.events) {
+    if (history.empty() || event.seq() > history.back().seq()) history.push_back(event);
+  }
+}
+
+void Aftermath::AddUnwritten(v1::RunSummary& summary) const {
+  const auto found = unwritten_.find(summary.run());
+  if (found == unwritten_.end() || !found->second.events.back().has_finished()) return;
+  const v1::RunFinished& finished = found->second.events.back().finished();
+  summary.set_phase(v1::PHASE_FINISHED);
+  summary.set_outcome(finished.outcome());
+  summary.set_undo_confirmed(finished.undo_confirmed());
+}
+
+void Aftermath::WriteUnwrittenLater() {
+  executor_.Cancel(write_timer_);
+  write_timer_ = executor_.After(kWriteEvery, [this, alive = alive_] {
+    if (!*alive) return;
+    std::vector<std::string> runs;
+    for (const auto& [run, unwritten] : unwritten_) runs.push_back(run);
+    for (const std::string& run : runs) (void)WriteUnwritten(run);
+    if (!unwritten_.empty()) WriteUnwrittenLater();
+  });
+}
+
+absl::Status Aftermath::WriteUnwritten(const std::string& run) {
+  const auto found = unwritten_.find(run);
+  if (found == unwritten_.end()) return absl::OkStatus();
+  const std::vector<v1::Event>& events = found->second.events;
+  const absl::Status appended =
+      store_.Append(run, events.front().seq(), events.front().epoch(), events);
+  if (appended.ok()) {
+    spdlog::info("run {}: its end is in the history now", run);
+    const absl::StatusOr<std::vector<v1::Event>> history = store_.Read(run, 1);
+    if (history.ok()) (void)store_.NoteVerdict(run, Judge(*history).verdict());
+  } else if (absl::IsAborted(appended)) {
+    spdlog::error("run {}: its end does not come into the history any more: {}", run, appended);
+  } else {
+    found->second.why = appended;
+    return appended;
+  }
+  unwritten_.erase(found);
+  return absl::OkStatus();
 }
 
 // -------------------------------------------------------------------- what nodes say
@@ -254,6 +312,7 @@ absl::StatusOr<std::vector<std::string>> Aftermath::Settle(const std::string& ru
 }
 
 absl::Status Aftermath::Write(LeftRunFaults& left, v1::Event event) {
+  RETURN_IF_ERROR(WriteUnwritten(left.run));
   event.set_run(left.run);
   event.set_seq(left.next_seq);
   event.set_epoch(fleet_.options().epoch);

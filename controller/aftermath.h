@@ -34,6 +34,12 @@ struct LeftRunFaults {
   bool settled = false;
 };
 
+// The last events of a run that has ended, which the store has not taken.
+struct UnwrittenEvents {
+  std::vector<v1::Event> events;
+  absl::Status why;
+};
+
 class Aftermath {
  public:
   // The rest outlive it.
@@ -44,6 +50,14 @@ class Aftermath {
   absl::Status Recall();
   // A run has ended: frees what it has hit, but for what may be on still.
   void Begin(const std::string& run, const std::vector<v1::Event>& history);
+  // Tries to write them until the store takes them, or another controller has taken over: before
+  // anything else of the run, and before Begin() is told of it.
+  void KeepUnwritten(const std::string& run, UnwrittenEvents unwritten);
+  // By run.
+  const std::map<std::string, UnwrittenEvents>& unwritten() const { return unwritten_; }
+  // To what the store says of the run.
+  void AddUnwritten(const std::string& run, std::vector<v1::Event>& history) const;
+  void AddUnwritten(v1::RunSummary& summary) const;
   // A person has looked, and says so: what `run` has left, on `node` where it is named, is gone, or
   // its node is. Answers with the faults, by FaultKey(). FAILED_PRECONDITION where there is
   // nothing, and where a node that is connected says that it carries it. Blocks on the store.
@@ -64,6 +78,8 @@ class Aftermath {
   void LookAtNodes();
   void LookAtNode(LeftRunFaults& left, const v1::Registration& node);
   void LookLater();
+  absl::Status WriteUnwritten(const std::string& run);
+  void WriteUnwrittenLater();
   // Appends it to the run's history, and takes the fault off what it has left.
   absl::Status Write(LeftRunFaults& left, v1::Event event);
   // Frees the subjects of what is off, and forgets the run where nothing is left.
@@ -75,7 +91,8 @@ class Aftermath {
   Fleet& fleet_;
   Subjects& subjects_;
   std::map<std::string, LeftRunFaults> left_;
-  Executor::TimerId look_timer_ = 0;
+  std::map<std::string, UnwrittenEvents> unwritten_;
+  Executor::TimerId look_timer_ = 0, write_timer_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

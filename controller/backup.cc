@@ -20,6 +20,7 @@
 #include "base/time_proto.h"
 #include "base/unique_fd.h"
 #include "controller/epoch_lock.h"
+#include "controller/going_marks.h"
 #include "controller/sqlite_schema.h"
 #include "controller/sqlite_store.h"
 
@@ -135,6 +136,8 @@ absl::StatusOr<Restored> Restore(const std::string& state_dir, const std::string
   RETURN_IF_ERROR(NobodyUses(state_dir));
   const std::string path = StoreOf(state_dir);
   RETURN_IF_ERROR(CheckApart(path, file));
+  // How its runs have ended since is not in the copy.
+  RETURN_IF_ERROR(GoingMarks(state_dir).KeepOnly({}));
   uint64_t seen = 0;
   if (access(path.c_str(), F_OK) == 0) {
     ASSIGN_OR_RETURN(const std::unique_ptr<SqliteStore> old, SqliteStore::Open(path));

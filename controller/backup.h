@@ -23,8 +23,8 @@ struct Restored {
 // Puts a copy in the place of the store of `state_dir`. FAILED_PRECONDITION while a controller
 // lives, and for a copy of a newer firedrill; DATA_LOSS for a file that is damaged, or none of
 // ours: nothing is changed then. Injectors obey who comes next, whatever epochs they have seen
-// since the copy was made; slots up to now are nobody's, since nobody knows any more which of them
-// were fired.
+// since the copy was made; no run of the copy goes on, whatever it says; slots up to now are
+// nobody's, since nobody knows any more which of them were fired.
 absl::StatusOr<Restored> Restore(const std::string& state_dir, const std::string& file,
                                  const Clock& clock);
 

@@ -26,6 +26,9 @@ template <typename... Fs>
 Overloaded(Fs...) -> Overloaded<Fs...>;
 
 constexpr char kSource[] = "controller";
+constexpr absl::Duration kWriteAgainAfter = absl::Seconds(1);
+// Only what ends the run comes after the first of them.
+constexpr size_t kMostUnwritten = 10000;
 
 }  // namespace
 
@@ -151,25 +154,43 @@ bool Conductor::RecordQueued() {
     next.set_seq(next_seq_);
     next.set_epoch(fleet_.options().epoch);
     *next.mutable_at() = ToProto(Now());
-    if (store_status_.ok()) {
-      const absl::Status appended = store_.Append(run_, next_seq_, fleet_.options().epoch, {next});
-      if (!appended.ok()) {
-        store_status_ = appended;
-        spdlog::error("run {}: {}", run_, appended);
-        // Nothing was done yet that would have to be undone from here.
-        if (next.has_created() || next.has_resumed()) {
-          recording_ = false;
-          return false;
-        }
-        // What has been done must be undone, written down or not: go on in memory, and stop.
-        StopForLostStore();
+    const absl::Status written = Write(next);
+    if (!written.ok() && store_status_.ok()) {
+      store_status_ = written;
+      spdlog::error("run {}: {}", run_, written);
+      // Nothing was done yet that would have to be undone from here.
+      if (next.has_created() || next.has_resumed()) {
+        unwritten_.clear();
+        recording_ = false;
+        return false;
       }
+      // What has been done must be undone, written down or not: go on in memory, and stop.
+      StopForLostStore();
     }
     ++next_seq_;
     Fold(next);
   }
   recording_ = false;
   return true;
+}
+
+absl::Status Conductor::Write(const v1::Event& event) {
+  if (!writes_) return store_status_;
+  unwritten_.push_back(event);
+  const absl::Duration now = executor_.clock().Boot();
+  if (now < write_again_) return store_status_;
+  const absl::Status appended =
+      store_.Append(run_, unwritten_.front().seq(), event.epoch(), unwritten_);
+  if (appended.ok()) {
+    if (!store_status_.ok()) spdlog::info("run {}: its history is written again", run_);
+    unwritten_.clear();
+    return appended;
+  }
+  write_again_ = now + kWriteAgainAfter;
+  // Another controller writes this run: nothing is wanted from here any more.
+  writes_ = !absl::IsAborted(appended) && unwritten_.size() < kMostUnwritten;
+  if (!writes_) unwritten_.clear();
+  return appended;
 }
 
 void Conductor::StopForLostStore() {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/executor.h"
@@ -66,12 +67,16 @@ class Conductor {
   bool finished() const { return state_.finished.has_value(); }
   // Set when the history could not be written: the run was stopped for it.
   const absl::Status& store_status() const { return store_status_; }
+  // Of a run that has ended: what the history has not taken yet.
+  std::vector<v1::Event> TakeUnwritten() { return std::move(unwritten_); }
 
  private:
   // Stamps and appends the event, folds it, and does what comes out, until nothing is left to do.
   // False where it could not be appended.
   bool Record(v1::Event event);
   bool RecordQueued();
+  // What the store does not take is kept, and written with a later event.
+  absl::Status Write(const v1::Event& event);
   void Listen();
   // Fills in what of its id is this controller's.
   void Address(v1::Command& command) const;
@@ -106,6 +111,10 @@ class Conductor {
   // Reports that are in the history since before it was resumed.
   std::set<std::string> told_;
   absl::Status store_status_;
+  // In order, without a gap.
+  std::vector<v1::Event> unwritten_;
+  bool writes_ = true;
+  absl::Duration write_again_;
   std::map<std::string, Executor::TimerId> timers_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

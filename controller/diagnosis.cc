@@ -1,6 +1,9 @@
 // Judges a controller and its surroundings.
 #include "controller/diagnosis.h"
 
+#include <sys/statvfs.h>
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +22,7 @@ constexpr absl::Duration kExpiresSoon = absl::Hours(4);
 constexpr absl::Duration kClockIsWrong = absl::Seconds(1);
 constexpr absl::Duration kAnswerWithin = absl::Seconds(3);
 constexpr size_t kMostLeftTold = 20;
+constexpr uint64_t kLowSpace = 500ull << 20, kNoSpace = 50ull << 20;
 
 v1::Diagnosis Make(v1::Diagnosis::Level level, absl::string_view subject, absl::string_view found,
                    absl::string_view next = "") {
@@ -108,6 +112,34 @@ v1::Diagnosis DiagnoseExpiry(absl::string_view subject, absl::Time not_before, a
   if (left < std::min(kExpiresSoon, (not_after - not_before) / 4))
     return Warning(subject, found, reissue);
   return Fine(subject, found);
+}
+
+v1::Diagnosis DiagnoseStateFolder(const std::string& folder) {
+  struct statvfs disk {};
+  const bool known = statvfs(folder.c_str(), &disk) == 0;
+  const uint64_t free = known ? static_cast<uint64_t>(disk.f_bavail) * disk.f_frsize : 0;
+  const std::string found = absl::StrCat(folder, ", ", free >> 20, " MiB free");
+  if (access(folder.c_str(), W_OK | X_OK) != 0) {
+    return Failure("state", absl::StrCat(folder, " is not writable"),
+                   "use its owner's account, or another folder with --state-dir");
+  }
+  if (free < kNoSpace) {
+    return Failure("state", found, "make space: what cannot be written down is not begun");
+  }
+  if (free < kLowSpace)
+    return Warning("state", found, "make space before a history cannot be written");
+  return Fine("state", found);
+}
+
+std::vector<v1::Diagnosis> DiagnoseUnwritten(
+    const std::map<std::string, UnwrittenEvents>& unwritten) {
+  std::vector<v1::Diagnosis> all;
+  for (const auto& [run, its] : unwritten) {
+    all.push_back(Failure(absl::StrCat("run ", run),
+                          absl::StrCat("its end is not in the history yet: ", its.why.message()),
+                          "nothing starts before it is, which is tried each second"));
+  }
+  return all;
 }
 
 v1::Diagnosis DiagnoseLever(const std::optional<std::string>& pulled) {

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "base/time_proto.h"
 #include "controller/epoch_lock.h"
+#include "controller/going_marks.h"
 #include "controller/run.h"
 
 namespace firedrill {
@@ -134,11 +135,12 @@ absl::StatusOr<std::vector<LeftRun>> RunsToGoOnWith(const Store& store,
                                                     const std::optional<std::string>& lever) {
   ASSIGN_OR_RETURN(const std::vector<OpenRun> open, OpenRuns(store, state_dir));
   const Machine machine{BootId(), clock.Boot()};
+  const GoingMarks marks(state_dir);
   std::vector<LeftRun> left;
   for (const OpenRun& lost : open) {
     if (lost.alive) continue;
     ASSIGN_OR_RETURN(std::vector<v1::Event> history, store.Read(lost.run, 1));
-    Fate fate = FateOf(history, machine, lever);
+    Fate fate = FateOf(history, machine, lever, marks.Has(lost.run));
     if (fate.what != Fate::What::kGoOn && fate.what != Fate::What::kUndo) continue;
     left.push_back({std::move(history), std::move(fate)});
   }

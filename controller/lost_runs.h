@@ -50,7 +50,8 @@ struct LeftRun {
   std::vector<v1::Event> history;
   Fate fate;
 };
-// `clock` is of the machine whose controllers they were; `lever`: why it is pulled, where it is.
+// Those without a mark in `state_dir` are only undone. `clock` is of the machine whose controllers
+// they were; `lever`: why it is pulled, where it is.
 // Blocks on the disk.
 absl::StatusOr<std::vector<LeftRun>> RunsToGoOnWith(const Store& store,
                                                     const std::string& state_dir,

@@ -32,6 +32,7 @@
 #include "controller/epoch_lock.h"
 #include "controller/figures.h"
 #include "controller/fleet.h"
+#include "controller/going_marks.h"
 #include "controller/lever.h"
 #include "controller/lever_port.h"
 #include "controller/lost_runs.h"
@@ -258,6 +259,7 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
   runs_options.site = site;
   runs_options.limits = flags.limits;
   runs_options.checks_definitions = !flags.own;
+  if (!flags.own) runs_options.state_dir = state_dir;
   if (flags.own) {
     for (const v1::NodeSpec& node : site.spec().injectors())
       runs_options.awaited.insert(node.name());
@@ -278,6 +280,8 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
       resumed =
           ResumeRuns(**store, state_dir,
                      pull.has_value() ? std::make_optional(pull->Words()) : std::nullopt, *runs);
+      const absl::Status swept = GoingMarks(state_dir).KeepOnly(resumed);
+      if (!swept.ok()) spdlog::error("tidying the marks of runs that have ended: {}", swept);
     }
     CloseWhatWasLost(**store, state_dir, resumed);
     if (flags.own) return;
@@ -323,14 +327,15 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
       });
   if (!flags.config.empty()) {
     controller_service.AskOfItself(
-        [files = IdentityOf(flags.identity)]() -> std::vector<v1::Diagnosis> {
+        [files = IdentityOf(flags.identity), state_dir]() -> std::vector<v1::Diagnosis> {
           constexpr char kReissue[] =
               "firedrill pki issue CA --role controller; it is read anew by itself";
           const absl::StatusOr<Certificate> own =
               CheckIdentity(files, {std::string(kControllerRole)}, absl::Now());
-          if (!own.ok()) return {Failure("its certificate", own.status().message(), kReissue)};
-          return {DiagnoseExpiry("its certificate", own->not_before, own->not_after, absl::Now(),
-                                 kReissue)};
+          return {own.ok() ? DiagnoseExpiry("its certificate", own->not_before, own->not_after,
+                                            absl::Now(), kReissue)
+                           : Failure("its certificate", own.status().message(), kReissue),
+                  DiagnoseStateFolder(state_dir)};
         });
   }
   const auto revocations =

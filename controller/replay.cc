@@ -75,7 +75,7 @@ bool IsPrivate(const std::vector<v1::Event>& history) {
 }
 
 Fate FateOf(const std::vector<v1::Event>& history, const Machine& machine,
-            const std::optional<std::string>& lever) {
+            const std::optional<std::string>& lever, bool was_going) {
   using What = Fate::What;
   if (history.empty() || !history.front().has_created()) return {What::kClose, "it has no begin"};
   const RunState state = Fold(history);
@@ -88,6 +88,12 @@ Fate FateOf(const std::vector<v1::Event>& history, const Machine& machine,
   if (state.finishing) return {What::kGoOn};
   if (state.phase < v1::PHASE_GATE) return {What::kClose, "nothing of it had begun"};
   if (IsPrivate(history)) return {What::kClose, "its nodes served no other controller"};
+  if (!was_going) {
+    return Undo(
+        v1::StopRequested::CAUSE_CONTROLLER_LOST,
+        "it was not going on any more when its controller ended: the history does not have "
+        "its end, which could not be written, or which came after this copy of it was made");
+  }
   if (lever.has_value()) {
     return Undo(
         v1::StopRequested::CAUSE_LEVER,

@@ -49,9 +49,10 @@ struct Machine {
   absl::Duration boot;
 };
 
-// `lever`: who has pulled it and why, where it is pulled.
+// `lever`: who has pulled it and why, where it is pulled. `was_going`: it has its mark, see
+// going_marks.h.
 Fate FateOf(const std::vector<v1::Event>& history, const Machine& machine,
-            const std::optional<std::string>& lever);
+            const std::optional<std::string>& lever, bool was_going);
 
 struct Replayed {
   RunState state;

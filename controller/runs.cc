@@ -48,6 +48,7 @@ Runs::Runs(Executor& executor, Store& store, Fleet& fleet, const Lever& lever, O
       options_(std::move(options)),
       make_surroundings_(std::move(make_surroundings)),
       gather_facts_(std::move(gather_facts)),
+      marks_(options_.state_dir),
       aftermath_(executor, store, fleet, subjects_) {}
 
 Runs::~Runs() { *alive_ = false; }
@@ -72,7 +73,9 @@ void Runs::Plan(const v1::PlanRunRequest& request,
                 if (plan.ok() && !may.ok()) {
                   v1::Finding& finding = *plan->add_findings();
                   finding.set_kind(v1::Finding::KIND_CIRCUMSTANCE);
-                  finding.set_code(absl::IsResourceExhausted(may) ? "limit" : "lever");
+                  finding.set_code(absl::IsResourceExhausted(may) ? "limit"
+                                   : lever_.Pulled().has_value()  ? "lever"
+                                                                  : "history");
                   finding.set_message(std::string(may.message()));
                 }
                 done(std::move(plan));
@@ -152,6 +155,12 @@ absl::Status Runs::MayStart() const {
         "); when nothing may go wrong any more, release it: firedrill unlock, or remove ",
         lever_.path()));
   }
+  if (!aftermath_.unwritten().empty()) {
+    const auto& [run, unwritten] = *aftermath_.unwritten().begin();
+    return absl::FailedPreconditionError(absl::StrCat(
+        "starting a run: the end of run ", run,
+        " is not in the history yet, and nothing starts before it is: ", unwritten.why.message()));
+  }
   if (runs_.size() < MostRuns()) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
       "starting a run: ", runs_.size(), " are going on, and the controller's limits.runs is ",
@@ -179,23 +188,17 @@ void Runs::Begin(const v1::StartRun& start, v1::Plan plan, Watcher watcher,
   // One that will not start hits nothing.
   if (!HasCircumstance(created.plan())) TakeSubjects(created, executor_.clock().Now());
   Running& running = Add(run, *std::move(surroundings));
-  running.watchers.push_back(std::move(watcher));
-  started(run);
-  const absl::Status begun = running.conductor->Begin(std::move(created));
-  if (begun.ok()) return;
-  v1::Judgement judgement;
-  judgement.set_run(run);
-  judgement.set_outcome(v1::OUTCOME_NOT_STARTED);
-  judgement.set_verdict(v1::VERDICT_INCONCLUSIVE);
-  judgement.set_undo_confirmed(true);
-  judgement.set_exit_code(3);
-  judgement.set_reason(std::string(begun.message()));
-  for (const Watcher& each : running.watchers) {
-    if (each.judged) each.judged(judgement);
+  absl::Status begun = Annotate(marks_.Make(run), "starting a run");
+  if (begun.ok()) begun = running.conductor->Begin(std::move(created));
+  if (!begun.ok()) {
+    LetGo(run);
+    return started(absl::FailedPreconditionError(begun.message()));
   }
-  executor_.Post([this, alive = alive_, run] {
-    if (*alive) LetGo(run);
-  });
+  started(run);
+  for (const v1::Event& event : running.history) {
+    if (watcher.event) watcher.event(event);
+  }
+  running.watchers.push_back(std::move(watcher));
 }
 
 void Runs::TakeSubjects(const v1::RunCreated& created, absl::Time since) {
@@ -212,6 +215,7 @@ Runs::Running& Runs::Add(const std::string& run, std::unique_ptr<Surroundings> s
           .event =
               [this, run](const v1::Event& event) {
                 Running& self = runs_[run];
+                if (!self.conductor->store_status().ok()) marks_.Remove(run);
                 self.history.push_back(event);
                 for (const Watcher& each : self.watchers) {
                   if (each.event) each.event(event);
@@ -236,7 +240,11 @@ absl::Status Runs::Resume(const std::vector<v1::Event>& history,
   TakeSubjects(created, FromProto(history.front().at()));
   Running& running = Add(run, *std::move(surroundings));
   running.history = history;
-  if (!stop.has_value()) fleet_.GoOnWith(run);
+  if (stop.has_value()) {
+    marks_.Remove(run);
+  } else {
+    fleet_.GoOnWith(run);
+  }
   const absl::Status resumed = running.conductor->Resume(history, stop);
   if (!resumed.ok()) {
     LetGo(run);
@@ -264,6 +272,7 @@ absl::Status Runs::Reclaim(const v1::ResumeRun& resume, const std::string& owner
   std::vector<v1::Event> history;
   if (found == runs_.end()) {
     ASSIGN_OR_RETURN(history, store_.Read(run, 1));
+    aftermath_.AddUnwritten(run, history);
   } else {
     history = found->second.history;
   }
@@ -303,10 +312,8 @@ absl::Status Runs::Reclaim(const v1::ResumeRun& resume, const std::string& owner
 void Runs::Ended(const std::string& run) {
   auto found = runs_.find(run);
   if (found == runs_.end()) return;
-  v1::Judgement judgement = Judge(found->second.history);
-  const absl::Status& kept = found->second.conductor->store_status();
-  if (!kept.ok()) judgement.set_reason(absl::StrCat(judgement.reason(), "; ", kept.message()));
-  // For lists: a verdict that cannot be written is in the history all the same.
+  const v1::Judgement judgement = Judge(found->second.history);
+  // For lists: what cannot be written now is noted by the aftermath.
   (void)store_.NoteVerdict(run, judgement.verdict());
   const std::vector<Watcher> watchers = found->second.watchers;
   for (const Watcher& each : watchers) {
@@ -316,9 +323,14 @@ void Runs::Ended(const std::string& run) {
 }
 
 void Runs::LetGo(const std::string& run) {
-  const std::vector<v1::Event> history = std::move(runs_.at(run).history);
+  Running& running = runs_.at(run);
+  const std::vector<v1::Event> history = std::move(running.history);
+  std::vector<v1::Event> unwritten = running.conductor->TakeUnwritten();
+  const absl::Status why = running.conductor->store_status();
+  marks_.Remove(run);
   runs_.erase(run);
   going_ = runs_.size();
+  if (!unwritten.empty()) aftermath_.KeepUnwritten(run, {std::move(unwritten), why});
   aftermath_.Begin(run, history);
   if (ended_) ended_();
 }

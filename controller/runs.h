@@ -16,6 +16,7 @@
 #include "controller/aftermath.h"
 #include "controller/conductor.h"
 #include "controller/fleet.h"
+#include "controller/going_marks.h"
 #include "controller/lever.h"
 #include "controller/plan.h"
 #include "controller/store.h"
@@ -30,6 +31,8 @@ class Runs {
  public:
   struct Options {
     v1::Site site;
+    // Where runs that go on are marked; empty where nobody goes on with them.
+    std::string state_dir;
     // Nodes that a plan waits for; those of the site, for private runs.
     std::set<std::string> awaited;
     absl::Duration await_nodes = absl::Seconds(10);
@@ -109,8 +112,8 @@ class Runs {
       const v1::Experiment& experiment, const std::string& file,
       const google::protobuf::Map<std::string, v1::Position>& positions) const;
   uint32_t MostRuns() const;
-  // OK, or why no run may start: FAILED_PRECONDITION says who has pulled the lever,
-  // RESOURCE_EXHAUSTED that there are too many.
+  // OK, or why no run may start: FAILED_PRECONDITION says who has pulled the lever, or what keeps
+  // the history from being written, RESOURCE_EXHAUSTED that there are too many.
   absl::Status MayStart() const;
   void AwaitNodes(absl::Duration give_up, std::function<void()> then);
   void FindSubjects(v1::Plan plan, std::function<void(absl::StatusOr<v1::Plan>)> done);
@@ -129,6 +132,7 @@ class Runs {
   const Options options_;
   const MakeSurroundings make_surroundings_;
   const GatherFacts gather_facts_;
+  const GoingMarks marks_;
   std::map<std::string, Running> runs_;
   Subjects subjects_;
   Aftermath aftermath_;

@@ -332,8 +332,9 @@ grpc::ServerWriteReactor<v1::WatchRunResponse>* ControllerServiceImpl::WatchRun(
     const absl::StatusOr<std::string> found = FindRun(store_, name);
     if (!found.ok()) return WatchStream::End(*feed, found.status());
     const std::string& run = *found;
-    const absl::StatusOr<std::vector<v1::Event>> events = store_.Read(run, from);
+    absl::StatusOr<std::vector<v1::Event>> events = store_.Read(run, from);
     if (!events.ok()) return WatchStream::End(*feed, events.status());
+    runs_.aftermath().AddUnwritten(run, *events);
     for (const v1::Event& event : *events) WatchStream::Add(*feed, event);
     Runs::Watcher watcher;
     watcher.event = [feed](const v1::Event& event) { WatchStream::Add(*feed, event); };
@@ -348,10 +349,13 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::ListRuns(grpc::CallbackServerCo
                                                           v1::ListRunsResponse* response) {
   return OnExecutor(context, [this, request, response]() -> absl::Status {
     const uint32_t asked = request->at_most() == 0 ? kMostRunsListed : request->at_most();
-    const absl::StatusOr<std::vector<v1::RunSummary>> runs =
+    absl::StatusOr<std::vector<v1::RunSummary>> runs =
         store_.List(std::min(asked, kMostRunsListed));
     if (!runs.ok()) return runs.status();
-    for (const v1::RunSummary& run : *runs) *response->add_runs() = run;
+    for (v1::RunSummary& run : *runs) {
+      runs_.aftermath().AddUnwritten(run);
+      *response->add_runs() = std::move(run);
+    }
     return absl::OkStatus();
   });
 }
@@ -361,8 +365,9 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::JudgeRun(grpc::CallbackServerCo
                                                           v1::JudgeRunResponse* response) {
   return OnExecutor(context, [this, request, response]() -> absl::Status {
     ASSIGN_OR_RETURN(const std::string run, FindRun(store_, request->run()));
-    const absl::StatusOr<std::vector<v1::Event>> history = store_.Read(run, 1);
+    absl::StatusOr<std::vector<v1::Event>> history = store_.Read(run, 1);
     if (!history.ok()) return history.status();
+    runs_.aftermath().AddUnwritten(run, *history);
     *response->mutable_judgement() = Judge(*history);
     return absl::OkStatus();
   });
@@ -483,6 +488,7 @@ grpc::ServerUnaryReactor* ControllerServiceImpl::Diagnose(grpc::CallbackServerCo
     add({DiagnoseLever(pull.has_value() ? std::make_optional(pull->Words()) : std::nullopt)});
     add(DiagnoseInjectors(runs_.aftermath().Complete(fleet_.Seen())));
     add(DiagnoseLeft(runs_.aftermath().left()));
+    add(DiagnoseUnwritten(runs_.aftermath().unwritten()));
     if (scheduler_ != nullptr) {
       if (const auto experiments = scheduler_->List({}); experiments.ok())
         add(DiagnoseSchedules(*experiments));

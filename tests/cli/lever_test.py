@@ -2,7 +2,6 @@
 """The emergency lever by `curl` on its own port: who may pull it, and that it works when the store, the disk or the
 executor does not."""
 
-import ctypes
 import json
 import os
 import re
@@ -12,26 +11,11 @@ import subprocess
 import time
 import unittest
 
-from daemon_stage import DaemonStage
+from daemon_stage import DaemonStage, with_small_disk
 from flood import Flood, more_descriptors
 from stage import CONTROLLER
 
 TOKEN = "0123456789abcdef-a-token"
-CLONE_NEWNS = 0x20000
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def with_small_disk(folder):
-    """Before a program starts: in a mount namespace of its own the folder is a small disk."""
-    def check(failed):
-        if failed:
-            raise OSError(ctypes.get_errno(), "mounting")
-
-    def mount():
-        check(LIBC.unshare(CLONE_NEWNS))
-        check(LIBC.mount(b"none", b"/", None, 0x44000, None))  # MS_REC | MS_PRIVATE: stays in here
-        check(LIBC.mount(b"tmpfs", folder.encode(), b"tmpfs", 0, b"size=16m,mode=700"))
-    return mount
 
 
 class Lever(DaemonStage):

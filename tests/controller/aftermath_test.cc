@@ -358,5 +358,72 @@ TEST_F(AftermathTest, ADiskThatIsFullKeepsItTaken) {
   EXPECT_EQ(Refusal(), "");
 }
 
+// It ended on a full disk.
+class UnwrittenTest : public AftermathTest {
+ protected:
+  // All but its last events could be written.
+  void EndOnAFullDisk(const Rehearsal& run, size_t lost) {
+    all_ = run.history();
+    for (size_t i = 0; i < all_.size(); ++i) {
+      all_[i].set_run("r1");
+      all_[i].set_seq(i + 1);
+      all_[i].set_epoch(fleet_->options().epoch);
+    }
+    const auto cut = all_.end() - static_cast<ptrdiff_t>(lost);
+    ASSERT_TRUE(store_.Append("r1", 1, all_.front().epoch(), {all_.begin(), cut}).ok());
+    store_.FailWrites(absl::ResourceExhaustedError("the disk is full"));
+    aftermath_->KeepUnwritten("r1",
+                              {{cut, all_.end()}, absl::ResourceExhaustedError("it was full")});
+    aftermath_->Begin("r1", all_);
+  }
+  std::vector<v1::Event> all_;
+};
+
+TEST_F(UnwrittenTest, IsToldAsItWasAndWrittenWhenThereIsSpace) {
+  EndOnAFullDisk(Lost(), 3);
+  time_.RunFor(absl::Seconds(30));
+  EXPECT_EQ(History().size(), all_.size() - 3);
+  EXPECT_EQ(aftermath_->unwritten().at("r1").why.message(), "the disk is full");
+  v1::RunSummary summary = Listed();
+  EXPECT_EQ(summary.outcome(), v1::OUTCOME_UNSPECIFIED);
+  aftermath_->AddUnwritten(summary);
+  EXPECT_EQ(summary.phase(), v1::PHASE_FINISHED);
+  EXPECT_EQ(summary.outcome(), v1::OUTCOME_ABORTED);
+  std::vector<v1::Event> history = History();
+  aftermath_->AddUnwritten("r1", history);
+  EXPECT_EQ(history.size(), all_.size());
+  store_.FailWrites(absl::OkStatus());
+  time_.RunFor(absl::Seconds(2));
+  EXPECT_THAT(aftermath_->unwritten(), IsEmpty());
+  ASSERT_EQ(History().size(), all_.size());
+  EXPECT_EQ(History().back().SerializeAsString(), all_.back().SerializeAsString());
+  EXPECT_EQ(Listed().outcome(), v1::OUTCOME_ABORTED);
+  EXPECT_EQ(Listed().verdict(), Judge(all_).verdict());
+}
+
+// What its node says once there is space again comes after the end, not in its place.
+TEST_F(UnwrittenTest, ComesBeforeWhatIsHeardOfItLater) {
+  EndOnAFullDisk(Lost(), 3);
+  store_.FailWrites(absl::OkStatus());
+  Dial();
+  EXPECT_EQ(Refusal(), "");
+  ASSERT_EQ(History().size(), all_.size() + 1);
+  EXPECT_TRUE(History()[all_.size() - 1].has_finished());
+  EXPECT_EQ(Newest().state(), v1::FAULT_STATE_REVERTED);
+  EXPECT_TRUE(Listed().undo_confirmed());
+}
+
+TEST_F(UnwrittenTest, AnotherControllerHasTakenOver) {
+  EndOnAFullDisk(Lost(), 3);
+  store_.FailWrites(absl::OkStatus());
+  v1::Event resumed;
+  resumed.mutable_resumed();
+  const size_t kept = History().size();
+  ASSERT_TRUE(store_.Append("r1", kept + 1, fleet_->options().epoch + 1, {resumed}).ok());
+  time_.RunFor(absl::Seconds(5));
+  EXPECT_THAT(aftermath_->unwritten(), IsEmpty());
+  EXPECT_EQ(History().size(), kept + 1);
+}
+
 }  // namespace
 }  // namespace firedrill

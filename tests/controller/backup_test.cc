@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "base/time_proto.h"
 #include "controller/epoch_lock.h"
+#include "controller/going_marks.h"
 #include "controller/sqlite_store.h"
 #include "tests/testing/child.h"
 
@@ -68,6 +69,16 @@ TEST_F(BackupTest, WhatIsPutBackIsWhatWasThere) {
   EXPECT_EQ(store->Read("r1", 1)->size(), 1u);
   // Which of the slots up to now were fired nobody knows.
   EXPECT_GE(FromProto(store->Experiments()->front().due_after()), before);
+}
+
+// The copy says that they go on, and nobody knows how they have ended since.
+TEST_F(BackupTest, NoRunOfACopyGoesOn) {
+  AddRun(*Open(from_.path()), "r1");
+  ASSERT_TRUE(BackUp(from_.path(), copy_).ok());
+  const GoingMarks marks(to_.path());
+  ASSERT_TRUE(marks.Make("r1").ok());
+  ASSERT_TRUE(PutBack().ok());
+  EXPECT_FALSE(marks.Has("r1"));
 }
 
 TEST_F(BackupTest, WhatIsInTheWayIsReplacedWithItsLog) {

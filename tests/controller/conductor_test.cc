@@ -300,6 +300,47 @@ TEST_F(ConductorTest, AHistoryThatCannotBeWrittenStopsTheRunAndEverythingIsUndon
   EXPECT_EQ(judgement.exit_code(), 4);
   // Numbers go on without gaps, so that what was seen is one history.
   for (size_t i = 0; i < seen_.size(); ++i) EXPECT_EQ(seen_[i].seq(), i + 1);
+  const std::vector<v1::Event> unwritten = conductor_->TakeUnwritten();
+  ASSERT_EQ(kept + unwritten.size(), seen_.size());
+  EXPECT_EQ(unwritten.front().seq(), kept + 1);
+  EXPECT_TRUE(unwritten.back().has_finished());
+}
+
+// The first space on the disk is for what has happened meanwhile, in its order.
+TEST_F(ConductorTest, WhatCouldNotBeWrittenIsWrittenAsSoonAsItCanBe) {
+  injector_->honest = false;
+  StartTheLeak();
+  injector_->Report("leak", v1::FAULT_STATE_ACTIVE);
+  time_.Settle();
+  store_.FailWrites(absl::ResourceExhaustedError("the disk is full"));
+  conductor_->Stop({});
+  time_.RunFor(absl::Seconds(2));
+  EXPECT_FALSE(conductor_->finished());
+  store_.FailWrites(absl::OkStatus());
+  injector_->Report("leak", v1::FAULT_STATE_REVERTED);
+  time_.RunFor(absl::Seconds(60));
+  ASSERT_TRUE(conductor_->finished());
+  EXPECT_THAT(conductor_->TakeUnwritten(), IsEmpty());
+  const std::vector<v1::Event> history = History();
+  ASSERT_EQ(history.size(), seen_.size());
+  for (size_t i = 0; i < seen_.size(); ++i) {
+    EXPECT_EQ(seen_[i].SerializeAsString(), history[i].SerializeAsString());
+  }
+  EXPECT_EQ(Describe(history.back()), "finished ABORTED");
+  // The run is stopped all the same.
+  EXPECT_TRUE(absl::IsResourceExhausted(conductor_->store_status()));
+}
+
+TEST_F(ConductorTest, WhereAnotherControllerHasTakenOverNothingIsWrittenAnyMore) {
+  StartTheLeak();
+  v1::Event resumed;
+  resumed.mutable_resumed();
+  const size_t kept = History().size();
+  ASSERT_TRUE(store_.Append("r1", kept + 1, 4, {resumed}).ok());
+  time_.RunFor(absl::Seconds(60));
+  EXPECT_TRUE(conductor_->finished());
+  EXPECT_THAT(conductor_->TakeUnwritten(), IsEmpty());
+  EXPECT_EQ(History().size(), kept + 1);
 }
 
 // Its controller is killed, and another one goes on with what is in the history.

@@ -118,5 +118,17 @@ TEST(DiagnosisTest, WhatARunHasLeftIsToldWithWhatItTakesAndWhatToDo) {
   EXPECT_THAT(DiagnoseLeft(many).back().found(), HasSubstr("5 more are NOT UNDONE"));
 }
 
+TEST(DiagnosisTest, AHistoryThatCannotBeWrittenIsNamed) {
+  EXPECT_TRUE(DiagnoseUnwritten({}).empty());
+  const auto all =
+      DiagnoseUnwritten({{"r1", {{}, absl::ResourceExhaustedError("the disk is full")}}});
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0].level(), v1::Diagnosis::LEVEL_FAIL);
+  EXPECT_EQ(all[0].subject(), "run r1");
+  EXPECT_EQ(all[0].found(), "its end is not in the history yet: the disk is full");
+  EXPECT_EQ(DiagnoseStateFolder("/nonexistent").level(), v1::Diagnosis::LEVEL_FAIL);
+  EXPECT_EQ(DiagnoseStateFolder("/proc").level(), v1::Diagnosis::LEVEL_FAIL);
+}
+
 }  // namespace
 }  // namespace firedrill

@@ -8,9 +8,12 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
+#include <map>
 
 #include "base/time_proto.h"
 #include "controller/epoch_lock.h"
+#include "controller/going_marks.h"
 #include "controller/judge.h"
 #include "controller/report.h"
 #include "controller/words.h"
@@ -277,6 +280,51 @@ TEST_F(LostRunsTest, ARunThatHasEndedIsNotOpen) {
   Keep(run);
   EXPECT_THAT(*OpenRuns(store_, folder_.path()), IsEmpty());
   EXPECT_THAT(Close(), IsEmpty());
+}
+
+TEST_F(LostRunsTest, OnlyARunThatWasGoingOnGoesOn) {
+  const Rehearsal run = Leaking();
+  for (const char* id : {"going", "ended"}) Keep(run, id);
+  Later(run, absl::Seconds(1));
+  const GoingMarks marks(folder_.path());
+  ASSERT_TRUE(marks.Make("going").ok());
+  const auto left = RunsToGoOnWith(store_, folder_.path(), clock_, std::nullopt);
+  ASSERT_TRUE(left.ok()) << left.status();
+  std::map<std::string, Fate::What> fates;
+  for (const LeftRun& each : *left) fates[each.history.front().run()] = each.fate.what;
+  EXPECT_THAT(fates, testing::ElementsAre(testing::Pair("ended", Fate::What::kUndo),
+                                          testing::Pair("going", Fate::What::kGoOn)));
+}
+
+TEST(GoingMarksTest, AreMadeRemovedAndSweptWithoutATrace) {
+  const TempDir folder("firedrill-marks");
+  const GoingMarks marks(folder.path());
+  EXPECT_TRUE(marks.KeepOnly({}).ok());
+  for (const char* run : {"r1", "r2", "r3"}) {
+    EXPECT_FALSE(marks.Has(run));
+    EXPECT_TRUE(marks.Make(run).ok());
+    EXPECT_TRUE(marks.Has(run));
+  }
+  marks.Remove("r1");
+  marks.Remove("r1");
+  EXPECT_FALSE(marks.Has("r1"));
+  ASSERT_TRUE(marks.KeepOnly({"r3", "r4"}).ok());
+  EXPECT_FALSE(marks.Has("r2"));
+  EXPECT_TRUE(marks.Has("r3"));
+  EXPECT_FALSE(marks.Has("r4"));
+  // Of whom none are kept.
+  const GoingMarks none("");
+  EXPECT_TRUE(none.Make("r1").ok());
+  EXPECT_FALSE(none.Has("r1"));
+}
+
+TEST(GoingMarksTest, OneThatCannotBeMadeSaysWhereAndWhatToDo) {
+  const TempDir folder("firedrill-marks");
+  std::ofstream(folder.path() + "/going") << "in the way";
+  const absl::Status made = GoingMarks(folder.path()).Make("r1");
+  EXPECT_THAT(made.message(),
+              HasSubstr("noting in " + folder.path() + "/going/r1 that it goes on"));
+  EXPECT_THAT(made.message(), HasSubstr("free space"));
 }
 
 TEST_F(LostRunsTest, AClockThatWasSetBackMakesNoEventBeforeTheLast) {

@@ -61,9 +61,10 @@ std::vector<v1::Event> HistoryOf(const Rehearsal& run) {
 
 // `away` after its last event.
 Fate Of(const std::vector<v1::Event>& history, absl::Duration away = absl::Seconds(3),
-        const std::optional<std::string>& lever = std::nullopt, const std::string& boot = kBoot) {
+        const std::optional<std::string>& lever = std::nullopt, const std::string& boot = kBoot,
+        bool was_going = true) {
   const absl::Duration lived = FromProto(history.back().at()) - FromProto(history.front().at());
-  return FateOf(history, {boot, kBegun + lived + away}, lever);
+  return FateOf(history, {boot, kBegun + lived + away}, lever, was_going);
 }
 
 std::vector<std::string> Names(const std::deque<v1::Event>& events) {
@@ -102,6 +103,23 @@ TEST(FateTest, AfterTheGraceItIsOnlySeenUndone) {
   EXPECT_EQ(Of(HistoryOf(Judged()), absl::Hours(1)).what, What::kNothing);
 }
 
+// Its end was not written, or it was put back from a copy: an open history alone brings nothing
+// back.
+TEST(FateTest, WhatWasNotGoingOnIsOnlySeenUndone) {
+  for (const Rehearsal& run : {InGate(), Applying(), InForce(), Reverting()}) {
+    const Fate fate =
+        Of(HistoryOf(run), absl::Seconds(1), std::nullopt, kBoot, /*was_going=*/false);
+    ASSERT_EQ(fate.what, What::kUndo) << run.history().size();
+    EXPECT_EQ(fate.stop->cause(), v1::StopRequested::CAUSE_CONTROLLER_LOST);
+    EXPECT_THAT(fate.stop->reason(), HasSubstr("it was not going on any more"));
+  }
+  const auto of = [](const Rehearsal& run) {
+    return Of(HistoryOf(run), absl::Seconds(1), std::nullopt, kBoot, /*was_going=*/false).what;
+  };
+  EXPECT_EQ(of(Planned()), What::kClose);
+  EXPECT_EQ(of(Judged()), What::kNothing);
+}
+
 TEST(FateTest, NothingGoesOnWhereTheLeverWasPulledMeanwhile) {
   for (const Rehearsal& run : {InGate(), Applying(), InForce(), Reverting()}) {
     const Fate fate = Of(HistoryOf(run), absl::Seconds(1), "alice: a real outage");
@@ -128,7 +146,7 @@ TEST(FateTest, AfterAnotherBootNobodyCanTellItsTimes) {
   const Fate fate = Of(HistoryOf(InForce()), absl::Seconds(1), std::nullopt, "boot-2");
   EXPECT_EQ(fate.what, What::kClose);
   EXPECT_THAT(fate.why, HasSubstr("started again"));
-  EXPECT_EQ(FateOf({}, {kBoot, kBegun}, std::nullopt).what, What::kClose);
+  EXPECT_EQ(FateOf({}, {kBoot, kBegun}, std::nullopt, /*was_going=*/true).what, What::kClose);
 }
 
 // Its verdict is in the history: only the last word is missing.

@@ -124,6 +124,7 @@ void World::StartController(bool resume) {
   controller.fleet = std::make_unique<Fleet>(*controller.executor, fleet);
   Runs::Options runs;
   runs.site = scenario_.site;
+  runs.state_dir = state_dir_.path();
   for (const v1::NodeSpec& node : scenario_.site.spec().injectors())
     runs.awaited.insert(node.name());
   runs.name_run = [this] { return absl::StrCat("run-", ++runs_named_); };
