@@ -294,7 +294,12 @@ int Serve(const Flags& flags, const std::string& domain, const v1::Site& site,
                                   runs->Start(start, {.event = nullptr, .judged = std::move(ended)},
                                               std::move(started));
                                 },
-                            .going = [&runs](const std::string& run) { return runs->Going(run); }});
+                            .going = [&runs](const std::string& run) { return runs->Going(run); },
+                            .watch =
+                                [&runs](const std::string& run, auto ended) {
+                                  return runs->Watch(
+                                      run, {.event = nullptr, .judged = std::move(ended)});
+                                }});
     if (const absl::Status begun = scheduler->Begin(); !begun.ok()) spdlog::error("{}", begun);
   });
   lever.Act({.pulled =

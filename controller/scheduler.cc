@@ -12,6 +12,8 @@
 #include "base/status_macros.h"
 #include "base/text.h"
 #include "base/time_proto.h"
+#include "controller/judge.h"
+#include "controller/run_left.h"
 #include "experiment/difference.h"
 
 namespace firedrill {
@@ -108,6 +110,13 @@ absl::Status Scheduler::Resume(const v1::AppliedExperiment& applied) {
       last.set_missed("cut-short");
       last.set_reason("the controller ended while it was starting the run");
       Settle(last, true);
+    } else if (!last.run().empty() && last.missed().empty()) {
+      // Whether it has started may not be decided yet, or nobody was there to write it down.
+      const auto judged = Judged(std::make_shared<v1::Slot>(last));
+      const bool going = starting_.watch(last.run(), judged);
+      const absl::StatusOr<std::vector<v1::Event>> history =
+          going ? std::vector<v1::Event>() : store_.Read(last.run(), 1);
+      if (history.ok() && HasEnded(*history)) judged(Judge(*history));
     }
   }
   entry.next = NextOf(entry);
@@ -330,13 +339,17 @@ void Scheduler::Fire(Entry& entry, absl::Time due) {
         }
         Settle(*fired, !run.ok());
       },
-      [this, alive = alive_, fired](const v1::Judgement& judgement) {
-        if (!*alive || judgement.outcome() != v1::OUTCOME_NOT_STARTED) return;
-        fired->set_missed("not-started");
-        fired->set_reason(judgement.reason().empty() ? "see the report of the run"
-                                                     : judgement.reason());
-        Settle(*fired, true);
-      });
+      Judged(fired));
+}
+
+std::function<void(const v1::Judgement&)> Scheduler::Judged(std::shared_ptr<v1::Slot> fired) {
+  return [this, alive = alive_, fired = std::move(fired)](const v1::Judgement& judgement) {
+    if (!*alive || judgement.outcome() != v1::OUTCOME_NOT_STARTED) return;
+    fired->set_missed("not-started");
+    fired->set_reason(judgement.reason().empty() ? "see the report of the run"
+                                                 : judgement.reason());
+    Settle(*fired, true);
+  };
 }
 
 }  // namespace firedrill

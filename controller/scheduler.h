@@ -22,13 +22,17 @@ class Scheduler {
  public:
   // How runs are started, by whoever has them.
   struct Starting {
-    // `started` is called before anything happens: with the run's id, or with why there is none.
+    // `started` is called before anything of it is done: with the run's id, or with why there is
+    // none.
     // `ended` once it is over.
     std::function<void(const v1::StartRun& start,
                        std::function<void(absl::StatusOr<std::string>)> started,
                        std::function<void(const v1::Judgement&)> ended)>
         start;
     std::function<bool(const std::string& run)> going;
+    // `ended` as of start, for a run that was started before. False for one that is not going on.
+    std::function<bool(const std::string& run, std::function<void(const v1::Judgement&)> ended)>
+        watch;
   };
 
   Scheduler(Executor& executor, Store& store, uint64_t epoch, Starting starting);
@@ -74,6 +78,8 @@ class Scheduler {
   void Look();
   void Decide(Entry& entry, absl::Time now);
   void Fire(Entry& entry, absl::Time due);
+  // To be told how the run of a slot has ended: one that did not start was missed.
+  std::function<void(const v1::Judgement&)> Judged(std::shared_ptr<v1::Slot> fired);
   void Miss(const Entry& entry, absl::Time due, const std::string& missed,
             const std::string& reason);
   void Settle(v1::Slot slot, bool was_missed);

@@ -59,7 +59,12 @@ class SchedulerTest : public testing::Test {
                     begin();
                   }
                 },
-            .going = [this](const std::string& run) { return going_.count(run) > 0; }});
+            .going = [this](const std::string& run) { return going_.count(run) > 0; },
+            .watch =
+                [this](const std::string& run, auto ended) {
+                  ended_[run] = ended;
+                  return going_.count(run) > 0;
+                }});
     ASSERT_TRUE(scheduler_->Begin().ok());
   }
   // As SIGKILL: what it had not written down is lost.
@@ -269,6 +274,38 @@ TEST_F(SchedulerTest, ARunThatDoesNotStartIsAMissedSlotWithItsRun) {
   EXPECT_EQ(store_.Slots("nightly", 1)->front().run(), "run-1");
 }
 
+// Its gate was not passed after the controller was started again, or while none was there.
+TEST_F(SchedulerTest, ARunThatDoesNotStartIsAMissedSlotForTheNextControllerToo) {
+  for (const bool goes_on : {true, false}) {
+    store_ = MemoryStore();
+    Apply(Definition("* * * * *"));
+    time_.RunFor(absl::Minutes(1));
+    const std::string run = store_.Slots("nightly", 1)->front().run();
+    ASSERT_NE(run, "");
+    KillController();
+    if (goes_on) {
+      going_.insert(run);
+    } else {
+      v1::Event created, finished;
+      created.mutable_created()->mutable_plan()->set_run(run);
+      created.set_seq(1);
+      finished.mutable_finished()->set_outcome(v1::OUTCOME_NOT_STARTED);
+      finished.mutable_finished()->set_reason("the gate was not passed");
+      finished.set_seq(2);
+      ASSERT_TRUE(store_.Append(run, 1, 1, {created, finished}).ok());
+    }
+    StartController();
+    if (goes_on) End(run, v1::OUTCOME_NOT_STARTED, "the gate was not passed");
+    const v1::Slot slot = store_.Slots("nightly", 1)->front();
+    EXPECT_EQ(slot.missed(), "not-started") << goes_on;
+    EXPECT_THAT(slot.reason(), HasSubstr("the gate was not passed"));
+    EXPECT_EQ(slot.run(), run);
+    EXPECT_EQ(scheduler_->missed().at("nightly"), 1u);
+    KillController();
+    StartController();
+  }
+}
+
 TEST_F(SchedulerTest, AControllerThatDiesWhileItStartsARunLeavesARecord) {
   hold_ = true;
   Apply(Definition("5 * * * *"));
@@ -293,7 +330,8 @@ TEST_F(SchedulerTest, OfTwoControllersOfOneStoreOneFires) {
                          ++others;
                          started(absl::StrCat("other-", others));
                        },
-                   .going = [](const std::string&) { return false; }});
+                   .going = [](const std::string&) { return false; },
+                   .watch = [](const std::string&, auto) { return false; }});
   Apply(Definition("*/10 * * * *"));
   ASSERT_TRUE(other.Begin().ok());
   for (int i = 0; i < 6; ++i) {
@@ -369,7 +407,8 @@ TEST_F(SchedulerTest, AZoneThatIsGoneKeepsTheOthersGoing) {
                                 started_.push_back(start);
                                 started("r");
                               },
-                          .going = [](const std::string&) { return false; }});
+                          .going = [](const std::string&) { return false; },
+                          .watch = [](const std::string&, auto) { return false; }});
   EXPECT_THAT(scheduler_->Begin().message(),
               HasSubstr("going on with the schedule of gone: the time zone 'Mars/Olympus' does "
                         "not load"));
