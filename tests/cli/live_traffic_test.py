@@ -47,6 +47,8 @@ class Faults:
         for code, (match, _) in self.CODES.items():
             faults[f"fail-{code.lower()}"] = ("failQueries", {"match": match, "error": code}, {})
         run = self.begin_faults(faults)
+        # Nothing says when the one that is not on yet listens.
+        self.until(lambda: self.ANSWER in self.told("reset", self.OTHER).text, "an answer where the reset comes later")
         begun = time.monotonic()
         idle = self.begin_asking(self.ports["reset"], self.SLOW)
         stalled = self.begin_asking(self.ports["stall"], self.OTHER)
