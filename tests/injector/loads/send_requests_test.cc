@@ -24,6 +24,7 @@
 #include "injector/loads/latency.h"
 #include "injector/loads/load.h"
 #include "tests/testing/fault_stage.h"
+#include "tests/testing/sanitized.h"
 
 namespace firedrill {
 namespace {
@@ -215,6 +216,8 @@ TEST_F(SendRequestsTest, ArrivalsDoNotWaitForAnswers) {
 }
 
 TEST_F(SendRequestsTest, NamesTheErrors) {
+  // The server closes descriptors whose numbers the sender is given next: to TSan that is a race.
+  if (kSanitized) GTEST_SKIP() << "both ends in one process";
   const auto windows = Run(Load(60, absl::Seconds(1), {{"/status/503", 1}, {"/reset", 1}}), 2);
   EXPECT_EQ(Sum(windows, "r1").errors().size(), 1u);
   EXPECT_GT(Sum(windows, "r1").errors().at("status-503"), 30u);
